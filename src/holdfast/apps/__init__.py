@@ -1,0 +1,1 @@
+"""Processes: control plane, edge, CLI. The only asynchronous code."""

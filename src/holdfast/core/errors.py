@@ -1,0 +1,127 @@
+"""Every error of Holdfast, by who must act.
+
+    HoldfastError
+    ├── AuthorError              the author mends the change
+    │   └── Invalid              with all problems of the change
+    ├── CallerError              the caller mends the call
+    │   ├── Conflict             somebody else wrote first
+    │   ├── Forbidden            the token may not do that
+    │   ├── NotFound
+    │   ├── TooLarge             a bound of the service was passed
+    │   └── Unauthenticated      no token, or one that is unknown, revoked or expired
+    └── OperatorError            the operator mends the system
+        ├── Damaged              stored bytes are not what was written
+        ├── Unavailable          a store or a peer does not answer
+        └── Untrusted            bytes whose signature, lineage or shape can't be believed
+
+A check *returns* problems (`Problem`, all of them); an exception is for what can't go on. The HTTP
+status and the exit code of each class stand in one table, in `holdfast.apps.http`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong, where it is, and the way out.
+
+    `path` is a JSON pointer (RFC 6901) into the document or the change. `line` and `column` count
+    from 1 and are 0 where the input has none. `hint` says what to do, in the imperative.
+    """
+
+    code: str
+    message: str
+    path: str = ""
+    hint: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        where = " ".join(part for part in (place, self.path) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text} [{self.code}]" + (f"\n  {self.hint}" if self.hint else "")
+
+
+class HoldfastError(Exception):
+    """Base of all errors that Holdfast raises on purpose."""
+
+    code = "error"
+
+
+class AuthorError(HoldfastError):
+    """The author must mend the change."""
+
+    code = "invalid"
+
+
+class Invalid(AuthorError):
+    """A document or a change has problems; `problems` holds all of them, at least one."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class CallerError(HoldfastError):
+    """The caller must mend the call."""
+
+    code = "bad-call"
+
+
+class Conflict(CallerError):
+    """Somebody else wrote first: the base revision of the change is not the head any more."""
+
+    code = "conflict"
+
+    def __init__(self, expected_revision: int, actual_revision: int) -> None:
+        self.expected_revision = expected_revision
+        self.actual_revision = actual_revision
+        super().__init__(
+            f"the change was made on revision {expected_revision}, "
+            f"the journal is at revision {actual_revision}: look at the difference, then try again"
+        )
+
+
+class Forbidden(CallerError):
+    code = "forbidden"
+
+
+class NotFound(CallerError):
+    code = "not-found"
+
+
+class TooLarge(CallerError):
+    code = "too-large"
+
+
+class Unauthenticated(CallerError):
+    code = "unauthenticated"
+
+
+class OperatorError(HoldfastError):
+    """The operator must mend the system."""
+
+    code = "system"
+
+
+class Damaged(OperatorError):
+    code = "damaged"
+
+
+class Unavailable(OperatorError):
+    code = "unavailable"
+
+
+class Untrusted(OperatorError):
+    """Bytes that can't be believed; `code` says which check refused them."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)

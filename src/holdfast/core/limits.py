@@ -1,0 +1,53 @@
+"""Every bound on content, in one place: the publisher and the consumer enforce the same ones.
+
+Bounds of one process (queues, connections, waits) stand with the process, in its settings.
+"""
+
+from __future__ import annotations
+
+DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
+"""One authored file, and one request body of the control plane."""
+SNAPSHOT_BYTES_MAX = 32 * 1024 * 1024
+"""One snapshot in canonical JSON, without its segment tables."""
+SEGMENT_BYTES_MAX = 128 * 1024 * 1024
+"""One segment: its member list at the server, its table at the consumer."""
+CONTEXT_BYTES_MAX = 64 * 1024
+"""One evaluation context as JSON."""
+
+SETTINGS_MAX = 20_000
+"""Settings in one snapshot, included ones counted in."""
+VARIANTS_MAX = 256
+RULES_MAX = 512
+"""Rules of one setting in one environment."""
+SERVICES_MAX = 5_000
+ENVIRONMENTS_MAX = 64
+SEGMENTS_MAX = 1_000
+"""Segments of one service."""
+INLINE_MEMBERS_MAX = 10_000
+"""Members of a segment carried inside the snapshot; longer lists travel as tables."""
+SEGMENT_MEMBERS_MAX = 5_000_000
+EDITS_MAX = 10_000
+"""Edits of one change."""
+TOKENS_MAX = 10_000
+REMOVED_MAX = 1_000
+"""Tombstones named in one snapshot, newest first."""
+ROOTS_MAX = 64
+"""Root documents in one chain."""
+
+VALUE_DEPTH_MAX = 32
+"""Nesting of one variant's value."""
+VALUE_BYTES_MAX = 256 * 1024
+"""One variant's value as JSON."""
+LOGIC_DEPTH_MAX = 64
+"""Nesting of one setting's JsonLogic, each list and each object counted."""
+LOGIC_NODES_MAX = 50_000
+"""Values in one setting's JsonLogic, segments not counted in."""
+SOURCE_CHARS_MAX = 4_096
+"""One CEL expression."""
+NAME_CHARS_MAX = 128
+TEXT_CHARS_MAX = 1_024
+"""Descriptions, reasons, names of rules."""
+SAFE_INTEGER_MAX = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact (RFC 7493, I-JSON)."""
+WEIGHT_SUM_MAX = 2**31 - 1
+"""flagd: a fractional whose weights sum to more gives null."""

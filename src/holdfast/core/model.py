@@ -1,0 +1,262 @@
+"""The nouns, frozen. DESIGN.md section 2 has the words; `core.history` folds edits into a `State`.
+
+Everything here is what an author meant, as the journal keeps it. What a consumer gets is a
+`core.snapshot.Snapshot`, built from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+JSON: TypeAlias = Any  # null, boolean, number, string, list or object: a parsed JSON value
+
+SettingType: TypeAlias = Literal["boolean", "string", "integer", "number", "object"]
+AttributeType: TypeAlias = Literal[
+    "string", "boolean", "integer", "number", "timestamp", "list<string>", "map"
+]
+Bucketing: TypeAlias = Literal["v2", "v3"]
+Verb: TypeAlias = Literal["read", "write", "admin", "follow"]
+
+NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""Names of services, environments and segments."""
+KEY = r"^[A-Za-z0-9_]([A-Za-z0-9_-]|\.(?!\.)){0,127}$"
+"""Keys of settings: no slash, no `..`, nothing that a client would have to escape in a URL."""
+TARGETING_KEY = "targetingKey"
+
+
+class Split(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Shares of an audience, sticky by one attribute.
+
+    `weights` maps variants to integer weights. Without `by` the unit is the `targetingKey`.
+    Splits of two settings are independent unless both name the same `seed`.
+    """
+
+    weights: dict[str, int]
+    by: str = TARGETING_KEY
+    seed: str = ""
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One line of targeting; the first rule whose condition holds decides.
+
+    `when` is CEL as its author wrote it; `logic` is that condition as JsonLogic with flagd's
+    operators, lowered once at the write door (or written by hand), and the only form that is
+    evaluated. A rule with neither always holds. Exactly one of `serve` and `split` is set.
+    """
+
+    name: str = ""
+    when: str = ""
+    logic: JSON = None
+    serve: str = ""
+    split: Split | None = None
+
+
+class Targeting(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A setting's answer in one environment.
+
+    `default` names the variant when no rule decides; none means the caller's code default.
+    `logic`, raw JsonLogic for the whole targeting, excludes `rules`.
+    """
+
+    default: str | None = None
+    enabled: bool = True
+    rules: tuple[Rule, ...] = ()
+    logic: JSON = None
+
+
+class Setting(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One typed, named value. `variants` are complete: `$extends` is resolved at the write door.
+
+    `extends` keeps, for the author's next edit, which variant was written as a merge patch over
+    which other one: variant name -> `Extension`.
+    """
+
+    type: SettingType
+    variants: dict[str, JSON]
+    environments: dict[str, Targeting] = {}
+    description: str = ""
+    schema: JSON = None
+    metadata: dict[str, str | int | float | bool] = {}
+    expires: str = ""
+    extends: dict[str, Extension] = {}
+
+
+class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A variant as written: the variant it extends, and its JSON merge patch (RFC 7386)."""
+
+    base: str
+    patch: JSON
+
+
+class Audience(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Who is in a segment: a list of values of one attribute, or a rule.
+
+    Exactly one of `members`, `members_digest` and `logic` is set. Lists above
+    `limits.INLINE_MEMBERS_MAX` live in the blob store as sorted lines of UTF-8, under their digest.
+    """
+
+    by: str = ""
+    members: tuple[str, ...] = ()
+    members_digest: str = ""
+    member_count: int = 0
+    when: str = ""
+    logic: JSON = None
+
+
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A named, reusable audience, owned by a service; `environments` overrides it where given."""
+
+    audience: Audience
+    environments: dict[str, Audience] = {}
+    description: str = ""
+
+
+class Service(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A namespace of settings. `includes` pulls in the settings and segments of shared services."""
+
+    owners: tuple[str, ...] = ()
+    description: str = ""
+    depends_on: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    attributes: dict[str, AttributeType] = {}
+
+
+class Environment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One tree of targeting: production, staging, … `bucketing` is flagd's hash contract."""
+
+    bucketing: Bucketing = "v3"
+    description: str = ""
+
+
+class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a token may do, where. `*` stands for every environment or every service."""
+
+    verbs: tuple[Verb, ...]
+    environment: str = "*"
+    service: str = "*"
+
+
+class Token(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A credential as it is kept: the SHA-256 of its secret, never the secret.
+
+    `expires_s` is in unix seconds, 0 for never.
+    """
+
+    name: str
+    secret_sha256: str
+    scopes: tuple[Scope, ...]
+    expires_s: int = 0
+
+
+class PutService(msgspec.Struct, frozen=True, tag="put-service", forbid_unknown_fields=True):
+    service: str
+    to: Service
+
+
+class DeleteService(msgspec.Struct, frozen=True, tag="delete-service", forbid_unknown_fields=True):
+    service: str
+
+
+class PutSetting(msgspec.Struct, frozen=True, tag="put-setting", forbid_unknown_fields=True):
+    service: str
+    key: str
+    to: Setting
+
+
+class DeleteSetting(msgspec.Struct, frozen=True, tag="delete-setting", forbid_unknown_fields=True):
+    service: str
+    key: str
+
+
+class PutSegment(msgspec.Struct, frozen=True, tag="put-segment", forbid_unknown_fields=True):
+    service: str
+    segment: str
+    to: Segment
+
+
+class DeleteSegment(msgspec.Struct, frozen=True, tag="delete-segment", forbid_unknown_fields=True):
+    service: str
+    segment: str
+
+
+class PutEnvironment(
+    msgspec.Struct, frozen=True, tag="put-environment", forbid_unknown_fields=True
+):
+    environment: str
+    to: Environment
+
+
+class PutToken(msgspec.Struct, frozen=True, tag="put-token", forbid_unknown_fields=True):
+    token: str
+    to: Token
+
+
+class DeleteToken(msgspec.Struct, frozen=True, tag="delete-token", forbid_unknown_fields=True):
+    token: str
+
+
+class PutRoot(msgspec.Struct, frozen=True, tag="put-root", forbid_unknown_fields=True):
+    """The next root document, a DSSE envelope; who signs snapshots follows from it."""
+
+    version: int
+    envelope: JSON
+
+
+Edit: TypeAlias = (
+    PutService
+    | DeleteService
+    | PutSetting
+    | DeleteSetting
+    | PutSegment
+    | DeleteSegment
+    | PutEnvironment
+    | PutToken
+    | DeleteToken
+    | PutRoot
+)
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An atomic set of edits over any number of services, made on `base_revision`."""
+
+    edits: tuple[Edit, ...]
+    reason: str = ""
+    base_revision: int | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One committed change: record number `revision` of the journal's hash chain.
+
+    `at_ms` is in unix milliseconds. `previous` and `hash` are lower-case hex SHA-256; `hash` covers
+    the canonical bytes of all the other fields (`core.history.seal`).
+    """
+
+    revision: int
+    at_ms: int
+    actor: str
+    reason: str
+    edits: tuple[Edit, ...]
+    previous: str
+    hash: str
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The journal's newest revision and its hash; revision 0 is the empty journal."""
+
+    revision: int
+    hash: str
+
+
+GENESIS = Head(revision=0, hash="0" * 64)
+
+
+class Subject(msgspec.Struct, frozen=True, order=True):
+    """What a snapshot is of: one service in one environment."""
+
+    environment: str
+    service: str
+
+    def __str__(self) -> str:
+        return f"{self.environment}/{self.service}"

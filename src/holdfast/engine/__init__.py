@@ -1,0 +1,1 @@
+"""Single-writer use cases over ports: publish, views."""

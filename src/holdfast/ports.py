@@ -1,0 +1,145 @@
+"""What the inside asks of the outside. Each port has one contract suite that all adapters pass.
+
+Adapters raise `core.errors` only: `Unavailable` when the other side does not answer, `Damaged` when
+stored bytes are not what was written. Nothing here blocks without a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from holdfast.core.model import Entry, Head, Subject
+
+Clock: TypeAlias = Callable[[], float]
+"""Unix seconds."""
+Sign: TypeAlias = Callable[[str, bytes], bytes]
+"""(payload type, payload) -> DSSE envelope as canonical JSON bytes; the key is the signer's."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """A folded state at a revision, opaque to the journal; `body` is checked by its digest."""
+
+    revision: int
+    body: bytes
+
+
+class Journal(Protocol):
+    """The append-only record of committed changes. Thread-safe; many readers, one writer."""
+
+    def head(self) -> Head: ...
+
+    def append(self, entry: Entry) -> None:
+        """Append durably: when this returns, the entry survives a crash.
+
+        Raises `Conflict` unless `entry.revision == head.revision + 1` and
+        `entry.previous == head.hash`; `Unavailable` when the store can't write (then nothing was
+        appended, or the entry shows up whole: the caller reads the head again).
+        """
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        """Entries with a revision above `after`, in order, each with its link and hash checked."""
+
+    def watch(self, after: int, timeout_s: float) -> Sequence[Entry]:
+        """Entries above `after` as soon as there is one; empty after `timeout_s`."""
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint; older ones but the last two are dropped."""
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest undamaged checkpoint, or none."""
+
+    def close(self) -> None: ...
+
+
+class Blobs(Protocol):
+    """Large, immutable bytes under their SHA-256 digest (lower-case hex)."""
+
+    def put(self, body: bytes) -> str: ...
+
+    def get(self, digest: str) -> bytes | None:
+        """The bytes, their digest checked; none when not there."""
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A change that waits: its canonical bytes under the digest that approvals are bound to."""
+
+    proposal: str
+    digest: str
+    change: bytes
+    author: str
+    at_ms: int
+
+
+class Proposals(Protocol):
+    """Changes proposed and not yet committed; bounded, the oldest goes first."""
+
+    def put(self, proposal: Proposal) -> None: ...
+
+    def get(self, proposal: str) -> Proposal | None: ...
+
+    def all(self) -> Sequence[Proposal]:
+        """Oldest first."""
+
+    def delete(self, proposal: str) -> None: ...
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """What an upstream answered to a conditional read of one snapshot.
+
+    `body` is a bundle, or a delta bundle against the digest that was sent (`core.snapshot`), or
+    none when the digest sent is still the newest; `freshness` is the DSSE envelope of the
+    statement that came along, as bytes (empty when none came).
+    """
+
+    body: bytes | None
+    freshness: bytes = b""
+
+
+class Source(Protocol):
+    """One upstream, a control plane or an edge, as a follower sees it. Every call is bounded.
+
+    All calls raise `Unavailable` (no answer, 5xx, too slow), `Unauthenticated`, `Forbidden`,
+    `NotFound`, or `Untrusted` for an answer past a bound.
+    """
+
+    name: str
+
+    def catalogue(self) -> Mapping[Subject, str]:
+        """Every subject the token may follow, with the digest of its newest snapshot."""
+
+    def snapshot(self, subject: Subject, have: str | None) -> Fetched:
+        """The newest bundle, conditional on the digest `have`."""
+
+    def segment(self, subject: Subject, digest: str) -> bytes:
+        """A segment's table."""
+
+    def hints(self) -> Iterator[Mapping[Subject, str]]:
+        """Subjects that changed, as they change, with the new digests; ends when the stream does.
+
+        An empty mapping is a heartbeat.
+        """
+
+    def close(self) -> None: ...
+
+
+class Cache(Protocol):
+    """Generations of one subject on disk. What comes back was checked against its checksum."""
+
+    def load(self, subject: Subject) -> Sequence[bytes]:
+        """Bodies of the generations kept, newest first; damaged ones are left out and counted."""
+
+    def save(self, subject: Subject, body: bytes) -> None:
+        """Keep a generation durably (write aside, fsync, rename); the oldest beyond the bound go.
+
+        Raises `Unavailable` when the disk refuses: the caller goes on in memory and says so.
+        """
+
+    def note(self, name: str, body: bytes) -> None:
+        """Keep one small named document the same way (pinned root, freshness, segment tables)."""
+
+    def noted(self, name: str) -> bytes | None: ...
+
+    def subjects(self) -> Sequence[Subject]: ...

@@ -1,0 +1,1 @@
+"""What a consumer imports; it reads snapshots and needs no server code."""
