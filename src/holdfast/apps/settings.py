@@ -1,0 +1,117 @@
+"""What a process is told when it starts: from flags, else `HOLDFAST_*` variables, else defaults.
+
+Decoded once, by the CLI (click reads the variables), then frozen; nothing below reads the
+environment. Bounds of one process stand here; bounds on content stand in `core.limits`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import msgspec
+
+from holdfast.core.errors import Problem
+
+CONTROL_PORT = 8010
+EDGE_PORT = 8016
+"""flagd's port for OFREP, so that its clients find an edge where they look."""
+LOOPBACK = "127.0.0.1"
+DATA_DIR = Path(".holdfast")
+POLL_INTERVAL_S = 30.0
+
+
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A control plane.
+
+    `data_dir` holds the journal, the blobs and the signing key. With `open_reads` a read without
+    a token is let through; only for development, only on loopback. `development` makes signing
+    keys by itself and labels them so; without it, keys must be there (`holdfast keys init`).
+    """
+
+    data_dir: Path = DATA_DIR
+    host: str = LOOPBACK
+    port: int = CONTROL_PORT
+    open_reads: bool = False
+    development: bool = False
+    log_level: str = "info"
+    requests_per_s_max: int = 500
+    """Accepted from one token or, without one, from one address."""
+    shutdown_s: float = 5.0
+    """How long open requests may take to finish after SIGTERM."""
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """An edge.
+
+    `upstreams` are base URLs of control planes or edges, tried in order. `token` needs the verb
+    `follow`. `root` is a file with the root document to trust; without it the first root seen is
+    pinned in `cache_dir`, loudly.
+    """
+
+    upstreams: tuple[str, ...] = (f"http://{LOOPBACK}:{CONTROL_PORT}",)
+    token: str = ""
+    cache_dir: Path = DATA_DIR / "edge"
+    host: str = LOOPBACK
+    port: int = EDGE_PORT
+    root: Path | None = None
+    open_reads: bool = False
+    poll_interval_s: float = POLL_INTERVAL_S
+    log_level: str = "info"
+    connections_max: int = 10_000
+    shutdown_s: float = 5.0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. A name other than `localhost` is not believed."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]:
+    """What can't be meant, all of it; an empty tuple when the settings hold together."""
+    found = []
+    if settings.open_reads and not is_loopback(settings.host):
+        found.append(
+            Problem(
+                code="open-beyond-loopback",
+                message=f"--open would let anybody who reaches {settings.host} read every setting",
+                hint="use --host 127.0.0.1, or leave --open out and give readers a token "
+                "(holdfast token create)",
+            )
+        )
+    if not 0 <= settings.port <= 65535:
+        found.append(
+            Problem(
+                code="bad-port",
+                message=f"{settings.port} is no port",
+                hint="give a number from 0 (any free port) to 65535",
+            )
+        )
+    if isinstance(settings, EdgeSettings):
+        found.extend(_problems_of_upstreams(settings.upstreams))
+    return tuple(found)
+
+
+def _problems_of_upstreams(upstreams: tuple[str, ...]) -> list[Problem]:
+    if not upstreams:
+        return [
+            Problem(
+                code="no-upstream",
+                message="an edge follows at least one upstream",
+                hint="give --upstream http://HOST:PORT, once for each control plane or edge",
+            )
+        ]
+    return [
+        Problem(
+            code="bad-upstream",
+            message=f"{upstream!r} is no base URL",
+            hint="write http://HOST:PORT or https://HOST[/PATH]",
+        )
+        for upstream in upstreams
+        if not upstream.startswith(("http://", "https://"))
+    ]
