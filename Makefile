@@ -1,6 +1,52 @@
 # Two commands do everything on a fresh machine: make run, make test.
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+READY := .venv/.ready
+export PYTHON
+
+.PHONY: help setup run test test-long lint format docs bench clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml uv.lock .ci/setup
+	@.ci/setup
+	@touch $@
+
+setup: $(READY) ## the environment alone: Python packages into .venv
+
+run: $(READY) ## control plane and edge, with the demo shop and Contoso, on 8010 and 8016
+	@exec $(BIN)/holdfast dev --open \
+	  --import examples/demo-shop.flagd.json --service demo-shop --environment production \
+	  examples/contoso
+
+lint: $(READY) ## style, types, layers, dead code
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "make format puts that right"; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 20; exit $${PIPESTATUS[0]}
+	@$(BIN)/vulture
+
+test: lint ## lint, then every test but the long forms
+	@$(BIN)/pytest -q -n 2 -m "not long"
+
+test-long: $(READY) ## the long forms: properties by the ten thousand, against other implementations
+	@$(BIN)/pytest -q -n 2 -m long --timeout 1800
+
+format: $(READY) ## put the style right
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+docs: $(READY) ## write the pages that are made from the code
+	@$(BIN)/python -m holdfast.apps.cli.pages docs/reference/cli.md
+
+bench: $(READY) ## measure against the others; writes docs/benchmarks.md
+	@for program in wrk nginx; do command -v $$program >/dev/null || .ci/apt $$program; done
+	@$(BIN)/python benchmarks/run.py
+
+clean: ## remove what make made; keeps .holdfast, the data of make run
+	@rm -rf .venv .bootstrap .bench .oracle .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
