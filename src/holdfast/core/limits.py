@@ -51,3 +51,8 @@ SAFE_INTEGER_MAX = 2**53 - 1
 """The largest integer that every JSON reader keeps exact (RFC 7493, I-JSON)."""
 WEIGHT_SUM_MAX = 2**31 - 1
 """flagd: a fractional whose weights sum to more gives null."""
+
+WIRE_DEPTH_MAX = 128
+"""Nesting of anything that is hashed or signed: logic and values fit in with room around them."""
+ENVELOPE_BYTES_MAX = 256 * 1024
+"""One DSSE envelope; root documents are the largest."""
