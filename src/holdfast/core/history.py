@@ -1,0 +1,136 @@
+"""What the journal's entries mean: seal and check the hash chain, fold, diff, revert, restore.
+
+seal(head, at_ms, actor, reason, edits) -> Entry     the next entry, hashed
+verify_link(head, entry)                             or Damaged
+fold(state, entry) -> State                          `core.state`, with the nouns of a state
+diff(old, new) -> tuple[Difference, ...]             `core.difference`
+revert(before, after, head) -> Reverted              `core.revert`, and restore
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from holdfast.core.errors import Damaged
+from holdfast.core.model import Edit, Entry, Head
+from holdfast.core.state import EMPTY, State, closure, fold, fold_all
+
+__all__ = [
+    "CHECKPOINT_FORMAT",
+    "EMPTY",
+    "State",
+    "closure",
+    "decode_entry",
+    "decode_state",
+    "encode_entry",
+    "encode_state",
+    "fold",
+    "fold_all",
+    "seal",
+    "verify_link",
+]
+
+CHECKPOINT_FORMAT = "holdfast.state.v1"
+
+
+class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An entry's fields but its hash: what the hash covers."""
+
+    revision: int
+    at_ms: int
+    actor: str
+    reason: str
+    edits: tuple[Edit, ...]
+    previous: str
+
+
+class _Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    state: State
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_sealed = msgspec.json.Decoder(_Sealed)
+_checkpoint = msgspec.json.Decoder(_Checkpoint)
+
+
+def seal(head: Head, at_ms: int, actor: str, reason: str, edits: Iterable[Edit]) -> Entry:
+    """The entry that follows `head`, with its hash.
+
+    What comes back went through its canonical bytes, so that what is folded now equals what is
+    read from the journal later (1.0 is 1 in both). Raises `Invalid` for values without such bytes.
+    """
+    body = encode_entry(
+        Entry(
+            revision=head.revision + 1,
+            at_ms=at_ms,
+            actor=actor,
+            reason=reason,
+            edits=tuple(edits),
+            previous=head.hash,
+            hash="",
+        )
+    )
+    return decode_entry(body, hashlib.sha256(body).hexdigest())
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The canonical bytes of all fields but the hash."""
+    return _encoder.encode(
+        _Sealed(
+            revision=entry.revision,
+            at_ms=entry.at_ms,
+            actor=entry.actor,
+            reason=entry.reason,
+            edits=entry.edits,
+            previous=entry.previous,
+        )
+    )
+
+
+def decode_entry(body: bytes, digest: str) -> Entry:
+    """The entry of canonical bytes and their hash; raises `Damaged` unless they belong together."""
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise Damaged("an entry's bytes do not match its hash")
+    try:
+        sealed = _sealed.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"an entry is not of a shape that this version knows: {error}") from error
+    return Entry(
+        revision=sealed.revision,
+        at_ms=sealed.at_ms,
+        actor=sealed.actor,
+        reason=sealed.reason,
+        edits=sealed.edits,
+        previous=sealed.previous,
+        hash=digest,
+    )
+
+
+def verify_link(previous: Head, entry: Entry) -> None:
+    """Raise `Damaged` unless `entry` is the one after `previous` and its hash is its own."""
+    if entry.revision != previous.revision + 1:
+        raise Damaged(f"entry {entry.revision} stands after entry {previous.revision}")
+    if entry.previous != previous.hash:
+        raise Damaged(f"entry {entry.revision} does not continue entry {previous.revision}")
+    if hashlib.sha256(encode_entry(entry)).hexdigest() != entry.hash:
+        raise Damaged(f"entry {entry.revision} does not match its hash")
+
+
+def encode_state(state: State) -> bytes:
+    """A state as checkpoint bytes, its format named in them; equal states give equal bytes."""
+    return _encoder.encode(_Checkpoint(CHECKPOINT_FORMAT, state))
+
+
+def decode_state(body: bytes) -> State:
+    """Undo `encode_state`; raises `Damaged` for bytes of another format or shape."""
+    try:
+        checkpoint = _checkpoint.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"not a checkpoint that this version knows: {error}") from error
+    if checkpoint.format != CHECKPOINT_FORMAT:
+        raise Damaged(f"a checkpoint of format {checkpoint.format!r}, not {CHECKPOINT_FORMAT!r}")
+    return checkpoint.state
