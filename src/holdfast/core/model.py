@@ -23,6 +23,8 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """Names of services, environments and segments."""
 KEY = r"^[A-Za-z0-9_]([A-Za-z0-9_-]|\.(?!\.)){0,127}$"
 """Keys of settings: no slash, no `..`, nothing that a client would have to escape in a URL."""
+RESERVED_ENVIRONMENTS = frozenset({"v1", "config"})
+"""No environment is named so: URLs of environments and of the services' own routes begin alike."""
 TARGETING_KEY = "targetingKey"
 
 

@@ -1,0 +1,237 @@
+"""Handing out snapshots: the data plane's routes, alike at an edge and at a control plane.
+
+    GET /{environment}/{service}/snapshot?have={digest}     a bundle, or a delta bundle
+    GET /{environment}/{service}/segments/{digest}          a segment's table, immutable
+    GET /v1/catalogue                                       what there is to follow
+    GET /v1/stream                                          hints that something changed
+
+Both sides implement `Shelf`, so that edges can follow edges. What is on the shelf is bytes, made
+when a generation came: an answer here compares digests and picks.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from holdfast.apps import http
+from holdfast.apps.http import Headers, Request, Response
+from holdfast.apps.streams import STREAM_HEADERS, Fanout, Stream, frame
+from holdfast.core.errors import HoldfastError
+from holdfast.core.model import RESERVED_ENVIRONMENTS, Subject, Verb
+
+READ: tuple[str, ...] = ("GET", "HEAD")
+MONTH_S = 30 * 24 * 3600
+YEAR_S = 365 * 24 * 3600
+FRESHNESS_HEADER = b"holdfast-freshness"
+REVISION_HEADER = b"holdfast-revision"
+
+_HAVE = re.compile(rb"(?:^|&)have=([0-9a-f]{64})(?:&|$)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Shelved(msgspec.Struct, frozen=True, gc=False):
+    """The newest bundle of one subject, ready to send.
+
+    `digest` is that of the snapshot inside; `gzipped` is `body` compressed, or empty where that
+    saves nothing; `freshness` is the DSSE envelope of the newest freshness statement (or empty).
+    """
+
+    subject: Subject
+    revision: int
+    digest: str
+    body: bytes
+    gzipped: bytes = b""
+    freshness: bytes = b""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One line of the catalogue, and the data of one change hint."""
+
+    environment: str
+    service: str
+    revision: int
+    digest: str
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.environment, self.service)
+
+
+class Shelf(Protocol):
+    """What there is to hand out. Thread-safe; nothing here waits for anything."""
+
+    def newest(self, subject: Subject) -> Shelved | None: ...
+
+    def delta(self, subject: Subject, have: str) -> bytes | None:
+        """The delta bundle from the snapshot with digest `have` to the newest, if one is kept."""
+
+    def segment(self, subject: Subject, digest: str) -> bytes | None:
+        """The table under that digest, when the subject's newest snapshot names it."""
+
+    def catalogue(self) -> Sequence[Listed]:
+        """Every subject, `_access` ones too, in any order."""
+
+    def subscribe(self, callback: Callable[[Listed], None]) -> None:
+        """Call back, from any thread and quickly, whenever a subject has a new snapshot."""
+
+
+class Door(Protocol):
+    """Who may come in; both raise `Unauthenticated` and `Forbidden`."""
+
+    def admit(self, headers: Sequence[tuple[bytes, bytes]], verb: Verb, subject: Subject) -> None:
+        """Let a caller do that with a subject, or raise."""
+
+    def sees(self, headers: Sequence[tuple[bytes, bytes]]) -> Callable[[Subject], bool]:
+        """Which subjects the caller may read."""
+
+    @property
+    def public(self) -> bool:
+        """Whether reads need no token: then shared HTTP caches may keep them."""
+
+
+Answer: TypeAlias = Response | Stream
+
+
+class Distribution:
+    """The routes over a shelf. `handle` is called on the event loop (streams live there)."""
+
+    def __init__(self, shelf: Shelf, door: Door, fanout: Fanout) -> None:
+        self._shelf = shelf
+        self._door = door
+        self._fanout = fanout
+        shelf.subscribe(self._changed)
+
+    def handle(self, request: Request) -> Answer | None:
+        """The answer, or none when the path is no route of the data plane."""
+        route = self._route(request.path)
+        if route is None:
+            return None
+        if request.method not in READ:
+            return http.method_not_allowed(request.method, ", ".join(READ))
+        try:
+            return route(request)
+        except HoldfastError as error:
+            return http.error_response(error)
+
+    def _route(self, path: str) -> Callable[[Request], Answer] | None:
+        match path.split("/"):
+            case ["", "v1", "catalogue"]:
+                return self._catalogue
+            case ["", "v1", "stream"]:
+                return self._stream
+            case ["", environment, service, "snapshot"] if _named(environment, service):
+                return partial(self._snapshot, Subject(environment, service))
+            case ["", environment, service, "segments", digest] if _named(environment, service):
+                return partial(self._segment, Subject(environment, service), digest)
+        return None
+
+    def _snapshot(self, subject: Subject, request: Request) -> Response:
+        self._door.admit(request.headers, "read", subject)
+        shelved = self._shelf.newest(subject)
+        if shelved is None:
+            return http.fault(404, "not-found", f"there is no snapshot of {subject}")
+        etag = b'"%b"' % shelved.digest.encode()
+        headers = self._snapshot_headers(shelved, etag)
+        if http.etag_matches(request.header(b"if-none-match"), etag):
+            return Response(304, headers)
+        headers.append(http.JSON_TYPE)
+        delta = self._delta(request, shelved)
+        if delta is not None:
+            return Response(200, headers, delta)
+        if shelved.gzipped and http.accepts_gzip(request.header(b"accept-encoding")):
+            headers.append((b"content-encoding", b"gzip"))
+            return Response(200, headers, shelved.gzipped)
+        return Response(200, headers, shelved.body)
+
+    def _snapshot_headers(self, shelved: Shelved, etag: bytes) -> Headers:
+        headers = [
+            (b"etag", etag),
+            (b"cache-control", self._cache_control(b"no-cache, stale-if-error=%d" % MONTH_S)),
+            (b"vary", b"accept-encoding, authorization, x-api-key"),
+            (REVISION_HEADER, b"%d" % shelved.revision),
+        ]
+        if shelved.freshness:
+            headers.append((FRESHNESS_HEADER, base64.b64encode(shelved.freshness)))
+        return headers
+
+    def _cache_control(self, rest: bytes) -> bytes:
+        # Bytes carry their own signature, so a cache that hands out old ones does no harm; one
+        # that hands them to those without a token does.
+        return (b"public, " if self._door.public else b"private, ") + rest
+
+    def _delta(self, request: Request, shelved: Shelved) -> bytes | None:
+        have = _HAVE.search(request.query) if request.query else None
+        if have is None:
+            return None
+        delta = self._shelf.delta(shelved.subject, have[1].decode())
+        return delta if delta is not None and len(delta) < len(shelved.body) else None
+
+    def _segment(self, subject: Subject, digest: str, request: Request) -> Response:
+        self._door.admit(request.headers, "read", subject)
+        table = self._shelf.segment(subject, digest) if _DIGEST.fullmatch(digest) else None
+        if table is None:
+            return http.fault(404, "not-found", f"{subject} names no segment of that digest")
+        etag = b'"%b"' % digest.encode()
+        headers: Headers = [
+            (b"etag", etag),
+            (b"cache-control", self._cache_control(b"max-age=%d, immutable" % YEAR_S)),
+            (b"vary", b"authorization, x-api-key"),
+        ]
+        if http.etag_matches(request.header(b"if-none-match"), etag):
+            return Response(304, headers)
+        return Response(200, [(b"content-type", b"application/octet-stream"), *headers], table)
+
+    def _catalogue(self, request: Request) -> Response:
+        sees = self._door.sees(request.headers)
+        listed = [each for each in self._shelf.catalogue() if sees(each.subject)]
+        listed.sort(key=lambda each: each.subject)
+        return http.json_response({"subjects": listed}, headers=[http.NO_STORE])
+
+    def _stream(self, request: Request) -> Answer:
+        sees = self._door.sees(request.headers)
+        if request.method == "HEAD":
+            return Response(200, STREAM_HEADERS)
+        feed = self._fanout.open(None, sees)
+        if feed is None:
+            return http.fault(
+                503,
+                "too-many-streams",
+                "too many streams are open: poll",
+                headers=http.error_headers(503),
+            )
+        return Stream(200, STREAM_HEADERS, feed)
+
+    def _changed(self, listed: Listed) -> None:
+        self._fanout.announce(listed.subject, None, frame("change", listed))
+
+
+class Watchers:
+    """Callbacks of a shelf. Subscribing is done at the start, calling from any thread."""
+
+    def __init__(self) -> None:
+        self._callbacks: tuple[Callable[[Listed], None], ...] = ()
+
+    def add(self, callback: Callable[[Listed], None]) -> None:
+        self._callbacks = (*self._callbacks, callback)
+
+    def tell(self, listed: Listed) -> None:
+        for callback in self._callbacks:
+            callback(listed)
+
+
+def _named(environment: str, service: str) -> bool:
+    return bool(environment and service) and environment not in RESERVED_ENVIRONMENTS
+
+
+def listed_of(shelved: Mapping[Subject, Shelved]) -> list[Listed]:
+    """The catalogue of what a shelf holds."""
+    return [
+        Listed(subject.environment, subject.service, each.revision, each.digest)
+        for subject, each in shelved.items()
+    ]
