@@ -11,10 +11,10 @@ The errors' table is here, and only here:
     Forbidden            403          2
     TooLarge             413          2
     CallerError          400          2
-    Untrusted            502          3   the system
-    Unavailable          503          3
-    Damaged              500          3
-    OperatorError        500          3
+    Untrusted            502          1   problems found, in the system
+    Unavailable          503          1
+    Damaged              500          1
+    OperatorError        500          1
 
 An error's body on our own routes is
 `{"error": {"code": "…", "message": "…", "problems": [Problem, …]}}`; OFREP has its own shapes
@@ -56,11 +56,11 @@ _STATUS: dict[type[HoldfastError], tuple[int, int]] = {
     errors.Forbidden: (403, 2),
     errors.TooLarge: (413, 2),
     errors.CallerError: (400, 2),
-    errors.Untrusted: (502, 3),
-    errors.Unavailable: (503, 3),
-    errors.Damaged: (500, 3),
-    errors.OperatorError: (500, 3),
-    HoldfastError: (500, 3),
+    errors.Untrusted: (502, 1),
+    errors.Unavailable: (503, 1),
+    errors.Damaged: (500, 1),
+    errors.OperatorError: (500, 1),
+    HoldfastError: (500, 1),
 }
 
 
