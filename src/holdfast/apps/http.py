@@ -119,11 +119,16 @@ class Response(msgspec.Struct, gc=False):
 
 
 class Fault(msgspec.Struct, omit_defaults=True):
-    """What stands under `error` in the body of an answer that is none."""
+    """What stands under `error` in the body of an answer that is none.
+
+    The revisions stand in conflicts only: the change was made on one, the journal is at the other.
+    """
 
     code: str
     message: str
     problems: tuple[Problem, ...] = ()
+    expected_revision: int | None = None
+    actual_revision: int | None = None
 
 
 def json_response(
@@ -148,8 +153,13 @@ def fault(
 def error_response(error: HoldfastError) -> Response:
     """The answer for an error, by the table of this module."""
     status = status_of(error)
-    problems = error.problems if isinstance(error, errors.Invalid) else ()
-    return fault(status, error.code, public_message(error), problems, error_headers(status))
+    body = Fault(error.code, public_message(error))
+    if isinstance(error, errors.Invalid):
+        body.problems = error.problems
+    if isinstance(error, errors.Conflict):
+        body.expected_revision = error.expected_revision
+        body.actual_revision = error.actual_revision
+    return json_response({"error": body}, status, [NO_STORE, *error_headers(status)])
 
 
 def public_message(error: HoldfastError) -> str:
