@@ -2,7 +2,7 @@
 
 seal(head, at_ms, actor, reason, edits) -> Entry     the next entry, hashed
 verify_link(head, entry)                             or Damaged
-fold(state, entry) -> State                          `core.state`, with the nouns of a state
+fold(state, entry) -> State                          `core.fold`; `core.state` has the nouns
 diff(old, new) -> tuple[Difference, ...]             `core.difference`
 revert(before, after, head) -> Reverted              `core.revert`, and restore
 """
@@ -14,21 +14,30 @@ from collections.abc import Iterable
 
 import msgspec
 
+from holdfast.core.difference import Difference, diff
 from holdfast.core.errors import Damaged
+from holdfast.core.fold import fold, fold_all
 from holdfast.core.model import Edit, Entry, Head
-from holdfast.core.state import EMPTY, State, closure, fold, fold_all
+from holdfast.core.revert import Undo, restore, revert
+from holdfast.core.state import EMPTY, State, closure
+from holdfast.core.wire import canonical
 
 __all__ = [
     "CHECKPOINT_FORMAT",
     "EMPTY",
+    "Difference",
     "State",
+    "Undo",
     "closure",
     "decode_entry",
     "decode_state",
+    "diff",
     "encode_entry",
     "encode_state",
     "fold",
     "fold_all",
+    "restore",
+    "revert",
     "seal",
     "verify_link",
 ]
@@ -79,7 +88,7 @@ def seal(head: Head, at_ms: int, actor: str, reason: str, edits: Iterable[Edit])
 
 def encode_entry(entry: Entry) -> bytes:
     """The canonical bytes of all fields but the hash."""
-    return _encoder.encode(
+    return canonical(
         _Sealed(
             revision=entry.revision,
             at_ms=entry.at_ms,

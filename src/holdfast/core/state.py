@@ -1,11 +1,10 @@
-"""`State = fold(entries)`: everything that stands after a revision, and which revision touched it.
+"""`State`: everything that stands after a revision, and which revision touched it.
 
 The bookkeeping here (`touched`, `revisions`, `removed`, `included_at`, `access`) is what makes
 invariant 3, no unexplained change, decidable: an environment is touched by an entry exactly when
 what the entry leaves behind differs there from what it found.
 
-States are values: `fold` never changes the one that it is given. It copies the maps of a service
-once per call, so `fold_all` over a batch costs the edits and not the size of the state.
+States are values: `core.fold` never changes the one that it is given.
 """
 
 from __future__ import annotations
@@ -14,24 +13,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from holdfast.core import limits
 from holdfast.core.model import (
     GENESIS,
     JSON,
-    DeleteSegment,
-    DeleteService,
-    DeleteSetting,
-    DeleteToken,
-    Edit,
-    Entry,
     Environment,
     Head,
-    PutEnvironment,
-    PutRoot,
-    PutSegment,
-    PutService,
-    PutSetting,
-    PutToken,
     Segment,
     Service,
     Setting,
@@ -115,19 +101,6 @@ class State(msgspec.Struct, frozen=True):
 EMPTY = State()
 
 
-def fold(state: State, entry: Entry) -> State:
-    """The state after `entry`. The entry's link is not checked: `core.history.verify_link` is."""
-    return fold_all(state, (entry,))
-
-
-def fold_all(state: State, entries: Iterable[Entry]) -> State:
-    """The state after all `entries`, in order; every map that changes is copied once."""
-    batch = _Batch(state)
-    for entry in entries:
-        batch.apply(entry)
-    return batch.state()
-
-
 def closure(services: Mapping[str, ServiceState], service: str) -> tuple[str, ...]:
     """`service` and all that it includes, directly or not, each once, in order of precedence.
 
@@ -179,10 +152,10 @@ def _of_all_environments(setting: Setting) -> bytes:
 
 
 def _audience(segment: Segment | None, environment: str) -> object:
-    return segment and segment.environments.get(environment, segment.audience)
+    return segment.environments.get(environment, segment.audience) if segment else None
 
 
-def _visible(services: Mapping[str, ServiceState], service: str) -> dict[tuple[str, str], str]:
+def visible(services: Mapping[str, ServiceState], service: str) -> dict[tuple[str, str], str]:
     """(environment, key) of all that the service's snapshots hold -> the service that owns it."""
     owners: dict[tuple[str, str], str] = {}
     for name in closure(services, service):
@@ -190,277 +163,3 @@ def _visible(services: Mapping[str, ServiceState], service: str) -> dict[tuple[s
             for environment in found.setting.environments:
                 owners.setdefault((environment, key), name)
     return owners
-
-
-class _Reach(msgspec.Struct, frozen=True):
-    """What a service reached through its includes before an entry."""
-
-    owners: dict[tuple[str, str], str] = {}
-    removed: dict[tuple[str, str], int] = {}
-    environments: set[str] = set()
-
-
-class _Found(msgspec.Struct):
-    """What one entry found, of all that it edits, before its first edit; none: not there."""
-
-    services: dict[str, ServiceState | None] = {}
-    settings: dict[tuple[str, str], SettingState | None] = {}
-    segments: dict[tuple[str, str], SegmentState | None] = {}
-    reaches: dict[str, _Reach] = {}
-
-
-class _Batch:
-    """The states between two: maps that it made itself it changes in place, all others it copies.
-
-    An entry goes in three steps: note what the edits will find, make them, and then compare. So an
-    entry counts as a whole: what it puts and takes back touches nothing, and the order of its
-    edits doesn't matter to includes.
-    """
-
-    def __init__(self, state: State) -> None:
-        self._head = state.head
-        self._services = dict(state.services)
-        self._environments = dict(state.environments)
-        self._tokens = dict(state.tokens)
-        self._roots = state.roots
-        self._access = dict(state.access)
-        self._gone = dict(state.gone)
-        self._owned: set[str] = set()
-
-    def state(self) -> State:
-        return State(
-            head=self._head,
-            services=self._services,
-            environments=self._environments,
-            tokens=self._tokens,
-            roots=self._roots,
-            access=self._access,
-            gone=self._gone,
-        )
-
-    def apply(self, entry: Entry) -> None:
-        found = _Found()
-        for edit in entry.edits:
-            if isinstance(edit, PutService | DeleteService):
-                self._note_service(edit, found)
-        for edit in entry.edits:
-            self._edit(edit, found, entry.revision)
-        for service, before in found.services.items():
-            self._mark_service(service, before, entry.revision)
-        for (service, key), old in found.settings.items():
-            self._mark_setting(service, key, old, entry.revision)
-        for (service, name), older in found.segments.items():
-            self._mark_segment(service, name, older, entry.revision)
-        for service, reach in found.reaches.items():
-            self._mark_reach(service, reach, entry.revision)
-        self._head = Head(revision=entry.revision, hash=entry.hash)
-
-    # -- what the entry finds
-
-    def _note_service(self, edit: PutService | DeleteService, found: _Found) -> None:
-        old = self._services.get(edit.service)
-        found.services.setdefault(
-            edit.service,
-            old and ServiceState(info=old.info, included_at=dict(old.included_at)),
-        )
-        if old and isinstance(edit, DeleteService):
-            for key, setting in old.settings.items():
-                found.settings[edit.service, key] = setting
-            for name, segment in old.segments.items():
-                found.segments[edit.service, name] = segment
-        includes = edit.to.includes if isinstance(edit, PutService) else ()
-        if (old.info.includes if old else ()) != includes:
-            found.reaches[edit.service] = self._reach(edit.service)
-
-    def _reach(self, service: str) -> _Reach:
-        reached = [self._services[name] for name in closure(self._services, service)]
-        return _Reach(
-            owners=_visible(self._services, service),
-            removed={
-                (environment, key): revision
-                for one in reached
-                for environment, keys in one.removed.items()
-                for key, revision in keys.items()
-            },
-            environments={environment for one in reached for environment in one.touched},
-        )
-
-    # -- the edits
-
-    def _edit(self, edit: Edit, found: _Found, revision: int) -> None:
-        match edit:
-            case PutSetting() | DeleteSetting():
-                self._edit_setting(edit, found)
-            case PutSegment() | DeleteSegment():
-                self._edit_segment(edit, found)
-            case PutService():
-                service = self._own(edit.service)
-                self._services[edit.service] = msgspec.structs.replace(service, info=edit.to)
-            case DeleteService():
-                self._delete_service(edit.service)
-            case PutEnvironment():
-                self._put_environment(edit, revision)
-            case PutToken():
-                self._put_token(edit.token, edit.to, revision)
-            case DeleteToken():
-                self._put_token(edit.token, None, revision)
-            case PutRoot():
-                self._roots = (*self._roots, edit.envelope)
-
-    def _edit_setting(self, edit: PutSetting | DeleteSetting, found: _Found) -> None:
-        if isinstance(edit, DeleteSetting) and edit.service not in self._services:
-            return
-        settings = self._own(edit.service).settings
-        found.settings.setdefault((edit.service, edit.key), settings.get(edit.key))
-        if isinstance(edit, PutSetting):
-            settings[edit.key] = SettingState(edit.to)
-        else:
-            settings.pop(edit.key, None)
-
-    def _edit_segment(self, edit: PutSegment | DeleteSegment, found: _Found) -> None:
-        if isinstance(edit, DeleteSegment) and edit.service not in self._services:
-            return
-        segments = self._own(edit.service).segments
-        found.segments.setdefault((edit.service, edit.segment), segments.get(edit.segment))
-        if isinstance(edit, PutSegment):
-            segments[edit.segment] = SegmentState(edit.to)
-        else:
-            segments.pop(edit.segment, None)
-
-    def _own(self, name: str) -> ServiceState:
-        """The service with maps that this batch may change; made when it isn't there."""
-        service = self._services.get(name)
-        if name in self._owned and service is not None:
-            return service
-        service = service or self._gone.pop(name, None) or ServiceState(info=Service())
-        self._owned.add(name)
-        self._services[name] = service = ServiceState(
-            info=service.info,
-            settings=dict(service.settings),
-            segments=dict(service.segments),
-            touched=dict(service.touched),
-            removed={environment: dict(keys) for environment, keys in service.removed.items()},
-            included_at=dict(service.included_at),
-        )
-        return service
-
-    def _delete_service(self, name: str) -> None:
-        service = self._services.pop(name, None)
-        if service is not None:
-            self._owned.discard(name)
-            self._gone[name] = ServiceState(
-                info=Service(), touched=service.touched, removed=service.removed
-            )
-
-    def _put_environment(self, edit: PutEnvironment, revision: int) -> None:
-        old = self._environments.get(edit.environment)
-        if old is not None and old.environment.bucketing == edit.to.bucketing:
-            revision = old.revision
-        self._environments[edit.environment] = EnvironmentState(edit.to, revision)
-
-    def _put_token(self, name: str, token: Token | None, revision: int) -> None:
-        old = self._tokens.get(name)
-        if same(old and old.token, token):
-            return
-        if token is None:
-            del self._tokens[name]
-        else:
-            self._tokens[name] = TokenState(token, revision)
-        for one in (old and old.token, token):
-            for scope in one.scopes if one else ():
-                self._access[scope.environment] = revision
-
-    # -- what differs after the edits
-
-    def _mark_service(self, service: str, old: ServiceState | None, revision: int) -> None:
-        if service not in self._services:
-            return
-        now = self._own(service)
-        if old is None:
-            self._touch(service, set(now.touched), revision)
-        before, after = old.info.includes if old else (), now.info.includes
-        stayed = [name for name in after if name in before]
-        if stayed != [name for name in before if name in after]:
-            stayed = []  # another order is another precedence: as if all had come anew
-        included_at = {
-            name: old.included_at[name] if old and name in stayed else revision for name in after
-        }
-        now.included_at.clear()
-        now.included_at.update(included_at)
-
-    def _mark_setting(
-        self, service: str, key: str, old: SettingState | None, revision: int
-    ) -> None:
-        state = self._mutable(service)
-        now = state.settings.get(key)
-        changed = setting_environments(old and old.setting, now and now.setting)
-        there = now.setting.environments if now else {}
-        for environment in changed:
-            if environment in there:
-                state.removed.get(environment, {}).pop(key, None)
-            else:
-                _bury(state.removed, environment, key, revision)
-        if now is not None:
-            state.settings[key] = SettingState(
-                now.setting, _revisions(there, changed, old and old.revisions, revision)
-            )
-        self._touch(service, changed, revision)
-
-    def _mark_segment(
-        self, service: str, name: str, old: SegmentState | None, revision: int
-    ) -> None:
-        state = self._mutable(service)
-        now = state.segments.get(name)
-        known = self._environments.keys() | state.touched.keys()
-        changed = segment_environments(old and old.segment, now and now.segment, known)
-        if now is not None:
-            state.segments[name] = SegmentState(
-                now.segment, _revisions(changed | known, changed, old and old.revisions, revision)
-            )
-        self._touch(service, changed, revision)
-
-    def _mark_reach(self, service: str, before: _Reach, revision: int) -> None:
-        """An include came or went: bury what went with it, touch all that it reaches."""
-        state = self._mutable(service)
-        after = self._reach(service)
-        for (environment, key), owner in before.owners.items():
-            if after.owners.get((environment, key)) not in (owner, service):
-                _bury(state.removed, environment, key, revision)
-        for (environment, key), at in before.removed.items():
-            buried = state.removed.get(environment, {}).get(key, 0)
-            if at > buried and (environment, key) not in after.owners:
-                _bury(state.removed, environment, key, at)
-        self._touch(service, before.environments | after.environments, revision)
-
-    def _mutable(self, service: str) -> ServiceState:
-        """The service, or what is left of it when the entry deleted it."""
-        if service in self._services:
-            return self._own(service)
-        left = self._gone[service]
-        if service not in self._owned:
-            self._owned.add(service)
-            removed = {environment: dict(keys) for environment, keys in left.removed.items()}
-            left = ServiceState(info=left.info, touched=dict(left.touched), removed=removed)
-            self._gone[service] = left
-        return left
-
-    def _touch(self, service: str, environments: Iterable[str], revision: int) -> None:
-        self._mutable(service).touched.update(dict.fromkeys(environments, revision))
-
-
-def _revisions(
-    there: Iterable[str], changed: set[str], old: Mapping[str, int] | None, revision: int
-) -> dict[str, int]:
-    before = old or {}
-    return {
-        environment: revision if environment in changed else before[environment]
-        for environment in there
-        if environment in changed or environment in before
-    }
-
-
-def _bury(removed: dict[str, dict[str, int]], environment: str, key: str, revision: int) -> None:
-    keys = removed.setdefault(environment, {})
-    keys[key] = revision
-    if len(keys) > limits.SETTINGS_MAX:
-        del keys[min(keys, key=lambda one: (keys[one], one))]
