@@ -1,7 +1,7 @@
 """Times one product in its own process and environment; prints one JSON line.
 
-    python worker.py evaluate PEER     ns per evaluation for each workload
-    python worker.py load PEER         ms and MB for 10,000 settings
+python worker.py evaluate PEER     ns per evaluation for each workload
+python worker.py load PEER         ms and MB for 10,000 settings
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from typing import Any
 
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
-from peers.flagd_format import flag_set
 from workloads import USER, Setting
+
+from peers.flagd_format import flag_set
 
 logging.getLogger("openfeature.contrib").setLevel(logging.CRITICAL)
 

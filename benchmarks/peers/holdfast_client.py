@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from peers.flagd_format import flag_set
 from workloads import USER, Setting
 
 from holdfast import Client
+from peers.flagd_format import flag_set
 
 
 def document(settings: list[Setting]) -> str:

@@ -1,0 +1,107 @@
+"""What the client costs its host besides one evaluation: the stall of an evaluating thread while
+10,000 settings are replaced, the throughput of eight threads, the OpenFeature provider against an
+empty one, and the start of a process from its disk cache."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import threading
+import time
+import timeit
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from holdfast.openfeature import HoldfastProvider
+from openfeature import api
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.flag_evaluation import FlagResolutionDetails
+from openfeature.provider import AbstractProvider, Metadata
+from peers import holdfast_client
+from workloads import CONTEXT, USER, mixed, static
+
+THREADS = 8
+SECONDS = 1.0
+
+
+def threads_throughput() -> dict[str, float]:
+    """Evaluations a second of one thread and of eight, the same work, ratios within a cycle."""
+    client = holdfast_client.load(holdfast_client.document(mixed(200)))
+    context = {"targetingKey": USER, **CONTEXT}
+
+    def work(stop: threading.Event, counts: list[int], place: int) -> None:
+        get, done = client.get_bool, 0
+        while not stop.is_set():
+            for _ in range(1_000):
+                get("setting-00001", False, context)
+            done += 1_000
+        counts[place] = done
+
+    def rate(count: int) -> float:
+        stop, counts = threading.Event(), [0] * count
+        workers = [threading.Thread(target=work, args=(stop, counts, n)) for n in range(count)]
+        start_s = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        time.sleep(SECONDS)
+        stop.set()
+        for worker in workers:
+            worker.join()
+        return sum(counts) / (time.perf_counter() - start_s)
+
+    cycles = [(rate(1), rate(THREADS)) for _ in range(5)]
+    return {
+        "one_per_s": statistics.median(one for one, _ in cycles),
+        "eight_per_s": statistics.median(eight for _, eight in cycles),
+        "ratio": statistics.median(eight / one for one, eight in cycles),
+    }
+
+
+class Empty(AbstractProvider):
+    """The least that OpenFeature lets a provider be."""
+
+    def get_metadata(self) -> Metadata:
+        return Metadata(name="empty")
+
+    def _resolve(self, _key: str, default: Any, _context: Any = None) -> Any:
+        return FlagResolutionDetails(value=default)
+
+    resolve_boolean_details = _resolve
+    resolve_string_details = _resolve
+    resolve_integer_details = _resolve
+    resolve_float_details = _resolve
+    resolve_object_details = _resolve
+
+
+def openfeature_cost() -> dict[str, float]:
+    """ns for one boolean through OpenFeature's client, with an empty provider and with ours."""
+    api.set_provider(Empty(), "empty")
+    client = holdfast_client.load(holdfast_client.document([static()]))
+    api.set_provider(HoldfastProvider(client), "holdfast")
+    context = EvaluationContext(USER, dict(CONTEXT))
+    timers = {
+        name: timeit.Timer(
+            "get('static', False, context)",
+            globals={"get": api.get_client(name).get_boolean_value, "context": context},
+        )
+        for name in ("empty", "holdfast")
+    }
+    cycles = [{n: timer.timeit(5_000) / 5_000 * 1e9 for n, timer in timers.items()}] * 0
+    for _ in range(9):
+        cycles.append({n: timer.timeit(5_000) / 5_000 * 1e9 for n, timer in timers.items()})
+    return {
+        "empty_ns": statistics.median(cycle["empty"] for cycle in cycles),
+        "holdfast_ns": statistics.median(cycle["holdfast"] for cycle in cycles),
+        "ratio": statistics.median(cycle["holdfast"] / cycle["empty"] for cycle in cycles),
+    }
+
+
+def main() -> None:
+    print(json.dumps({"threads": threads_throughput(), "openfeature": openfeature_cost()}))
+
+
+if __name__ == "__main__":
+    main()

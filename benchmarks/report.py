@@ -1,0 +1,175 @@
+"""docs/benchmarks.md and its plots, out of the figures of one run and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from run import PEERS
+from workloads import workloads
+
+DOCS = Path(__file__).parent.parent / "docs"
+OURS = "holdfast_client"
+COLOURS = {OURS: "#0b7285", "floor": "#adb5bd"}
+OTHER = "#e8590c"
+
+
+def median(cycles: list[dict[str, float]], figure: str) -> float:
+    return statistics.median(cycle[figure] for cycle in cycles)
+
+
+def ratio(rounds: dict[str, list[dict[str, float]]], peer: str, figure: str) -> float:
+    """peer / Holdfast, cycle by cycle, the median."""
+    pairs = zip(rounds[peer], rounds[OURS], strict=True)
+    return statistics.median(theirs[figure] / ours[figure] for theirs, ours in pairs)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart."""
+    if value >= 1000:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:.3g}"
+
+
+def evaluate(rounds: dict[str, Any]) -> str:
+    names = [workload.name for workload in workloads()]
+    titles = [workload.title for workload in workloads()]
+    rows = []
+    for peer, title in PEERS.items():
+        label = f"**{title}**" if peer == OURS else title
+        rows.append([label, *(number(median(rounds[peer], name)) for name in names)])
+    ratios = []
+    for peer, title in PEERS.items():
+        if peer != OURS:
+            ratios.append([title, *(f"{ratio(rounds, peer, name):.3g}" for name in names)])
+    figure, axis = plt.subplots(figsize=(9, 4.5))
+    width = 0.8 / len(PEERS)
+    for place, (peer, title) in enumerate(PEERS.items()):
+        spots = [spot + place * width for spot in range(len(names))]
+        heights = [median(rounds[peer], name) for name in names]
+        shade = COLOURS.get(peer) or plt.get_cmap("autumn")(place / len(PEERS))
+        axis.bar(spots, heights, width, label=title, color=shade)
+    axis.set_yscale("log")
+    axis.set_ylabel("ns for one pass (lower is better)")
+    axis.set_xticks([spot + 0.4 for spot in range(len(names))], titles)
+    axis.legend(ncols=4, fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    save(figure, "evaluate")
+    return f"""## In-process evaluation
+
+ns for one pass over the workload, through each product's public client; Holdfast through
+`Client.get_*` as shipped, counting on, garbage collection on. The floor is hand-written Python
+that does the work and nothing else (`benchmarks/peers/floor.py`).
+
+![evaluation](benchmarks/evaluate.png)
+
+{table(["ns", *titles], rows)}
+
+How many times Holdfast's time each one takes (median of the ratios within a cycle):
+
+{table(["times Holdfast", *titles], ratios)}
+"""
+
+
+def load(rounds: dict[str, Any]) -> str:
+    peers = [peer for peer in PEERS if peer in rounds]
+    rows = [
+        [
+            f"**{PEERS[peer]}**" if peer == OURS else PEERS[peer],
+            number(median(rounds[peer], "ms")),
+            number(median(rounds[peer], "mb")),
+        ]
+        for peer in peers
+    ]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
+    for axis, name, unit in zip(axes, ("ms", "mb"), ("ms", "MB"), strict=True):
+        heights = [median(rounds[peer], name) for peer in peers]
+        axis.barh(
+            [PEERS[peer] for peer in peers],
+            heights,
+            color=[COLOURS.get(peer, OTHER) for peer in peers],
+        )
+        axis.invert_yaxis()
+        axis.set_xscale("log")
+        axis.set_xlabel(f"{unit} (lower is better)")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    save(figure, "load")
+    return f"""## Loading 10,000 settings
+
+From the product's own document in memory or on disk to the first answer; resident memory gained.
+
+![load](benchmarks/load.png)
+
+{table(["", "ms", "MB"], rows)}
+"""
+
+
+def segment(figures: dict[str, Any]) -> str:
+    rows = [
+        [
+            title,
+            number(figures[name]["load_ms"]),
+            number(figures[name]["mb"]),
+            number(figures[name]["hit_ns"]),
+            number(figures[name]["miss_ns"]),
+        ]
+        for name, title in (("table", "**segment table**"), ("frozenset", "frozenset of strings"))
+    ]
+    return f"""## A segment of {figures["members"]:,} members
+
+{figures["table"]["bytes_a_member"]:.3g} bytes a member; the server builds it in
+{figures["build_s"]:.2g} s.
+
+{table(["", "load, ms", "MB", "hit, ns", "miss, ns"], rows)}
+"""
+
+
+def save(figure: Any, name: str) -> None:
+    folder = DOCS / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+
+
+SECTIONS: dict[str, Callable[[Any], str]] = {"evaluate": evaluate, "load": load, "segment": segment}
+
+
+def main() -> None:
+    results = Path(sys.argv[1])
+    parts = []
+    for section, write in SECTIONS.items():
+        path = results / f"{section}.json"
+        if path.exists():
+            parts.append(write(json.loads(path.read_text())))
+    head = f"""# Benchmarks
+
+Written by `make bench`, all figures from one machine: {os.cpu_count()} cores,
+{platform.system()} {platform.machine()}, Python {platform.python_version()}. Medians of cycles in
+which the products take turns. Absolute figures are this machine's; read the ratios.
+"""
+    (DOCS / "benchmarks.md").write_text("\n".join([head, *parts]))
+    print(f"wrote {DOCS / 'benchmarks.md'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
