@@ -1,0 +1,156 @@
+"""The ASGI face of a pure `handle(request) -> Response | Stream`: reads bodies, writes answers.
+
+No framework and no middleware: on the hot path this is one coroutine, three awaits long. What it
+adds to the answers is the content-length, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from holdfast.apps import http
+from holdfast.apps.http import Request, Response
+from holdfast.apps.observe import logger
+from holdfast.apps.streams import Feed, Stream
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handle: TypeAlias = Callable[[Request], "Response | Stream | None"]
+
+BODY_S = 10.0
+"""A body must be here this long after its head."""
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""A body sent along with these is not read."""
+EMPTY = frozenset({204, 304})
+"""Answers without a body, and so without its length."""
+CLOSE = (b"connection", b"close")
+
+_log = logger("holdfast.asgi")
+
+
+class Face:
+    """An ASGI application over `handle`.
+
+    What `handle` answers with none goes to `otherwise`, another ASGI application (404 without one):
+    so the control plane mounts the data plane's routes before its own. Bodies beyond
+    `body_bytes_max` are refused while they are read, and counted in `bodies_refused`.
+    `answered[status]` counts answers.
+    """
+
+    def __init__(self, handle: Handle, body_bytes_max: int, otherwise: App | None = None) -> None:
+        self._handle = handle
+        self._body_bytes_max = body_bytes_max
+        self._otherwise = otherwise
+        self.answered: dict[int, int] = {200: 0}
+        self.bodies_refused = 0
+        self.failures = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._pass_on(scope, receive, send)
+        body = b""
+        if self._otherwise is None and scope["method"] not in BODILESS:
+            message = await receive()
+            body = message.get("body", b"")
+            if message.get("more_body") or len(body) > self._body_bytes_max:
+                whole = await self._rest(body, receive)
+                if not isinstance(whole, bytes):
+                    return await self._refuse(whole, send)
+                body = whole
+        request = Request(
+            scope["method"], scope["path"], scope["query_string"], scope["headers"], body
+        )
+        answer = self._answer(request)
+        if isinstance(answer, Response):
+            # Sent from here and not from a method: a coroutine less for each request.
+            status = answer.status
+            self.answered[status] = self.answered.get(status, 0) + 1
+            await send(answer.start or _start(answer))
+            return await send({"type": "http.response.body", "body": answer.body})
+        if answer is None:
+            return await self._pass_on(scope, receive, send)
+        return await self._stream(answer, scope, receive, send)
+
+    def _answer(self, request: Request) -> Response | Stream | None:
+        try:
+            return self._handle(request)
+        except Exception:  # noqa: BLE001 -- the process goes on; the log has all of it
+            self.failures += 1
+            _log.exception("a request failed", method=request.method, path=request.path[:256])
+            return http.fault(500, "system", "the system is at fault, not the call")
+
+    async def _rest(self, body: bytes, receive: Receive) -> bytes | Response | None:
+        """The whole body, or a refusal; none when the client has gone."""
+        parts, size = [body], len(body)
+        try:
+            async with asyncio.timeout(BODY_S):
+                while size <= self._body_bytes_max:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+                    parts.append(message["body"])
+                    size += len(message["body"])
+                    if not message["more_body"]:
+                        break
+        except TimeoutError:
+            return http.fault(
+                408, "too-slow", f"the body took longer than {BODY_S:.0f} s", headers=[CLOSE]
+            )
+        if size <= self._body_bytes_max:
+            return b"".join(parts)
+        self.bodies_refused += 1
+        message_text = f"a body may have {self._body_bytes_max} bytes"
+        return http.fault(413, "too-large", message_text, headers=[CLOSE])
+
+    async def _refuse(self, refusal: Response | None, send: Send) -> None:
+        if refusal is not None:
+            self.answered[refusal.status] = self.answered.get(refusal.status, 0) + 1
+            await send(_start(refusal))
+            await send({"type": "http.response.body", "body": refusal.body})
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._otherwise is not None:
+            await self._otherwise(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._refuse(http.not_found(scope["path"]), send)
+        else:
+            raise RuntimeError(f"nothing here speaks {scope['type']}")
+
+    async def _stream(self, stream: Stream, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a feed until it ends or the client goes; who is cut is cut without a farewell."""
+        feed = stream.feed
+        # Our own protocol (`holdfast.apps.listen`) says how to end a connection at once.
+        feed.on_cut = scope.get("holdfast.abort")
+        self.answered[stream.status] = self.answered.get(stream.status, 0) + 1
+        gone = asyncio.create_task(_until_gone(feed, receive))
+        try:
+            headers = stream.headers
+            await send({"type": "http.response.start", "status": stream.status, "headers": headers})
+            chunk: bytes | None = stream.first
+            while chunk is not None:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                chunk = await feed.chunk()
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            feed.close()
+
+
+async def _until_gone(feed: Feed, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    feed.close()
+
+
+def _start(answer: Response) -> Message:
+    """The first ASGI message of an answer, kept on it: prebuilt answers are sent again."""
+    headers = answer.headers
+    if answer.status not in EMPTY:
+        headers = [*headers, (b"content-length", b"%d" % len(answer.body))]
+    answer.start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    return answer.start

@@ -1,0 +1,237 @@
+"""Listening: uvicorn with what it lacks, for every process of ours that has an HTTP face.
+
+Bounds on heads (414, 431), on connections (503), on how long a request may take to arrive (408,
+whatever trickles in meanwhile), and connections that end at once when a slow reader is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from holdfast.apps import http
+from holdfast.apps.asgi import App
+from holdfast.core.errors import Unavailable
+
+SWEEP_S: Final = 1.0
+ARRIVAL_SWEEPS_MAX: Final = 10
+"""Sweeps that a request may take to arrive whole, its head and its body."""
+FLUSH_SWEEPS_MAX: Final = 10
+"""Sweeps that a closing connection may take to send what is left."""
+KEEP_ALIVE_S: Final = 75
+BACKLOG: Final = 2048
+
+
+class Bounds:
+    """What the connections of one listener share: the bound on their number, and counts."""
+
+    def __init__(self, connections_max: int) -> None:
+        self.connections_max = connections_max
+        self.connections: set[Connection] = set()
+        self.connections_refused = 0
+        self.heads_refused = 0
+        self.arrivals_timed_out = 0
+        self.aborted = 0
+
+    def sweep(self) -> None:
+        """Once in `SWEEP_S`: end the connections that take too long."""
+        for connection in tuple(self.connections):
+            connection.sweep()
+
+
+class _Refused(Exception):
+    """Leaves the parser after an answer was sent; `data_received` of uvicorn catches it."""
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, bounded; the hot path pays three short methods for it, and no clock."""
+
+    def __init__(self, bounds: Bounds, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+        self._head_bytes = 0
+        self._in_head = True
+        self._seen: object = None
+        self._sweeps = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._bounds.connections.add(self)
+        if len(self._bounds.connections) > self._bounds.connections_max:
+            self._bounds.connections_refused += 1
+            self._refuse(503, "too-many-connections", "too many connections: try another edge")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._bounds.connections.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > http.HEAD_BYTES_MAX and not self.transport.is_closing():
+                self._refuse_head(431, "the head of a request may have 32 KiB")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if len(self.url) > http.TARGET_BYTES_MAX:
+            self._refuse_head(414, "a path with its query may have 8 KiB")
+            raise _Refused
+        if len(self.headers) > http.HEADERS_MAX:
+            self._refuse_head(431, "a request may have 64 headers")
+            raise _Refused
+        self.scope["holdfast.abort"] = self.abort  # type: ignore[typeddict-unknown-key]
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            self._bounds.heads_refused += 1
+            self._refuse(400, "bad-request", msg)
+
+    def abort(self) -> None:
+        """End the connection now; what was not sent yet is dropped."""
+        self._bounds.aborted += 1
+        self.transport.abort()
+
+    def sweep(self) -> None:
+        """Another sweep has passed: is the same request still arriving, or still leaving?"""
+        closing = self.transport.is_closing()
+        # Each request has its own list of headers, so the list tells one request from the next.
+        if not (closing or self._arriving()) or self._seen is not self.headers:
+            self._seen, self._sweeps = self.headers, 0
+            return
+        self._sweeps += 1
+        if closing and self._sweeps > FLUSH_SWEEPS_MAX:
+            self.abort()
+        elif not closing and self._sweeps > ARRIVAL_SWEEPS_MAX:
+            self._bounds.arrivals_timed_out += 1
+            self._sweeps = 0
+            self._refuse(408, "too-slow", "the request took too long to arrive")
+
+    def _arriving(self) -> bool:
+        cycle = self.cycle
+        return self._in_head or (cycle.more_body and not cycle.response_complete)
+
+    def _refuse_head(self, status: int, message: str) -> None:
+        self._bounds.heads_refused += 1
+        self._refuse(status, "head-too-large", message)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer at the transport, below any request, and close."""
+        refusal = http.fault(status, code, message, headers=http.error_headers(status))
+        head = [
+            f"HTTP/1.1 {status} {code}".encode(),
+            *(b"%b: %b" % header for header in refusal.headers),
+            b"content-length: %d" % len(refusal.body),
+            b"connection: close",
+        ]
+        self.transport.write(b"\r\n".join([*head, b"", refusal.body]))
+        self.transport.close()
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen, and the bounds of it. `shutdown_s`: how long open requests may finish."""
+
+    host: str
+    port: int
+    connections_max: int = 10_000
+    shutdown_s: float = 5.0
+
+
+class Listener(uvicorn.Server):
+    """A listening server. `run` blocks until SIGINT, SIGTERM or `stop`; then requests may finish.
+
+    The socket is bound when the listener is made, so that `port` is known (0 asks for any) and a
+    taken one is an `Unavailable` before anything else starts. `on_stop` is called first of all
+    when it ends, to end what would never end by itself: streams.
+    """
+
+    def __init__(
+        self, app: App, address: Address, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
+        self.bounds = Bounds(address.connections_max)
+        self._socket = _bind(address.host, address.port)
+        self.port: int = self._socket.getsockname()[1]
+        self._on_stop = on_stop
+        self.listening = threading.Event()
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=self._connection,  # type: ignore[arg-type]  # a maker does for a class
+                ws="none",
+                loop="uvloop",
+                lifespan="off",
+                interface="asgi3",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, round(address.shutdown_s)),
+                backlog=BACKLOG,
+            )
+        )
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run(sockets or [self._socket])
+
+    def stop(self) -> None:
+        """End it, from any thread or a signal's handler."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._sweeping = asyncio.create_task(self._sweep())
+        self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._sweeping.cancel()
+        self._on_stop()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """SIGINT and SIGTERM end the server, not the process: whoever runs it has things to close.
+
+        uvicorn's own raises them again afterwards, so that a clean end would look like a kill.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _connection(self, *args: Any, **kwargs: Any) -> Connection:
+        return Connection(self.bounds, *args, **kwargs)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.bounds.sweep()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Unavailable(f"{host}:{port} can't be used: {error.strerror}") from None
