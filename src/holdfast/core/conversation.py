@@ -1,0 +1,145 @@
+"""What a follower hears and what it is told to do: the events and commands of `core.follow`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from holdfast.core.model import Subject
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the machine needs to know of a generation. `poll_interval_s` 0: as before."""
+
+    revision: int
+    digest: str
+    poll_interval_s: float = 0.0
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """Generations found on disk and admitted, any order."""
+
+    subject: Subject
+    standings: tuple[Standing, ...]
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time passed; nothing else happened."""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """An upstream answered: an admitted candidate, or none when nothing is newer."""
+
+    subject: Subject
+    upstream: int
+    candidate: Standing | None
+
+
+class Catalogued(msgspec.Struct, frozen=True):
+    """An upstream named all subjects, with the digest of each one's newest snapshot."""
+
+    upstream: int
+    digests: Mapping[Subject, str]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """An upstream answered, but what it said about this subject can't be used."""
+
+    subject: Subject
+    upstream: int
+    code: str
+    message: str
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An upstream gave no answer; without a subject, it was asked for its catalogue."""
+
+    subject: Subject | None
+    upstream: int
+
+
+class Hinted(msgspec.Struct, frozen=True):
+    """A stream said that subjects changed, with their new digests."""
+
+    digests: Mapping[Subject, str]
+
+
+class StreamOpened(msgspec.Struct, frozen=True):
+    upstream: int
+
+
+class StreamClosed(msgspec.Struct, frozen=True):
+    upstream: int
+
+
+Event: TypeAlias = (
+    Restored
+    | Tick
+    | Answered
+    | Catalogued
+    | Refused
+    | Failed
+    | Hinted
+    | StreamOpened
+    | StreamClosed
+)
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Ask an upstream for a subject's newest bundle. Answer with Answered, Refused or Failed."""
+
+    subject: Subject
+    upstream: int
+    have: str | None
+
+
+class FetchCatalogue(msgspec.Struct, frozen=True):
+    """Ask an upstream for its catalogue. Answer with Catalogued or Failed."""
+
+    upstream: int
+
+
+class Activate(msgspec.Struct, frozen=True):
+    """Let a generation answer from now on."""
+
+    subject: Subject
+    standing: Standing
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """Write the active generation to disk."""
+
+    subject: Subject
+    standing: Standing
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Tell whoever watches that an answer was refused (NACK). Once per upstream, code and text."""
+
+    subject: Subject
+    upstream: int
+    code: str
+    message: str
+
+
+class OpenStream(msgspec.Struct, frozen=True):
+    """Open a stream; answer with StreamOpened when it is, and StreamClosed when it ends."""
+
+    upstream: int
+
+
+class CloseStream(msgspec.Struct, frozen=True):
+    """Close the stream; its StreamClosed still comes."""
+
+
+class WakeAt(msgspec.Struct, frozen=True):
+    """Send a Tick at this time, unless an event comes before it."""
+
+    at_s: float
+
+
+Command: TypeAlias = (
+    Fetch | FetchCatalogue | Activate | Keep | Report | OpenStream | CloseStream | WakeAt
+)

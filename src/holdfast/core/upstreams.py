@@ -1,0 +1,104 @@
+"""Which upstream to ask: leave a failing one at once, come back to the preferred one slowly.
+
+Upstreams are numbered in order of preference, 0 first. One failure moves a follower to the next
+one; several good probes in a row move it back, and each fall makes the next return wait longer,
+so that an upstream which comes and goes is not followed back and forth.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from holdfast.core.pacing import full_jitter
+
+RETURN_AFTER = 3
+"""Good answers in a row, to probes, before a preferred upstream is used again."""
+PROBE_S = 5.0
+"""Least time between two probes; doubles with each fall."""
+PROBE_MAX_S = 300.0
+STABLE_S = 600.0
+"""Falls are forgotten after this long in use."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """What is known of one upstream: failures and successes in a row, and when to probe it."""
+
+    failures: int = 0
+    successes: int = 0
+    falls: int = 0
+    rests_until_s: float = 0.0
+
+
+class Upstreams(msgspec.Struct, frozen=True):
+    """All upstreams, the one in use, and since when it is."""
+
+    links: tuple[Link, ...]
+    current: int = 0
+    since_s: float = 0.0
+
+
+def known(count: int, now_s: float) -> Upstreams:
+    """`count` upstreams of which nothing is known; the first is in use."""
+    return Upstreams(tuple(Link() for _ in range(count)), 0, now_s)
+
+
+def pick(upstreams: Upstreams, now_s: float) -> tuple[Upstreams, int]:
+    """The upstream for the next question: the one in use, or a preferred one that is due a probe.
+
+    A probe is a question that would have been asked anyway: returning costs no extra load.
+    """
+    for index in range(upstreams.current):
+        link = upstreams.links[index]
+        if link.rests_until_s <= now_s:
+            rest_s = _rest_s(link)
+            probed = msgspec.structs.replace(link, rests_until_s=now_s + rest_s)
+            return _with(upstreams, index, probed), index
+    return upstreams, upstreams.current
+
+
+def answered(upstreams: Upstreams, index: int, now_s: float) -> Upstreams:
+    """Upstream `index` gave an answer; the preferred one may thereby come back into use."""
+    link = upstreams.links[index]
+    stable = index == upstreams.current and now_s - upstreams.since_s >= STABLE_S
+    link = Link(0, link.successes + 1, 0 if stable else link.falls, link.rests_until_s)
+    upstreams = _with(upstreams, index, link)
+    if index < upstreams.current and link.successes >= RETURN_AFTER:
+        return msgspec.structs.replace(upstreams, current=index, since_s=now_s)
+    return upstreams
+
+
+def failed(upstreams: Upstreams, index: int, now_s: float, chance: float) -> Upstreams:
+    """Upstream `index` did not answer; if it was in use, the best other one is from now on."""
+    link = upstreams.links[index]
+    link = Link(link.failures + 1, 0, link.falls + (index == upstreams.current))
+    rest_s = _rest_s(link) + full_jitter(link.failures, PROBE_S, PROBE_MAX_S, chance)
+    link = msgspec.structs.replace(link, rests_until_s=now_s + rest_s)
+    upstreams = _with(upstreams, index, link)
+    if index != upstreams.current or len(upstreams.links) == 1:
+        return upstreams
+    others = [other for other in range(len(upstreams.links)) if other != index]
+    best = min(others, key=lambda other: _merit(upstreams.links[other], other, now_s))
+    return msgspec.structs.replace(upstreams, current=best, since_s=now_s)
+
+
+def usable(upstreams: Upstreams, now_s: float) -> list[int]:
+    """The upstreams that are not known to fail, or failed long enough ago, by preference."""
+    return [
+        index
+        for index, link in enumerate(upstreams.links)
+        if not link.failures or link.rests_until_s <= now_s
+    ]
+
+
+def _merit(link: Link, index: int, now_s: float) -> tuple[bool, float, int]:
+    resting = link.failures > 0 and link.rests_until_s > now_s
+    return resting, link.rests_until_s if resting else 0.0, index
+
+
+def _rest_s(link: Link) -> float:
+    return min(PROBE_MAX_S, PROBE_S * 2.0 ** min(link.falls, 10))
+
+
+def _with(upstreams: Upstreams, index: int, link: Link) -> Upstreams:
+    links = (*upstreams.links[:index], link, *upstreams.links[index + 1 :])
+    return msgspec.structs.replace(upstreams, links=links)

@@ -1,0 +1,298 @@
+"""Conversations with the machine: events in, commands out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+
+from holdfast.core.conversation import (
+    Activate,
+    Answered,
+    Catalogued,
+    CloseStream,
+    Command,
+    Failed,
+    Fetch,
+    FetchCatalogue,
+    Hinted,
+    Keep,
+    OpenStream,
+    Refused,
+    Report,
+    Restored,
+    Standing,
+    StreamClosed,
+    StreamOpened,
+    Tick,
+    WakeAt,
+)
+from holdfast.core.follow import HINT_GAP_S, HINT_SPREAD_S, Follow, Plan
+from holdfast.core.model import Subject
+
+SHOP = Subject("production", "demo-shop")
+MAIL = Subject("production", "mail")
+ONE, TWO, THREE = (Standing(n, f"digest-{n}") for n in (1, 2, 3))
+C = TypeVar("C", bound=Command)
+
+
+def of(kind: type[C], commands: Sequence[Command]) -> list[C]:
+    return [command for command in commands if isinstance(command, kind)]
+
+
+def follow(upstreams: int = 1, **plan: object) -> Follow:
+    asked = Plan(upstreams=upstreams, **{"subjects": (SHOP,), "streams": False, **plan})  # type: ignore[arg-type]
+    return Follow(asked, lambda: 0.5, 0.0)
+
+
+def wake_s(commands: Sequence[Command]) -> float:
+    (wake,) = of(WakeAt, commands)
+    return wake.at_s
+
+
+def test_it_asks_at_once_then_at_a_steady_rate() -> None:
+    machine = follow()
+    assert machine.step(Tick(), 0) == [Fetch(SHOP, 0, None)]
+    commands = machine.step(Answered(SHOP, 0, ONE), 1)
+    assert commands == [Activate(SHOP, ONE), Keep(SHOP, ONE), WakeAt(31)]
+    assert machine.step(Tick(), 30) == [WakeAt(31)]
+    assert machine.step(Tick(), 31) == [Fetch(SHOP, 0, "digest-1")]
+    assert machine.step(Answered(SHOP, 0, None), 31) == [WakeAt(61)]
+
+
+def test_what_was_restored_answers_before_anything_is_asked() -> None:
+    commands = follow().step(Restored(SHOP, (ONE, TWO)), 0)
+    assert commands == [Activate(SHOP, TWO), Fetch(SHOP, 0, "digest-2")]
+
+
+@pytest.mark.parametrize("late", [ONE, TWO])
+def test_an_older_answer_changes_nothing(late: Standing) -> None:
+    machine = follow()
+    machine.step(Restored(SHOP, (TWO,)), 0)
+    assert of(Activate, machine.step(Answered(SHOP, 0, late), 1)) == []
+    assert machine.standing(SHOP) == TWO
+
+
+def test_the_publisher_paces_the_poll_unless_the_host_does() -> None:
+    paced = Standing(1, "digest-1", poll_interval_s=7)
+    assert wake_s(_after(follow(), paced)) == 7
+    assert wake_s(_after(follow(poll_interval_s=3), paced)) == 3
+
+
+@pytest.mark.parametrize(("asked_s", "kept_s"), [(1e-9, 0.05), (1e9, 3600)])
+def test_pacing_is_bounded(asked_s: float, kept_s: float) -> None:
+    assert wake_s(_after(follow(), Standing(1, "digest-1", asked_s))) == kept_s
+
+
+def _after(machine: Follow, standing: Standing) -> list[Command]:
+    machine.step(Tick(), 0)
+    return machine.step(Answered(SHOP, 0, standing), 0)
+
+
+def test_a_hint_asks_soon() -> None:
+    machine = follow()
+    _after(machine, ONE)
+    due_s = wake_s(machine.step(Hinted({SHOP: "digest-2"}), 10))
+    assert 10 <= due_s <= 10 + HINT_SPREAD_S
+    assert of(Fetch, machine.step(Tick(), due_s)) == [Fetch(SHOP, 0, "digest-1")]
+
+
+def test_a_hint_at_what_is_active_asks_nothing() -> None:
+    machine = follow()
+    _after(machine, ONE)
+    assert wake_s(machine.step(Hinted({SHOP: "digest-1"}), 10)) == 30
+
+
+def test_a_hint_during_a_question_is_looked_at_after_its_answer() -> None:
+    machine = follow()
+    machine.step(Tick(), 0)
+    assert machine.step(Hinted({SHOP: "digest-2"}), 0) == []
+    assert wake_s(machine.step(Answered(SHOP, 0, ONE), 0.01)) < 0.1
+    machine.step(Tick(), 0.1)
+    assert wake_s(machine.step(Answered(SHOP, 0, TWO), 0.11)) > 20
+
+
+def test_a_storm_of_hints_is_bounded() -> None:
+    machine, asked, now_s = follow(), 0, 0.0
+    _after(machine, ONE)
+    for number in range(1, 10_001):
+        now_s = number / 1000
+        for fetch in of(Fetch, machine.step(Hinted({SHOP: f"made-up-{number}"}), now_s)):
+            asked += 1
+            machine.step(Answered(fetch.subject, fetch.upstream, None), now_s)
+    assert asked <= now_s / HINT_GAP_S + 1
+
+
+def test_hints_do_not_stop_the_steady_poll() -> None:
+    """A stream that only lies keeps nobody from the truth."""
+    machine = follow()
+    _after(machine, ONE)
+    for second in range(1, 30):
+        machine.step(Hinted({SHOP: "digest-1"}), second)
+    assert of(Fetch, machine.step(Tick(), 30))
+
+
+def test_hinted_subjects_go_first() -> None:
+    machine = follow(subjects=(SHOP, MAIL))
+    machine.step(Tick(), 0)
+    machine.step(Answered(SHOP, 0, ONE), 0)
+    machine.step(Answered(MAIL, 0, ONE), 0)
+    machine.step(Hinted({MAIL: "digest-2"}), 29.99)
+    assert of(Fetch, machine.step(Tick(), 40))[0].subject == MAIL
+
+
+def test_one_question_at_a_time() -> None:
+    machine = follow(subjects=(SHOP, MAIL))
+    assert len(of(Fetch, machine.step(Tick(), 0))) == 1
+    assert machine.step(Tick(), 99) == []
+
+
+def test_a_failure_is_retried_soon_elsewhere() -> None:
+    machine = follow(upstreams=2)
+    machine.step(Tick(), 0)
+    due_s = wake_s(machine.step(Failed(SHOP, 0), 0))
+    assert due_s <= 0.5
+    assert of(Fetch, machine.step(Tick(), due_s)) == [Fetch(SHOP, 1, None)]
+
+
+def test_retries_end_with_the_budget_and_the_poll_goes_on() -> None:
+    """An hour of a dead upstream costs at most a fifth more than an hour of a live one."""
+    machine, now_s, asked = follow(), 0.0, 0
+    commands = machine.step(Tick(), now_s)
+    while now_s < 3600:
+        if of(Fetch, commands):
+            asked += 1
+            commands = machine.step(Failed(SHOP, 0), now_s)
+        else:
+            now_s = wake_s(commands)
+            commands = machine.step(Tick(), now_s)
+    assert 120 <= asked <= 120 * 1.2 + 8
+
+
+def test_a_refusal_is_reported_once_and_another_upstream_asked() -> None:
+    machine = follow(upstreams=2)
+    machine.step(Tick(), 0)
+    commands = machine.step(Refused(SHOP, 0, "signature", "no key signed it"), 0)
+    assert of(Report, commands) == [Report(SHOP, 0, "signature", "no key signed it")]
+    now_s = wake_s(commands)
+    assert of(Fetch, machine.step(Tick(), now_s)) == [Fetch(SHOP, 1, None)]
+    machine.step(Answered(SHOP, 1, ONE), now_s)
+    now_s += 90
+    assert of(Fetch, machine.step(Tick(), now_s)) == [Fetch(SHOP, 0, "digest-1")]
+    again = machine.step(Refused(SHOP, 0, "signature", "no key signed it"), now_s)
+    assert of(Report, again) == []
+
+
+def test_a_refusal_leaves_the_active_generation_alone() -> None:
+    machine = follow()
+    _after(machine, TWO)
+    machine.step(Tick(), 30)
+    commands = machine.step(Refused(SHOP, 0, "rollback", "older"), 30)
+    assert of(Activate, commands) == []
+    assert machine.standing(SHOP) == TWO
+
+
+def test_when_all_refuse_they_are_asked_at_the_steady_rate() -> None:
+    machine, asked, now_s = follow(upstreams=2), 0, 0.0
+    commands = machine.step(Tick(), now_s)
+    while now_s < 3600:
+        fetches = of(Fetch, commands)
+        if fetches:
+            asked += 1
+            event = Refused(SHOP, fetches[0].upstream, "signature", "no key signed it")
+            commands = machine.step(event, now_s)
+        else:
+            now_s = wake_s(commands)
+            commands = machine.step(Tick(), now_s)
+    assert asked <= 120 * 1.2 + 8
+
+
+def test_the_catalogue_names_whom_to_follow() -> None:
+    machine = follow(subjects=(), catalogue=True)
+    assert machine.step(Tick(), 0) == [FetchCatalogue(0)]
+    commands = machine.step(Catalogued(0, {SHOP: "digest-1"}), 0)
+    assert commands == [Fetch(SHOP, 0, None)]
+    commands = machine.step(Answered(SHOP, 0, ONE), 0)
+    assert wake_s(commands) == 30
+
+
+def test_the_catalogue_hints_too() -> None:
+    machine = follow(subjects=(SHOP,), catalogue=True)
+    machine.step(Tick(), 0)
+    commands = machine.step(Catalogued(0, {SHOP: "digest-2"}), 0)
+    commands = machine.step(Answered(SHOP, 0, ONE), 0.1)
+    commands = machine.step(Tick(), wake_s(commands))
+    assert of(FetchCatalogue, commands)
+    commands = machine.step(Catalogued(0, {SHOP: "digest-2"}), 30)
+    assert wake_s(commands) < 30.1
+
+
+def test_a_subject_that_left_the_catalogue_still_answers() -> None:
+    machine = follow(subjects=(), catalogue=True)
+    machine.step(Tick(), 0)
+    machine.step(Catalogued(0, {SHOP: "digest-1"}), 0)
+    machine.step(Answered(SHOP, 0, ONE), 0)
+    machine.step(Tick(), 30)
+    machine.step(Catalogued(0, {}), 30)
+    assert machine.standing(SHOP) == ONE
+
+
+def test_a_hint_at_an_unknown_subject_asks_the_catalogue() -> None:
+    machine = follow(subjects=(), catalogue=True)
+    machine.step(Tick(), 0)
+    machine.step(Catalogued(0, {}), 0)
+    due_s = wake_s(machine.step(Hinted({MAIL: "digest-1"}), 5))
+    assert due_s < 5.1
+    assert of(FetchCatalogue, machine.step(Tick(), due_s))
+
+
+def test_the_stream_is_on_the_upstream_in_use() -> None:
+    machine = follow(upstreams=2, streams=True)
+    assert OpenStream(0) in machine.step(Tick(), 0)
+    commands = machine.step(Failed(SHOP, 0), 0)
+    assert of(CloseStream, commands)
+    assert of(OpenStream, commands) == [OpenStream(1)]
+
+
+def test_a_stream_that_opened_makes_up_for_what_was_not_heard() -> None:
+    machine = follow(streams=True)
+    _after(machine, ONE)
+    assert wake_s(machine.step(StreamOpened(0), 5)) <= 6
+
+
+def test_a_closed_stream_reopens_with_jitter_and_asks_once() -> None:
+    machine = follow(streams=True)
+    _after(machine, ONE)
+    machine.step(StreamOpened(0), 0)
+    machine.step(Tick(), 1)
+    machine.step(Answered(SHOP, 0, None), 1)
+    commands = machine.step(StreamClosed(0), 5)
+    assert of(OpenStream, commands) == []
+    assert wake_s(commands) <= 6
+    assert of(OpenStream, machine.step(Tick(), 6)) == [OpenStream(0)]
+
+
+def test_streams_that_never_hold_are_opened_ever_less_often() -> None:
+    machine, now_s, opened = follow(streams=True, poll_interval_s=30), 0.0, 0
+    commands = machine.step(Tick(), 0)
+    while now_s < 600:
+        event: object = None
+        for command in commands:
+            if isinstance(command, OpenStream):
+                opened += 1
+                event = StreamClosed(0)
+            elif isinstance(command, Fetch):
+                event = Answered(SHOP, 0, None)
+                commands = machine.step(event, now_s)
+                break
+        else:
+            if event is None:
+                now_s = wake_s(commands)
+                event = Tick()
+            commands = machine.step(event, now_s)  # type: ignore[arg-type]
+    assert opened < 60
+
+
+def test_without_upstreams_it_answers_from_what_is_there() -> None:
+    assert follow(upstreams=0).step(Restored(SHOP, (ONE,)), 0) == [Activate(SHOP, ONE)]

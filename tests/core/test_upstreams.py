@@ -1,0 +1,85 @@
+"""Failover is quick, the way back is slow, and an upstream that flaps is not followed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.core import upstreams as links
+
+
+def test_the_first_is_preferred() -> None:
+    assert links.pick(links.known(3, 0), 0)[1] == 0
+
+
+def test_one_failure_moves_to_the_next() -> None:
+    state = links.failed(links.known(2, 0), 0, 0, 0.5)
+    assert links.pick(state, 0)[1] == 1
+
+
+def test_with_one_upstream_it_stays_the_one() -> None:
+    state = links.failed(links.known(1, 0), 0, 0, 0.5)
+    assert links.pick(state, 0)[1] == 0
+
+
+def test_when_all_fail_each_is_tried_in_turn() -> None:
+    state, tried = links.known(3, 0), set()
+    for now_s in range(3):
+        state, index = links.pick(state, now_s)
+        tried.add(index)
+        state = links.failed(state, index, now_s, 0.5)
+    assert tried == {0, 1, 2}
+
+
+def _poll(state: links.Upstreams, now_s: float, up: set[int]) -> tuple[links.Upstreams, int]:
+    state, index = links.pick(state, now_s)
+    if index in up:
+        return links.answered(state, index, now_s), index
+    return links.failed(state, index, now_s, 0.5), index
+
+
+def test_it_returns_to_the_preferred_one_after_good_probes() -> None:
+    state = links.failed(links.known(2, 0), 0, 0, 0.5)
+    asked = []
+    for now_s in range(10, 200, 10):
+        state, index = _poll(state, now_s, {0, 1})
+        asked.append(index)
+    assert state.current == 0
+    assert asked[0] == 1
+    assert asked.index(0) > 0
+
+
+def test_a_flapping_upstream_is_left_alone_more_and_more() -> None:
+    """The preferred one answers, then fails, every minute: a follower moves ever less often."""
+    state, moves = links.known(2, 0), []
+    for now_s in range(0, 4 * 3600, 5):
+        up = {0, 1} if now_s % 120 < 60 else {1}
+        before = state.current
+        state, _ = _poll(state, now_s, up)
+        if state.current != before:
+            moves.append(now_s)
+    first_hour = sum(1 for moved_s in moves if moved_s < 3600)
+    last_hour = sum(1 for moved_s in moves if moved_s >= 3 * 3600)
+    assert last_hour < first_hour
+    assert last_hour <= 24
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 30), st.floats(0, 0.99)), max_size=200))
+def test_a_live_upstream_is_found_within_as_many_polls_as_there_are(
+    history: list[tuple[bool, float, float]],
+) -> None:
+    """Whatever happened before: once only the last is alive, three polls find it."""
+    state, now_s = links.known(3, 0), 0.0
+    for good, wait_s, chance in history:
+        now_s += wait_s
+        state, index = links.pick(state, now_s)
+        state = (
+            links.answered(state, index, now_s)
+            if good
+            else links.failed(state, index, now_s, chance)
+        )
+    for _ in range(6):
+        state, index = _poll(state, now_s, {2})
+        if index == 2:
+            return
+    raise AssertionError(state)
