@@ -1,0 +1,136 @@
+"""The command line: `holdfast`. One module for each group of commands, imported when asked for.
+
+Exit codes: 0 fine, 1 problems found (in a file, in a change, or in the system), 2 wrong use.
+The commands talk to a control plane through its HTTP API only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+FINE = 0
+PROBLEMS_FOUND = 1
+WRONG_USE = 2
+
+SECTIONS = {
+    "Run": {
+        "dev": "serve:dev",
+        "control": "serve:control",
+        "edge": "serve:edge",
+    },
+    "Change": {
+        "check": "author:check",
+        "plan": "author:plan",
+        "apply": "author:apply",
+        "schema": "author:schema",
+        "import": "exchange:import_group",
+        "export": "exchange:export_group",
+    },
+    "Look": {
+        "get": "read:get",
+        "explain": "read:explain",
+        "status": "status:status",
+    },
+    "Go back": {
+        "history": "past:history",
+        "diff": "past:diff",
+        "revert": "past:revert",
+        "restore": "past:restore",
+    },
+    "Look after": {
+        "env": "environments:env",
+        "token": "tokens:token",
+        "keys": "keys:keys",
+    },
+}
+"""Section -> command -> `module:attribute` below this package."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return [name for commands in SECTIONS.values() for name in commands]
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002  click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        for commands in SECTIONS.values():
+            if cmd_name in commands:
+                module, attribute = commands[cmd_name].split(":")
+                command = getattr(import_module(f"{__name__}.{module}"), attribute)
+                assert isinstance(command, click.Command)  # noqa: S101  our own table
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, names in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl(
+                    [
+                        (name, command.get_short_help_str(limit=100))
+                        for name in names
+                        if (command := self.get_command(ctx, name))
+                    ]
+                )
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with: holdfast dev --open. Exit codes: 0 fine, 1 problems found, 2 wrong use.",
+)
+@click.version_option(package_name="holdfast", prog_name="holdfast")
+def cli() -> None:
+    """Holdfast keeps the settings of many services, changes them while they run, and goes on
+    answering right when its own parts fail.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point; leaves by `sys.exit` with one of the codes above."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are told on standard error."""
+    try:
+        cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="holdfast",
+            standalone_mode=False,
+        )
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except Exception as error:
+        code = _told(error)
+        if code is None:
+            raise
+        return code
+    except KeyboardInterrupt:
+        return _told(click.Abort()) or PROBLEMS_FOUND
+    return FINE
+
+
+def _told(error: Exception) -> int | None:
+    """Tell an error; the exit code it leaves with, none for one that is a fault of ours."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return WRONG_USE if isinstance(error, click.UsageError) else PROBLEMS_FOUND
+    if isinstance(error, click.Abort):
+        click.echo("Stopped; nothing more was done.", err=True)
+        return PROBLEMS_FOUND
+    if isinstance(error, BrokenPipeError):
+        # `holdfast history | head`: the reader has what it wanted, and gets no complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    from holdfast.apps.cli.failures import tell_failure
+
+    return tell_failure(error)

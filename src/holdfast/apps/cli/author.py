@@ -1,0 +1,222 @@
+"""The commands of authors: `check` (offline), `plan`, `apply`, `schema`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from holdfast.apps.cli.connection import connected
+from holdfast.apps.cli.output import output_option, print_data, print_problems, say
+
+if TYPE_CHECKING:
+    from holdfast.apps.cli.api import Api
+    from holdfast.apps.control.schemas import Checked, Committed, Text
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SUFFIXES = (".yaml", ".yml", ".json")
+FILES_MAX = 1_000
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+PRUNE = click.option(
+    "--prune",
+    is_flag=True,
+    help="Also delete what the services of these files have and the files have not.",
+)
+
+
+@click.command()
+@PATHS
+@output_option()
+def check(paths: tuple[Path, ...], output: str) -> None:
+    """Check settings files, offline, and tell all problems at once.
+
+    PATHS are files (YAML or JSON) or directories of them. What depends on the control plane, such
+    as a segment of a service that is not among the files, is checked by plan.
+
+    \b
+    Examples:
+      holdfast check examples/contoso
+      holdfast check calling.yaml --output json | jq '.problems[].code'
+    """
+    from holdfast.core.authoring import check_files
+
+    texts = read_texts(paths)
+    problems = check_files({text.file: text.text for text in texts})
+    errors = any(problem.severity == "error" for problem in problems)
+    if not print_data({"ok": not errors, "files": len(texts), "problems": problems}, output):
+        print_problems(problems, {text.file: text.text for text in texts})
+        if not problems:
+            say(f"{len(texts)} file{'s' * (len(texts) != 1)} checked, no problems.", fg="green")
+    if errors:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@PATHS
+@PRUNE
+@output_option()
+@connected
+def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
+    """Show what applying settings files would change; changes nothing.
+
+    Exit code 0 whether or not there are differences; 1 when the files have problems.
+
+    \b
+    Examples:
+      holdfast plan examples/contoso
+      holdfast plan calling.yaml --output json | jq '.differences | length'
+    """
+    texts = read_texts(paths)
+    checked = check_change(api, texts, prune=prune)
+    if not print_data(checked, output):
+        show_plan(checked, texts)
+    if not checked.ok:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@PATHS
+@PRUNE
+@click.option("--reason", default="", help="Why; it stays in the journal.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@output_option()
+@connected
+def apply(
+    api: Api, paths: tuple[Path, ...], prune: bool, reason: str, yes: bool, output: str
+) -> None:
+    """Commit settings files as one change, all or nothing.
+
+    What was shown is what is committed: when somebody else wrote in between, nothing is, and you
+    are told. Asks before it commits, on a terminal, unless --yes.
+
+    \b
+    Examples:
+      holdfast apply examples/contoso --reason "49 tiles for the pilot tenants"
+      holdfast apply calling.yaml --yes --output json | jq .revision
+    """
+    from holdfast.apps.control.schemas import Committed
+
+    texts = read_texts(paths)
+    checked = check_change(api, texts, prune=prune)
+    if output == "text" or not checked.ok:
+        show_plan(checked, texts)
+    if not checked.ok:
+        raise click.exceptions.Exit(1)
+    if not checked.differences and output == "text":
+        return
+    ask_unless(yes, "Commit this?", output)
+    body = {
+        "documents": texts,
+        "prune": prune,
+        "reason": reason,
+        "base_revision": checked.base_revision,
+    }
+    show_commit(api.call(Committed, "POST", "/v1/changes/commit", body), output)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of settings files, for editors to complete and check them.
+
+    \b
+    Example:
+      holdfast schema > settings.schema.json
+    """
+    from holdfast.apps.cli.output import print_json
+    from holdfast.core.authoring import json_schema
+
+    print_json(json_schema())
+
+
+def check_change(api: Api, texts: Sequence[Text], *, prune: bool) -> Checked:
+    from holdfast.apps.control.schemas import Checked
+
+    return api.call(Checked, "POST", "/v1/changes/check", {"documents": texts, "prune": prune})
+
+
+def show_plan(checked: Checked, texts: Sequence[Text]) -> None:
+    """The problems on standard error, the differences on standard output."""
+    from holdfast.apps.cli.differences import difference_lines, summary
+
+    print_problems(checked.problems, {text.file: text.text for text in texts})
+    if not checked.ok:
+        return
+    if not checked.differences:
+        say(f"No differences to revision {checked.base_revision}.", fg="green")
+        return
+    for line in difference_lines(checked.differences):
+        click.echo(line)
+    click.echo(f"\n{summary(checked.differences)}, on revision {checked.base_revision}.")
+
+
+def show_commit(committed: Committed, output: str) -> None:
+    if print_data(committed, output):
+        return
+    where = ", ".join(f"{one.environment}/{one.service}" for one in committed.subjects[:6])
+    more = len(committed.subjects) - 6
+    if not committed.differences:
+        say(f"Nothing to change; still at revision {committed.revision}.")
+        return
+    new = f"; new snapshots for {where}" if where else "; no answer changes by it"
+    say(f"Revision {committed.revision}{new}{f' and {more} more' * (more > 0)}.", fg="green")
+
+
+def ask_unless(yes: bool, question: str, output: str = "text") -> None:
+    """Ask on a terminal; elsewhere, nobody is there to be asked."""
+    if yes or output != "text" or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return
+    click.confirm(question, abort=True)
+
+
+def read_texts(paths: Sequence[Path]) -> list[Text]:
+    """The files at `paths`, directories walked, in the order of their names.
+
+    Raises a usage error for what is not there or can't be read, naming all of it.
+    """
+    from holdfast.apps.control.schemas import Text
+
+    files = [file for path in paths for file in _files_of(path)]
+    if not files:
+        raise click.UsageError(
+            f"No settings files in {', '.join(map(str, paths))}: they end in {', '.join(SUFFIXES)}."
+        )
+    if len(files) > FILES_MAX:
+        raise click.UsageError(f"{len(files)} files are more than one change holds ({FILES_MAX}).")
+    texts, problems = [], []
+    for file in dict.fromkeys(files):
+        try:
+            texts.append(Text(file=str(file), text=_text_of(file)))
+        except (OSError, ValueError) as failed:
+            problems.append(f"{file}: {getattr(failed, 'strerror', None) or failed}")
+    if problems:
+        raise click.UsageError("\n".join(problems))
+    return texts
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+
+
+def _text_of(file: Path) -> str:
+    from holdfast.core.limits import DOCUMENT_BYTES_MAX
+
+    size = file.stat().st_size
+    if size > DOCUMENT_BYTES_MAX:
+        raise ValueError(f"{size} bytes are more than one file may have ({DOCUMENT_BYTES_MAX})")
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as wrong:
+        raise ValueError(f"not UTF-8 at byte {wrong.start}: save it as UTF-8") from None

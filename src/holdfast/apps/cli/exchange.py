@@ -1,0 +1,123 @@
+"""The commands of exchange: `import flagd`, `export flagd`, `export snapshot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.apps.cli.connection import connected
+from holdfast.apps.cli.output import output_option, print_problems, say
+
+if TYPE_CHECKING:
+    from holdfast.apps.cli.api import Api
+
+SERVICE = click.option("--service", "-s", required=True)
+ENVIRONMENT = click.option("--environment", "-e", default="production", show_default=True)
+TO = click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="File to write; else standard output.",
+)
+
+
+@click.group("import")
+def import_group() -> None:
+    """Take settings over from elsewhere."""
+
+
+@click.group("export")
+def export_group() -> None:
+    """Hand settings over to elsewhere."""
+
+
+@import_group.command("flagd")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@SERVICE
+@ENVIRONMENT
+@click.option("--lenient", is_flag=True, help="Mend what flagd would let pass, and list it.")
+@click.option("--check", is_flag=True, help="Show what would change; write nothing.")
+@click.option("--reason", default="", help="Why; it stays in the journal.")
+@output_option()
+@connected
+def import_flagd(
+    api: Api,
+    file: Path,
+    service: str,
+    environment: str,
+    lenient: bool,
+    check: bool,
+    reason: str,
+    output: str,
+) -> None:
+    """Import a flagd FILE into one environment of a service. It evaluates as before.
+
+    \b
+    Examples:
+      holdfast import flagd flags.json --service demo-shop --environment production
+      holdfast import flagd flags.json -s demo-shop --lenient --check
+    """
+    from holdfast.apps.cli.author import read_texts, show_commit, show_plan
+    from holdfast.apps.cli.output import print_data
+    from holdfast.apps.control.schemas import Imported
+
+    [text] = read_texts([file])
+    body = {
+        "service": service,
+        "environment": environment,
+        "text": text.text,
+        "file": text.file,
+        "lenient": lenient,
+        "check": check,
+        "reason": reason or f"import of {file.name}",
+    }
+    imported = api.call(Imported, "POST", "/v1/import/flagd", body)
+    if not print_data(imported, output):
+        print_problems(imported.mended)
+        show_plan(imported.check, [text])
+        if imported.commit is not None:
+            show_commit(imported.commit, output)
+    if not imported.check.ok:
+        raise click.exceptions.Exit(1)
+
+
+@export_group.command("flagd")
+@SERVICE
+@ENVIRONMENT
+@TO
+@connected
+def export_flagd(api: Api, service: str, environment: str, to: Path | None) -> None:
+    """Write a service's settings as flagd flag definitions, included ones too.
+
+    Any flagd in any language answers from them as Holdfast does.
+
+    \b
+    Example:
+      holdfast export flagd --service demo-shop --environment production > flags.json
+    """
+    query = {"service": service, "environment": environment}
+    _write(api.raw("GET", "/v1/export/flagd", query=query), to)
+
+
+@export_group.command("snapshot")
+@SERVICE
+@ENVIRONMENT
+@TO
+@connected
+def export_snapshot(api: Api, service: str, environment: str, to: Path | None) -> None:
+    """Write the newest signed bundle, byte for byte, as consumers get it.
+
+    \b
+    Example:
+      holdfast export snapshot -s demo-shop --to demo-shop.holdfast.json
+    """
+    _write(api.raw("GET", f"/{environment}/{service}/snapshot"), to)
+
+
+def _write(body: bytes, to: Path | None) -> None:
+    if to is None:
+        click.echo(body, nl=not body.endswith(b"\n"))
+        return
+    to.write_bytes(body)
+    say(f"{to}: {len(body)} bytes.", fg="green")

@@ -1,0 +1,224 @@
+"""The commands that run something: `dev`, `control`, `edge`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from holdfast.apps.settings import (
+    CONTROL_PORT,
+    DATA_DIR,
+    EDGE_PORT,
+    LOOPBACK,
+    POLL_INTERVAL_S,
+    ControlSettings,
+    EdgeSettings,
+    problems_of,
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def listening(port: int, variable: str) -> Callable[[Command], Command]:
+    """The options that every server has."""
+
+    def add(command: Command) -> Command:
+        options = (
+            click.option(
+                "--host",
+                default=LOOPBACK,
+                show_default=True,
+                envvar="HOLDFAST_HOST",
+                help="Address to listen on.",
+            ),
+            click.option(
+                "--port",
+                default=port,
+                show_default=True,
+                envvar=variable,
+                help="Port to listen on.",
+            ),
+            click.option(
+                "--log-level",
+                type=click.Choice(["debug", "info", "warning", "error"]),
+                default="info",
+                show_default=True,
+                envvar="HOLDFAST_LOG_LEVEL",
+            ),
+            click.option(
+                "--open",
+                "open_reads",
+                is_flag=True,
+                help="Let reads through without a token. For development, on loopback only.",
+            ),
+            click.option("--parent", type=int, hidden=True),
+        )
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command()
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DATA_DIR,
+    show_default=True,
+    envvar="HOLDFAST_DATA",
+    help="Directory of the journal and the keys.",
+)
+@click.option("--development", is_flag=True, help="Make signing keys that are labelled so.")
+@listening(CONTROL_PORT, "HOLDFAST_CONTROL_PORT")
+def control(parent: int | None, **given: Any) -> None:
+    """Run a control plane: the write door, the journal, the API.
+
+    It needs signing keys (holdfast keys init) unless --development makes them.
+
+    \b
+    Examples:
+      holdfast keys init --data /var/lib/holdfast
+      holdfast control --data /var/lib/holdfast --host 0.0.0.0
+    """
+    settings = ControlSettings(**given)
+    _refuse(settings, parent)
+    from holdfast.apps.control import serve
+
+    serve(settings)
+
+
+@click.command()
+@click.option(
+    "--upstream",
+    "upstreams",
+    metavar="URL",
+    multiple=True,
+    default=[f"http://{LOOPBACK}:{CONTROL_PORT}"],
+    show_default=True,
+    envvar="HOLDFAST_UPSTREAMS",
+    help="Control plane or edge to follow; give it again for more, tried in order.",
+)
+@click.option(
+    "--token",
+    default="",
+    envvar="HOLDFAST_TOKEN",
+    metavar="TOKEN",
+    help="With the verb follow; better in HOLDFAST_TOKEN, where ps does not show it.",
+)
+@click.option(
+    "--cache",
+    "cache_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DATA_DIR / "edge",
+    show_default=True,
+    envvar="HOLDFAST_CACHE_DIR",
+    help="Directory of the last proven generations.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="HOLDFAST_ROOT",
+    help="File with the root to trust; without it the first root seen is pinned, and that is said.",
+)
+@click.option(
+    "--poll-interval",
+    "poll_interval_s",
+    default=POLL_INTERVAL_S,
+    show_default=True,
+    envvar="HOLDFAST_POLL_INTERVAL_S",
+    help="Seconds between conditional reads; streams only say sooner.",
+)
+@listening(EDGE_PORT, "HOLDFAST_EDGE_PORT")
+def edge(parent: int | None, upstreams: tuple[str, ...], **given: Any) -> None:
+    """Run an edge: follow a control plane, verify, keep on disk, answer.
+
+    It starts from its disk when no upstream is alive.
+
+    \b
+    Examples:
+      HOLDFAST_TOKEN=hf_… holdfast edge --upstream http://control:8010
+      holdfast edge --upstream http://a:8010 --upstream http://b:8010 --cache /var/lib/holdfast
+    """
+    settings = EdgeSettings(upstreams=tuple(url.rstrip("/") for url in upstreams), **given)
+    _refuse(settings, parent)
+    from holdfast.apps.edge import serve
+
+    serve(settings)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DATA_DIR,
+    show_default=True,
+    envvar="HOLDFAST_DATA",
+    help="Directory of everything that is kept.",
+)
+@click.option("--control-port", default=CONTROL_PORT, show_default=True, help="0: any free one.")
+@click.option("--edge-port", default=EDGE_PORT, show_default=True, help="0: any free one.")
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option(
+    "--import",
+    "imports",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="flagd file to begin with; needs --service.",
+)
+@click.option("--service", help="Service that --import becomes.")
+@click.option("--environment", default="production", show_default=True)
+@click.option(
+    "--open",
+    "open_reads",
+    is_flag=True,
+    help="Let reads through without a token. For development, on loopback only.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    envvar="HOLDFAST_LOG_LEVEL",
+)
+def dev(imports: Path | None, service: str | None, **given: Any) -> None:
+    """Run a control plane and an edge here, and make what they need.
+
+    PATHS are settings files or directories of them to begin with. What is there already stays as
+    it is, so that a second start keeps every change.
+
+    \b
+    Examples:
+      holdfast dev --open
+      holdfast dev --open --import flags.json --service shop
+      holdfast dev --data /tmp/try --control-port 0 --edge-port 0 examples/contoso
+    """
+    if imports and not service:
+        raise click.UsageError("--import needs --service: whose settings are these?")
+    if service and not imports:
+        raise click.UsageError("--service names what --import becomes: give --import FILE too.")
+    from holdfast.apps.cli.together import Wanted, run_together
+
+    wanted = Wanted(imports=imports, service=service or "", **given)
+    for settings in (wanted.control_settings(), wanted.edge_settings(token="")):
+        _refuse(settings, None)
+    raise click.exceptions.Exit(asyncio.run(run_together(wanted)))
+
+
+def _refuse(settings: ControlSettings | EdgeSettings, parent: int | None) -> None:
+    """Leave with all that is wrong with the settings, before anything listens."""
+    problems = problems_of(settings)
+    if problems:
+        raise click.UsageError(
+            "\n".join(f"{problem.message}.\n  {problem.hint}" for problem in problems)
+        )
+    if parent is not None:
+        from holdfast.apps.dev import end_with_parent
+
+        end_with_parent(parent)

@@ -1,0 +1,86 @@
+"""Where the commands find their control plane, and whom they believe about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+
+from holdfast.apps.cli.connection import Connection, DevFile, context_of, find_connection
+
+DEV = DevFile("http://127.0.0.1:8010", "http://127.0.0.1:8016", "hf_dev_0")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    file = tmp_path / ".holdfast" / "dev.json"
+    file.parent.mkdir()
+    file.write_bytes(msgspec.json.encode(DEV))
+    file.chmod(0o600)
+    return tmp_path
+
+
+def test_a_fresh_checkout_finds_what_dev_left(checkout: Path) -> None:
+    below = checkout / "docs" / "tutorial"
+    below.mkdir(parents=True)
+    assert find_connection(None, None, below) == Connection(DEV.server, DEV.token, DEV.edge)
+
+
+def test_flags_win_over_the_file(checkout: Path) -> None:
+    found = find_connection("http://control:8010/", "hf_a_1", checkout)
+    assert found == Connection("http://control:8010", "hf_a_1")
+
+
+def test_the_token_of_dev_goes_to_no_other_server(checkout: Path) -> None:
+    assert find_connection("http://elsewhere:8010", None, checkout).token == ""
+    assert find_connection(DEV.server + "/", None, checkout).token == DEV.token
+
+
+def test_without_any_the_way_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="holdfast dev"):
+        find_connection(None, "hf_a_1", tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_file_that_others_may_write_is_passed_over(checkout: Path, mode: int) -> None:
+    (checkout / ".holdfast" / "dev.json").chmod(mode)
+    with pytest.raises(click.UsageError):
+        find_connection(None, None, checkout)
+
+
+def test_the_owner_of_the_file_matters(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(click.UsageError):
+        find_connection(None, None, checkout)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"server": 1}', b"x" * 70_000])
+def test_a_broken_file_is_passed_over(checkout: Path, body: bytes) -> None:
+    (checkout / ".holdfast" / "dev.json").write_bytes(body)
+    with pytest.raises(click.UsageError):
+        find_connection(None, None, checkout)
+
+
+def test_a_context_from_json_and_pairs() -> None:
+    pairs = ("tenant=contoso", "n=3", "beta=true", 'roles=["a"]', "version=1.6.0", "q==")
+    assert context_of('{"ring": "r0", "n": 1}', pairs) == {
+        "ring": "r0",
+        "tenant": "contoso",
+        "n": 3,
+        "beta": True,
+        "roles": ["a"],
+        "version": "1.6.0",
+        "q": "=",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"), [("[1]", ()), ("{", ()), (None, ("tenant",)), (None, ("=x",))]
+)
+def test_a_bad_context_is_wrong_use(text: str | None, pairs: tuple[str, ...]) -> None:
+    with pytest.raises(click.BadParameter):
+        context_of(text, pairs)
