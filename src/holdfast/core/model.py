@@ -96,13 +96,16 @@ class Audience(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """Who is in a segment: a list of values of one attribute, or a rule.
 
     Exactly one of `members`, `members_digest` and `logic` is set. Lists above
-    `limits.INLINE_MEMBERS_MAX` live in the blob store as sorted lines of UTF-8, under their digest.
+    `limits.INLINE_MEMBERS_MAX` live in the blob store as sorted lines of UTF-8, under their digest,
+    next to the table that consumers get (`core.targeting.segments`): `table_digest`, `table_bytes`.
     """
 
     by: str = ""
     members: tuple[str, ...] = ()
     members_digest: str = ""
     member_count: int = 0
+    table_digest: str = ""
+    table_bytes: int = 0
     when: str = ""
     logic: JSON = None
 
