@@ -1,0 +1,1 @@
+"""The routes of the control API, one module per noun. Handlers are thin: they ask and shape."""

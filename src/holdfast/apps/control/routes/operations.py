@@ -1,0 +1,70 @@
+"""Health, readiness, metrics, the API's own document, and uploads of long member lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, get, put
+
+from holdfast.apps.control import schemas
+from holdfast.apps.control.door import PUBLIC, needs
+from holdfast.apps.control.openapi import WRITING, errors
+from holdfast.apps.control.routes.parameters import TheControl
+from holdfast.apps.observe import exposition
+from holdfast.core import limits
+from holdfast.core.errors import Unavailable
+
+_OPEN: dict[str, Any] = {"opt": PUBLIC, "security": [], "tags": ["operations"]}
+
+
+@get("/healthz", summary="Is the process alive", sync_to_thread=False, **_OPEN)
+def healthz() -> schemas.Health:
+    """200 as long as the process answers."""
+    return schemas.Health("ok")
+
+
+@get(
+    "/readyz",
+    summary="May it get traffic",
+    sync_to_thread=False,
+    responses=errors(503),
+    **_OPEN,
+)
+def readyz(control: TheControl) -> schemas.Health:
+    """200 once the journal is read and every snapshot is built; 503 before, and while draining."""
+    if not control.ready:
+        raise Unavailable("the view is not loaded yet, or the process is stopping")
+    return schemas.Health("ready")
+
+
+@get(
+    "/metrics",
+    summary="Prometheus metrics",
+    media_type="text/plain",
+    responses=errors(503),
+    **_OPEN,
+)
+async def metrics(control: TheControl) -> Response[str]:
+    """In the text format of Prometheus. Names of settings and tokens are no labels."""
+    body, media_type = await control.read(exposition, control.metrics.registry)
+    return Response(body.decode(), media_type=media_type)
+
+
+@put(
+    "/v1/blobs",
+    summary="Upload a member list",
+    status_code=201,
+    opt=needs("write"),
+    request_max_body_size=limits.SEGMENT_BYTES_MAX,
+    responses=errors(*WRITING),
+    tags=["changes"],
+)
+async def put_blob(request: Request[Any, Any, Any], control: TheControl) -> schemas.Blob:
+    """A segment's members, one a line, as the raw body in UTF-8; refer to the digest in a change.
+
+    Lines are sorted and freed of duplicates on the way in: the same members have one digest.
+    """
+    return await control.put_members(request.stream())
+
+
+ROUTES = (healthz, readyz, metrics, put_blob)
