@@ -98,6 +98,19 @@ class Fetched(msgspec.Struct, frozen=True):
     freshness: bytes = b""
 
 
+class Hints(Protocol):
+    """Subjects that changed, as they change, with their new digests. Iterated by one thread.
+
+    The iteration ends, or raises as a `Source` does, when the stream ends, was silent for too
+    long, or was closed.
+    """
+
+    def __iter__(self) -> Iterator[Mapping[Subject, str]]: ...
+
+    def close(self) -> None:
+        """End the iteration soon; may be called from any thread."""
+
+
 class Source(Protocol):
     """One upstream, a control plane or an edge, as a follower sees it. Every call is bounded.
 
@@ -116,30 +129,37 @@ class Source(Protocol):
     def segment(self, subject: Subject, digest: str) -> bytes:
         """A segment's table."""
 
-    def hints(self) -> Iterator[Mapping[Subject, str]]:
-        """Subjects that changed, as they change, with the new digests; ends when the stream does.
-
-        An empty mapping is a heartbeat.
-        """
+    def hints(self) -> Hints:
+        """Open the stream of change hints; returns when it is open."""
 
     def close(self) -> None: ...
 
 
 class Cache(Protocol):
-    """Generations of one subject on disk. What comes back was checked against its checksum."""
+    """Generations and small documents on disk. What comes back was checked against its checksum.
 
-    def load(self, subject: Subject) -> Sequence[bytes]:
-        """Bodies of the generations kept, newest first; damaged ones are left out and counted."""
+    Names of documents are of letters, digits, `_`, `-` and `.`. Several processes may share one.
+    Writing raises `Unavailable` when the disk refuses: the caller goes on in memory and says so.
+    Reading never raises: what can't be read, or is damaged, is left out and counted.
+    """
 
-    def save(self, subject: Subject, body: bytes) -> None:
-        """Keep a generation durably (write aside, fsync, rename); the oldest beyond the bound go.
+    damaged: int
+    """How many damaged files were found and set aside."""
 
-        Raises `Unavailable` when the disk refuses: the caller goes on in memory and says so.
-        """
+    def load(self, subject: Subject) -> Iterator[bytes]:
+        """Bodies of the generations kept, newest first, each read when it is asked for."""
+
+    def save(self, subject: Subject, revision: int, body: bytes) -> None:
+        """Keep a generation durably (write aside, fsync, rename); the oldest ones go."""
 
     def note(self, name: str, body: bytes) -> None:
-        """Keep one small named document the same way (pinned root, freshness, segment tables)."""
+        """Keep one document the same way (pinned root, freshness, segment tables)."""
 
     def noted(self, name: str) -> bytes | None: ...
+
+    def names(self, prefix: str) -> Sequence[str]:
+        """Names of the documents kept that begin so."""
+
+    def forget(self, name: str) -> None: ...
 
     def subjects(self) -> Sequence[Subject]: ...
