@@ -28,7 +28,7 @@ _DAMAGE: Final = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
-_SCHEMA: Final = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
+_SCHEMA: Final = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
 _WAL_BYTES_KEPT_MAX: Final = 16 * 1024 * 1024
 _READERS_KEPT_MAX: Final = 8
 

@@ -92,7 +92,8 @@ class SqliteJournal:
             self._grown.notify_all()
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        left = limit if limit is not None else self.head().revision - after
+        there = self.head().revision - after
+        left = there if limit is None else min(limit, there)
         previous = self._at(after) if left > 0 else GENESIS
         while left > 0:
             rows = self._rows(previous.revision, min(left, _BATCH))

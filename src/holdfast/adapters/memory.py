@@ -1,0 +1,141 @@
+"""Journal, blobs and proposals in memory: for tests, for trying things out, and as the reference.
+
+They keep the same promises as their durable twins, as the same contract suites show, but one: they
+end with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from holdfast.core.errors import Conflict, Damaged, TooLarge, Unavailable
+from holdfast.core.history import encode_entry
+from holdfast.core.limits import SEGMENT_BYTES_MAX
+from holdfast.core.model import GENESIS, Entry, Head
+from holdfast.ports import Checkpoint, Proposal
+
+CHECKPOINTS_KEPT: Final = 2
+PROPOSALS_MAX: Final = 1_000
+PROPOSALS_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+class MemoryJournal:
+    """The `Journal` port on a list. `entries`, sealed and linked, are what it starts with."""
+
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
+        self._grown = threading.Condition()
+        self._entries: list[Entry] = []
+        self._checkpoints: dict[int, Checkpoint] = {}
+        self._closed = False
+        for entry in entries:
+            self.append(entry)
+
+    def head(self) -> Head:
+        with self._grown:
+            self._guard()
+            return self._head()
+
+    def append(self, entry: Entry) -> None:
+        if hashlib.sha256(encode_entry(entry)).hexdigest() != entry.hash:
+            raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
+        with self._grown:
+            self._guard()
+            head = self._head()
+            if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
+                raise Conflict(entry.revision - 1, head.revision)
+            self._entries.append(entry)
+            self._grown.notify_all()
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        with self._grown:
+            self._guard()
+            end = len(self._entries) if limit is None else after + limit
+            found = self._entries[after:end]
+        yield from found
+
+    def watch(self, after: int, timeout_s: float) -> Sequence[Entry]:
+        with self._grown:
+            self._grown.wait_for(lambda: self._closed or len(self._entries) > after, timeout_s)
+            return () if self._closed else tuple(self._entries[after:])
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        with self._grown:
+            self._guard()
+            self._checkpoints[checkpoint.revision] = checkpoint
+            for revision in sorted(self._checkpoints)[:-CHECKPOINTS_KEPT]:
+                del self._checkpoints[revision]
+
+    def checkpoint(self) -> Checkpoint | None:
+        with self._grown:
+            self._guard()
+            usable = [revision for revision in self._checkpoints if revision <= len(self._entries)]
+            return self._checkpoints[max(usable)] if usable else None
+
+    def close(self) -> None:
+        with self._grown:
+            self._closed = True
+            self._grown.notify_all()
+
+    def _head(self) -> Head:
+        last = self._entries[-1] if self._entries else None
+        return Head(last.revision, last.hash) if last else GENESIS
+
+    def _guard(self) -> None:
+        if self._closed:
+            raise Unavailable("the journal is closed")
+
+
+class MemoryBlobs:
+    """The `Blobs` port on a dictionary."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+
+    def put(self, body: bytes) -> str:
+        if len(body) > SEGMENT_BYTES_MAX:
+            raise TooLarge(f"{len(body)} bytes in one blob, at most {SEGMENT_BYTES_MAX}")
+        digest = hashlib.sha256(body).hexdigest()
+        self._bodies[digest] = bytes(body)
+        return digest
+
+    def get(self, digest: str) -> bytes | None:
+        return self._bodies.get(digest)
+
+
+class MemoryProposals:
+    """The `Proposals` port on an ordered dictionary."""
+
+    def __init__(
+        self, *, proposals_max: int = PROPOSALS_MAX, bytes_max: int = PROPOSALS_BYTES_MAX
+    ) -> None:
+        self._kept: OrderedDict[str, Proposal] = OrderedDict()
+        self._lock = threading.Lock()
+        self._proposals_max = proposals_max
+        self._bytes_max = bytes_max
+
+    def put(self, proposal: Proposal) -> None:
+        if len(proposal.change) > self._bytes_max:
+            raise TooLarge(f"a proposal of {len(proposal.change)} bytes, at most {self._bytes_max}")
+        with self._lock:
+            self._kept.pop(proposal.proposal, None)
+            self._kept[proposal.proposal] = proposal
+            while len(self._kept) > self._proposals_max or self._bytes() > self._bytes_max:
+                self._kept.popitem(last=False)
+
+    def get(self, proposal: str) -> Proposal | None:
+        return self._kept.get(proposal)
+
+    def all(self) -> Sequence[Proposal]:
+        with self._lock:
+            return tuple(self._kept.values())
+
+    def delete(self, proposal: str) -> None:
+        with self._lock:
+            self._kept.pop(proposal, None)
+
+    def _bytes(self) -> int:
+        return sum(len(one.change) for one in self._kept.values())

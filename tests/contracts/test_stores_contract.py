@@ -1,0 +1,103 @@
+"""What every blob store and every store of proposals promises; run on each adapter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from holdfast.adapters.memory import MemoryBlobs, MemoryProposals
+from holdfast.adapters.sqlite_blobs import SqliteBlobs
+from holdfast.adapters.sqlite_proposals import SqliteProposals
+from holdfast.core import limits
+from holdfast.core.errors import TooLarge
+from holdfast.ports import Blobs, Proposal, Proposals
+
+MakeProposals: TypeAlias = Callable[..., Proposals]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    return MemoryBlobs() if request.param == "memory" else SqliteBlobs(tmp_path / "blobs.db")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make_proposals(request: pytest.FixtureRequest, tmp_path: Path) -> MakeProposals:
+    if request.param == "memory":
+        return MemoryProposals
+    return lambda **bounds: SqliteProposals(tmp_path / "proposals.db", **bounds)
+
+
+def proposal(name: str, change: bytes = b"{}") -> Proposal:
+    return Proposal(
+        proposal=name,
+        digest=hashlib.sha256(change).hexdigest(),
+        change=change,
+        author="ann",
+        at_ms=7,
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"a\nb\n", bytes(range(256)) * 4_000])
+def test_a_blob_comes_back_under_its_digest(blobs: Blobs, body: bytes) -> None:
+    digest = blobs.put(body)
+    assert digest == hashlib.sha256(body).hexdigest()
+    assert blobs.put(body) == digest
+    assert blobs.get(digest) == body
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64, "no digest", "../" * 20])
+def test_a_blob_that_is_not_there_is_none(blobs: Blobs, digest: str) -> None:
+    assert blobs.get(digest) is None
+
+
+def test_a_blob_has_a_bound(blobs: Blobs) -> None:
+    with pytest.raises(TooLarge):
+        blobs.put(bytes(limits.SEGMENT_BYTES_MAX + 1))
+
+
+def test_proposals_come_back_oldest_first(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    for name in ("c", "a", "b"):
+        proposals.put(proposal(name, name.encode()))
+
+    assert [one.proposal for one in proposals.all()] == ["c", "a", "b"]
+    assert proposals.get("a") == proposal("a", b"a")
+    assert proposals.get("z") is None
+
+
+def test_a_proposal_put_again_replaces_the_old_one(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    for name, change in (("a", b"1"), ("b", b"2"), ("a", b"3")):
+        proposals.put(proposal(name, change))
+    assert [(one.proposal, one.change) for one in proposals.all()] == [("b", b"2"), ("a", b"3")]
+
+
+def test_a_deleted_proposal_is_gone_and_deleting_it_again_is_fine(
+    make_proposals: MakeProposals,
+) -> None:
+    proposals = make_proposals()
+    proposals.put(proposal("a"))
+    proposals.delete("a")
+    proposals.delete("a")
+    assert proposals.all() == [] or proposals.all() == ()
+
+
+def test_beyond_their_number_the_oldest_proposals_go(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals(proposals_max=3)
+    for name in "abcde":
+        proposals.put(proposal(name))
+    assert [one.proposal for one in proposals.all()] == ["c", "d", "e"]
+
+
+def test_beyond_their_bytes_the_oldest_proposals_go(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals(bytes_max=100)
+    for name in "abc":
+        proposals.put(proposal(name, b"x" * 45))
+    assert [one.proposal for one in proposals.all()] == ["b", "c"]
+    with pytest.raises(TooLarge):
+        proposals.put(proposal("d", b"x" * 101))
+    assert len(proposals.all()) == 2
