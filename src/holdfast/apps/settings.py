@@ -11,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast.apps.defaults import (
+    CONTROL_PORT,
+    DATA_DIR,
+    EDGE_PORT,
+    LOOPBACK,
+    POLL_INTERVAL_S,
+)
 from holdfast.core.errors import Problem
-
-CONTROL_PORT = 8010
-EDGE_PORT = 8016
-"""flagd's port for OFREP, so that its clients find an edge where they look."""
-LOOPBACK = "127.0.0.1"
-DATA_DIR = Path(".holdfast")
-POLL_INTERVAL_S = 30.0
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):

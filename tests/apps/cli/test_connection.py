@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 
-from holdfast.apps.cli.connection import Connection, DevFile, context_of, find_connection
+from holdfast.apps.cli.connection import Connection, DevFile, find_connection
 
 DEV = DevFile("http://127.0.0.1:8010", "http://127.0.0.1:8016", "hf_dev_0")
 
@@ -63,24 +63,3 @@ def test_a_broken_file_is_passed_over(checkout: Path, body: bytes) -> None:
     (checkout / ".holdfast" / "dev.json").write_bytes(body)
     with pytest.raises(click.UsageError):
         find_connection(None, None, checkout)
-
-
-def test_a_context_from_json_and_pairs() -> None:
-    pairs = ("tenant=contoso", "n=3", "beta=true", 'roles=["a"]', "version=1.6.0", "q==")
-    assert context_of('{"ring": "r0", "n": 1}', pairs) == {
-        "ring": "r0",
-        "tenant": "contoso",
-        "n": 3,
-        "beta": True,
-        "roles": ["a"],
-        "version": "1.6.0",
-        "q": "=",
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "pairs"), [("[1]", ()), ("{", ()), (None, ("tenant",)), (None, ("=x",))]
-)
-def test_a_bad_context_is_wrong_use(text: str | None, pairs: tuple[str, ...]) -> None:
-    with pytest.raises(click.BadParameter):
-        context_of(text, pairs)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from holdfast.apps.cli.connection import connected
-from holdfast.apps.cli.output import output_option, print_data, print_problems, say
+from holdfast.apps.cli.options import REASON, YES, connected, output_option
+from holdfast.apps.cli.output import print_data, print_problems, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
@@ -82,8 +82,8 @@ def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
 @click.command()
 @PATHS
 @PRUNE
-@click.option("--reason", default="", help="Why; it stays in the journal.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@REASON
+@YES
 @output_option()
 @connected
 def apply(
@@ -116,7 +116,7 @@ def apply(
         "reason": reason,
         "base_revision": checked.base_revision,
     }
-    show_commit(api.call(Committed, "POST", "/v1/changes/commit", body), output)
+    show_commit(api.call(Committed, "POST", "/v1/commits", body), output)
 
 
 @click.command()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.connection import connected
-from holdfast.apps.cli.output import output_option, print_data, print_table, say
+from holdfast.apps.cli.options import REASON, connected, output_option
+from holdfast.apps.cli.output import print_data, print_table, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
@@ -48,7 +48,7 @@ def list_environments(api: Api, output: str) -> None:
     help="flagd's hash contract. Another one moves users between the arms of every split.",
 )
 @click.option("--description", default="")
-@click.option("--reason", default="", help="Why; it stays in the journal.")
+@REASON
 @output_option()
 @connected
 def put_environment(

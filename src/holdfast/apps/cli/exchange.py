@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.connection import connected
-from holdfast.apps.cli.output import output_option, print_problems, say
+from holdfast.apps.cli.options import (
+    IN_ENVIRONMENT,
+    REASON,
+    SERVICE,
+    connected,
+    output_option,
+)
+from holdfast.apps.cli.output import print_problems, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
 
-SERVICE = click.option("--service", "-s", required=True)
-ENVIRONMENT = click.option("--environment", "-e", default="production", show_default=True)
 TO = click.option(
     "--to",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
@@ -35,10 +39,10 @@ def export_group() -> None:
 @import_group.command("flagd")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @SERVICE
-@ENVIRONMENT
+@IN_ENVIRONMENT
 @click.option("--lenient", is_flag=True, help="Mend what flagd would let pass, and list it.")
 @click.option("--check", is_flag=True, help="Show what would change; write nothing.")
-@click.option("--reason", default="", help="Why; it stays in the journal.")
+@REASON
 @output_option()
 @connected
 def import_flagd(
@@ -84,7 +88,7 @@ def import_flagd(
 
 @export_group.command("flagd")
 @SERVICE
-@ENVIRONMENT
+@IN_ENVIRONMENT
 @TO
 @connected
 def export_flagd(api: Api, service: str, environment: str, to: Path | None) -> None:
@@ -102,7 +106,7 @@ def export_flagd(api: Api, service: str, environment: str, to: Path | None) -> N
 
 @export_group.command("snapshot")
 @SERVICE
-@ENVIRONMENT
+@IN_ENVIRONMENT
 @TO
 @connected
 def export_snapshot(api: Api, service: str, environment: str, to: Path | None) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -19,22 +19,8 @@ if TYPE_CHECKING:
 
     from holdfast.core.errors import Problem
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 EXCERPT_CHARS_MAX = 160
 """Of a source line under a problem; longer ones are cut around the column."""
-
-
-def output_option(*kinds: str) -> Callable[[Command], Command]:
-    """The `--output` option; the first of `kinds` is the default."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(kinds or ("text", "json")),
-        default=(kinds or ("text",))[0],
-        show_default=True,
-        help="How to print.",
-    )
 
 
 def wants_colour(stream: IO[str]) -> bool:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.apps.cli.connection import connected
+from holdfast.apps.cli.options import REASON, YES, connected, output_option
 from holdfast.apps.cli.output import (
     moment,
-    output_option,
     print_data,
     print_facts,
     print_problems,
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from holdfast.core.difference import Difference
 
 HISTORY_LINES = 20
-YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-REASON = click.option("--reason", default="", help="Why; it stays in the journal.")
 
 
 @click.command()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.apps.cli.connection import connected, context_of
-from holdfast.apps.cli.output import output_option, print_data, print_table, print_yaml
+from holdfast.apps.cli.options import IN_ENVIRONMENT, SERVICE, connected, output_option
+from holdfast.apps.cli.output import print_data, print_table, print_yaml
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 def get(api: Api, service: str | None, key: str | None, search: str | None, output: str) -> None:
     """Show services, the settings of one SERVICE, or one setting by its KEY.
 
+    With --output yaml a SERVICE comes as the settings file that, applied again, changes nothing.
+
     \b
     Examples:
       holdfast get
       holdfast get demo-shop
-      holdfast get demo-shop cartFailure --output yaml
+      holdfast get demo-shop cartFailure
+      holdfast get demo-shop --output yaml > demo-shop.yaml
       holdfast get --search tiles
     """
     if service and key:
         _get_setting(api, service, key, output)
+    elif service and output == "yaml":
+        click.echo(api.raw("GET", f"/v1/services/{service}", query={"format": "yaml"}), nl=False)
     elif service or search:
         _get_settings(api, service, search, output)
     else:
@@ -106,8 +111,8 @@ def _get_setting(api: Api, service: str, key: str, output: str) -> None:
 
 @click.command()
 @click.argument("key")
-@click.option("--service", "-s", required=True)
-@click.option("--environment", "-e", default="production", show_default=True)
+@SERVICE
+@IN_ENVIRONMENT
 @click.option("--context", "context_json", metavar="JSON", help="Who asks, as a JSON object.")
 @click.option(
     "-c",
@@ -153,3 +158,36 @@ def explain(
 def _branches(explained: dict[str, Any]) -> Iterator[str]:
     for name, value in explained.items():
         yield f"{name}: {value}"
+
+
+def context_of(text: str | None, pairs: tuple[str, ...]) -> Mapping[str, Any]:
+    """An evaluation context from `--context JSON` and any number of `-c NAME=VALUE`.
+
+    A value that reads as JSON (a number, true, a list) is taken as such, everything else as text.
+    """
+    import msgspec
+
+    context: dict[str, Any] = {}
+    if text:
+        try:
+            context = msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.MsgspecError as wrong:
+            raise click.BadParameter(
+                f'{wrong}; write a JSON object: \'{{"tenant": "contoso"}}\'',
+                param_hint="--context",
+            ) from None
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{pair!r}: write NAME=VALUE", param_hint="-c")
+        context[name] = _value_of(value)
+    return context
+
+
+def _value_of(text: str) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        return text

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from holdfast.apps.settings import (
+from holdfast.apps.cli.options import DATA, OPEN, log_level_option
+from holdfast.apps.defaults import (
     CONTROL_PORT,
     DATA_DIR,
     EDGE_PORT,
+    ENVIRONMENT,
     LOOPBACK,
     POLL_INTERVAL_S,
-    ControlSettings,
-    EdgeSettings,
-    problems_of,
 )
+
+if TYPE_CHECKING:
+    from holdfast.apps.settings import ControlSettings, EdgeSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,19 +43,8 @@ def listening(port: int, variable: str) -> Callable[[Command], Command]:
                 envvar=variable,
                 help="Port to listen on.",
             ),
-            click.option(
-                "--log-level",
-                type=click.Choice(["debug", "info", "warning", "error"]),
-                default="info",
-                show_default=True,
-                envvar="HOLDFAST_LOG_LEVEL",
-            ),
-            click.option(
-                "--open",
-                "open_reads",
-                is_flag=True,
-                help="Let reads through without a token. For development, on loopback only.",
-            ),
+            log_level_option("info"),
+            OPEN,
             click.option("--parent", type=int, hidden=True),
         )
         for option in reversed(options):
@@ -65,15 +55,7 @@ def listening(port: int, variable: str) -> Callable[[Command], Command]:
 
 
 @click.command()
-@click.option(
-    "--data",
-    "data_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DATA_DIR,
-    show_default=True,
-    envvar="HOLDFAST_DATA",
-    help="Directory of the journal and the keys.",
-)
+@DATA
 @click.option("--development", is_flag=True, help="Make signing keys that are labelled so.")
 @listening(CONTROL_PORT, "HOLDFAST_CONTROL_PORT")
 def control(parent: int | None, **given: Any) -> None:
@@ -86,10 +68,11 @@ def control(parent: int | None, **given: Any) -> None:
       holdfast keys init --data /var/lib/holdfast
       holdfast control --data /var/lib/holdfast --host 0.0.0.0
     """
+    from holdfast.apps.control import serve
+    from holdfast.apps.settings import ControlSettings
+
     settings = ControlSettings(**given)
     _refuse(settings, parent)
-    from holdfast.apps.control import serve
-
     serve(settings)
 
 
@@ -145,24 +128,17 @@ def edge(parent: int | None, upstreams: tuple[str, ...], **given: Any) -> None:
       HOLDFAST_TOKEN=hf_… holdfast edge --upstream http://control:8010
       holdfast edge --upstream http://a:8010 --upstream http://b:8010 --cache /var/lib/holdfast
     """
+    from holdfast.apps.edge import serve
+    from holdfast.apps.settings import EdgeSettings
+
     settings = EdgeSettings(upstreams=tuple(url.rstrip("/") for url in upstreams), **given)
     _refuse(settings, parent)
-    from holdfast.apps.edge import serve
-
     serve(settings)
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--data",
-    "data_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DATA_DIR,
-    show_default=True,
-    envvar="HOLDFAST_DATA",
-    help="Directory of everything that is kept.",
-)
+@DATA
 @click.option("--control-port", default=CONTROL_PORT, show_default=True, help="0: any free one.")
 @click.option("--edge-port", default=EDGE_PORT, show_default=True, help="0: any free one.")
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
@@ -173,20 +149,9 @@ def edge(parent: int | None, upstreams: tuple[str, ...], **given: Any) -> None:
     help="flagd file to begin with; needs --service.",
 )
 @click.option("--service", help="Service that --import becomes.")
-@click.option("--environment", default="production", show_default=True)
-@click.option(
-    "--open",
-    "open_reads",
-    is_flag=True,
-    help="Let reads through without a token. For development, on loopback only.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    envvar="HOLDFAST_LOG_LEVEL",
-)
+@click.option("--environment", default=ENVIRONMENT, show_default=True, help="Where it goes.")
+@OPEN
+@log_level_option("warning")
 def dev(imports: Path | None, service: str | None, **given: Any) -> None:
     """Run a control plane and an edge here, and make what they need.
 
@@ -203,6 +168,8 @@ def dev(imports: Path | None, service: str | None, **given: Any) -> None:
         raise click.UsageError("--import needs --service: whose settings are these?")
     if service and not imports:
         raise click.UsageError("--service names what --import becomes: give --import FILE too.")
+    import asyncio
+
     from holdfast.apps.cli.together import Wanted, run_together
 
     wanted = Wanted(imports=imports, service=service or "", **given)
@@ -213,6 +180,8 @@ def dev(imports: Path | None, service: str | None, **given: Any) -> None:
 
 def _refuse(settings: ControlSettings | EdgeSettings, parent: int | None) -> None:
     """Leave with all that is wrong with the settings, before anything listens."""
+    from holdfast.apps.settings import problems_of
+
     problems = problems_of(settings)
     if problems:
         raise click.UsageError(

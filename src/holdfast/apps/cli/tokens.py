@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.connection import connected
-from holdfast.apps.cli.output import age, output_option, print_data, print_table, say
+from holdfast.apps.cli.options import connected, output_option
+from holdfast.apps.cli.output import age, print_data, print_table, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
