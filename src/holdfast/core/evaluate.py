@@ -1,0 +1,156 @@
+"""Evaluate settings: one compiled function for each, made when it is first asked for.
+
+    evaluator = Evaluator(flags, now_s=clock)
+    outcome = evaluator.evaluate("max-video-tiles", {"targetingKey": "u1", "tenant": "contoso"})
+
+A context is one flat mapping of JSON values, best a dict: attributes, and `targetingKey` among
+them. Nothing here raises on a read; what goes wrong is an outcome with reason ERROR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.core.model import Bucketing
+from holdfast.core.targeting import flags as definitions
+from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.compile import Function, compiled, constant
+from holdfast.core.targeting.emit import Facts
+from holdfast.core.targeting.interpret import Run
+from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
+from holdfast.core.targeting.prepare import BadRule, Node, Rules
+from holdfast.core.targeting.segments import SegmentTable
+
+Body = bytes | msgspec.Raw
+NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
+
+
+class Setting:
+    """One setting, loaded: its answers, its prepared targeting, its function."""
+
+    __slots__ = ("_facts", "answers", "function", "key", "root")
+
+    def __init__(self, key: str, answers: Answers, root: Node, facts: Facts) -> None:
+        self.key = key
+        self.answers = answers
+        self.root = root
+        self._facts = facts
+        self.function: Function = compiled(root, facts, answers, self._begin, self.exactly)
+
+    def data(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """What `var` reads from: the context, with what flagd puts over it."""
+        return {
+            **context,
+            "$flagd": {"flagKey": self.key, "timestamp": self._facts.now()},
+            "targetingKey": context.get("targetingKey"),
+        }
+
+    def exactly(self, context: Mapping[str, Any]) -> Outcome:
+        """The interpreter's answer; never raises."""
+        try:
+            run = Run(self._facts.bucketing, self._facts.segments)
+            return self.answers.resolve(run.apply(self.root, self.data(context)))
+        except Exception as error:  # noqa: BLE001 - a read never raises; the outcome says what failed
+            return self.answers.failed(error)
+
+    def _begin(self, context: Mapping[str, Any]) -> Callable[[Node], Any]:
+        run, data = Run(self._facts.bucketing, self._facts.segments), self.data(context)
+        return lambda node: run.apply(node, data)
+
+
+class Evaluator:
+    """All settings of one snapshot. Immutable to its callers and thread-safe.
+
+    `table` has the functions compiled so far: index it directly, and on KeyError ask `function`.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a flagd document, and of ours
+        self,
+        flags: Mapping[str, Body],
+        *,
+        evaluators: Mapping[str, Body] = NO_ATTRIBUTES,
+        metadata: Mapping[str, Any] = NO_METADATA,
+        bucketing: Bucketing = "v3",
+        types: Mapping[str, str] = NO_ATTRIBUTES,
+        segments: Mapping[str, SegmentTable] = NO_ATTRIBUTES,
+        now_s: Callable[[], float],
+    ) -> None:
+        """`flags` and `evaluators` are JSON by name; `types` declares values' types by key.
+
+        `now_s` gives unix seconds, for `$flagd.timestamp`.
+        """
+        self.table: dict[str, Function] = {}
+        self.metadata = metadata
+        self._flags = flags
+        self._types = types
+        self._settings: dict[str, Setting | Outcome] = {}
+        self._rules = Rules(evaluators, lambda name: _decoded_rule(evaluators[name]))
+        self._facts = Facts(bucketing, segments, lambda: int(now_s()))
+
+    def keys(self) -> Iterator[str]:
+        return iter(self._flags)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._flags
+
+    def __len__(self) -> int:
+        return len(self._flags)
+
+    def type_of(self, key: str) -> str | None:
+        """The declared type of a setting; None where none is declared."""
+        return self._types.get(key)
+
+    def function(self, key: str) -> Function:
+        """The setting's function: context -> `Outcome`. It never raises; compiled on first use."""
+        known = self.table.get(key)
+        if known is not None:
+            return known
+        if key not in self._flags:
+            return constant(self._unloadable(key, "FLAG_NOT_FOUND", f"no setting {key!r}"))
+        setting = self._settings.setdefault(key, self._load(key))
+        made = constant(setting) if isinstance(setting, Outcome) else setting.function
+        return self.table.setdefault(key, made)
+
+    def evaluate(self, key: str, context: Mapping[str, Any] = NO_ATTRIBUTES) -> Outcome:
+        return (self.table.get(key) or self.function(key))(context)
+
+    def evaluate_all(self, context: Mapping[str, Any] = NO_ATTRIBUTES) -> dict[str, Outcome]:
+        """Every setting's answer, by key."""
+        return {key: self.evaluate(key, context) for key in self._flags}
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every answer that exists so far: those of the settings that were asked for."""
+        for setting in list(self._settings.values()):
+            if isinstance(setting, Outcome):
+                yield setting
+            else:
+                yield from setting.answers
+
+    def _load(self, key: str) -> Setting | Outcome:
+        """A setting, or its only answer."""
+        try:
+            flag = definitions.decode(self._flags[key])
+            metadata = definitions.merged(flag, self.metadata)
+            if flag.state == "DISABLED":
+                return Outcome(key, "DISABLED", metadata=metadata)
+            answers = Answers(
+                key, flag.variants, flag.default_variant, metadata, self._types.get(key)
+            )
+            if not flag.targeting:
+                return answers.static
+            return Setting(key, answers, self._rules.prepare(flag.targeting), self._facts)
+        except (definitions.BadFlag, BadRule) as error:
+            return self._unloadable(key, "PARSE_ERROR", str(error))
+
+    def _unloadable(self, key: str, code: ErrorCode, message: str) -> Outcome:
+        return Outcome(key, "ERROR", error=(code, message), metadata=self.metadata)
+
+
+def _decoded_rule(body: Body) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRule(f"a shared rule can't be read: {error}") from None

@@ -1,0 +1,1 @@
+"""flagd's JsonLogic: prepared once, interpreted exactly, compiled to Python functions."""

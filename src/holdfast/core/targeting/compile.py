@@ -1,0 +1,100 @@
+"""Rules to Python functions.
+
+The source of a function holds names that are made here (`k0`, `t1`) and nothing of the rule: every
+constant, attribute name and outcome is bound as an argument's default. So nothing can be injected,
+and rules of one shape share one code object.
+
+    {"if": [{"in": [{"var": "tenant"}, ["a", "b"]]}, "on", "off"]}
+
+    def answer(c, k0="tenant", k1=frozenset({"a", "b"}), k2=<on>, k3=<off>, slow=<exact path>):
+        try:
+            if (c[k0] in k1):
+                return k2
+            return k3
+        except Exception:
+            return slow(c)
+
+A generated expression is either exact or raises; what raises is evaluated again by the interpreter.
+`emit` has the expressions and says why each is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import CodeType, FunctionType
+from typing import Any, Final, TypeAlias
+
+from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.emit import Emitter, Facts, optional_attributes
+from holdfast.core.targeting.outcome import Outcome
+from holdfast.core.targeting.prepare import Node
+
+Function: TypeAlias = Callable[[Mapping[str, Any]], Outcome]
+Begin: TypeAlias = Callable[[Mapping[str, Any]], Callable[[Node], Any]]
+
+CALLS_MAX: Final = 2_000
+"""Rules with more operators are interpreted: compiling them would stall the first caller."""
+SHAPES_MAX: Final = 4_096
+
+_shapes: dict[str, CodeType] = {}
+
+
+def compiled(root: Node, facts: Facts, answers: Answers, begin: Begin, slow: Function) -> Function:
+    """The function of one setting's targeting; `slow` itself for a rule too large to compile.
+
+    `begin(context)` gives what evaluates a single node exactly, for operators without generated
+    code. The function never raises as long as `slow` does not.
+    """
+    if root.calls > CALLS_MAX:
+        return slow
+    emitter = Emitter(facts, answers, optional_attributes(root))
+    body = emitter.returns(root, "        ")
+    if emitter.begins:
+        body.insert(0, f"        r = {emitter.bind(begin)}(c)")
+    names = emitter.names()
+    source = "\n".join(
+        (
+            f"def answer(c, slow{names}):",
+            "    try:",
+            *body,
+            "    except Exception:",
+            "        return slow(c)",
+        )
+    )
+    code = _shapes.get(source)
+    if code is None:
+        try:
+            code = _code(source)
+        except (SyntaxError, RecursionError, MemoryError):  # nested beyond what Python compiles
+            return slow
+        if len(_shapes) >= SHAPES_MAX:
+            _shapes.clear()
+        _shapes[source] = code
+    return FunctionType(code, _GLOBALS, "answer", (slow, *emitter.defaults()))
+
+
+def constant(outcome: Outcome) -> Function:
+    """The function of a setting that answers the same to all."""
+
+    def answer(c: Mapping[str, Any], k: Outcome = outcome) -> Outcome:  # noqa: ARG001
+        return k
+
+    return answer
+
+
+def _code(source: str) -> CodeType:
+    module = compile(source, "<a setting's targeting>", "exec")
+    return next(item for item in module.co_consts if isinstance(item, CodeType))
+
+
+_GLOBALS: Final[dict[str, Any]] = {
+    "__builtins__": {},
+    "Exception": Exception,
+    "bool": bool,
+    "int": int,
+    "len": len,
+    "list": list,
+    "str": str,
+    "type": type,
+}
+"""All that generated code can reach by name, beside its arguments."""
