@@ -1,0 +1,266 @@
+"""May this candidate replace that generation? The checks, in the order of The Update Framework.
+
+    chain of roots -> signature -> size, digest -> subject -> format, limits, semantics
+    -> never back -> never sideways -> lineage -> nothing lost -> nothing changed unexplained
+
+A candidate that fails one is refused with `Untrusted` and the code of that check, and whatever was
+active stays so: nothing here replaces anything. There is no check of time: what was proven once
+does not expire. How fresh it is, a separate signed statement says (`vouch`), and only as a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.bundle import Bundle, decode_bundle, encode_bundle
+from holdfast.core.delta import apply_delta
+from holdfast.core.errors import Damaged, Untrusted
+from holdfast.core.evaluate import Evaluator
+from holdfast.core.model import Subject
+from holdfast.core.roots import RootSet, extend
+from holdfast.core.snapshot import (
+    FRESHNESS_TYPE,
+    STATEMENT_TYPE,
+    Freshness,
+    Snapshot,
+    Statement,
+    decode,
+    decode_freshness,
+    decode_statement,
+)
+from holdfast.core.targeting.segments import SegmentTable
+from holdfast.core.wire import Envelope, Verify, decode_envelope, digest, signers
+
+EVALUATION = 1
+"""The version of flagd's rules that this consumer evaluates by."""
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A snapshot that passed every check. `bundle` is whole, even where a delta came."""
+
+    subject: Subject
+    snapshot: Snapshot
+    digest: str
+    body: bytes
+    bundle: bytes
+    roots: RootSet
+
+    @property
+    def revision(self) -> int:
+        return self.snapshot.holdfast.revision
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """An admitted snapshot with its segment tables (by digest), ready to answer."""
+
+    admitted: Admitted
+    evaluator: Evaluator
+    tables: Mapping[str, bytes]
+
+    @property
+    def subject(self) -> Subject:
+        return self.admitted.subject
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.admitted.snapshot
+
+    @property
+    def revision(self) -> int:
+        return self.admitted.revision
+
+    @property
+    def digest(self) -> str:
+        return self.admitted.digest
+
+    @property
+    def body(self) -> bytes:
+        """The snapshot's canonical bytes."""
+        return self.admitted.body
+
+    @property
+    def bundle(self) -> bytes:
+        return self.admitted.bundle
+
+
+def admit(
+    bundle: bytes, subject: Subject, active: Admitted | None, pinned: RootSet | None, verify: Verify
+) -> Admitted:
+    """The candidate in `bundle`, checked against `active` and, without it, for itself.
+
+    Without `pinned` roots the first chain seen is believed: the caller pins it and says so.
+    Raises `Untrusted`; its codes are in `docs/reference/sdk.md`.
+    """
+    parts = decode_bundle(bundle)
+    roots = extend(pinned, parts.roots, verify)
+    stated = _signed(parts.signature, roots, subject.environment, verify)
+    body = _body(parts, active)
+    _check_body(body, stated)
+    _check_subject(stated, subject)
+    snapshot = decode(body)
+    _check_same(snapshot, stated)
+    _check_known(snapshot)
+    candidate = Admitted(subject, snapshot, stated.digest, body, _whole(parts, bundle, body), roots)
+    if active is not None:
+        _check_succession(active, candidate)
+    return candidate
+
+
+def equip(
+    admitted: Admitted, tables: Mapping[str, bytes], now_s: Callable[[], float]
+) -> Generation:
+    """Make an admitted snapshot ready to answer. `tables` holds its segment tables by digest.
+
+    Raises `Untrusted` code `segment` for a table that is missing, or not the one signed for.
+    """
+    facts = admitted.snapshot.holdfast
+    evaluator = Evaluator(
+        admitted.snapshot.flags,
+        evaluators=admitted.snapshot.evaluators,
+        metadata=admitted.snapshot.metadata,
+        bucketing=facts.semantics.bucketing,
+        types=_Types(admitted.snapshot),
+        segments={name: _table(name, each, tables) for name, each in facts.segments.items()},
+        now_s=now_s,
+    )
+    return Generation(admitted, evaluator, tables)
+
+
+def vouch(
+    sealed: bytes, admitted: Admitted, known: Freshness | None, verify: Verify
+) -> Freshness | None:
+    """The newest statement about `admitted` that says it is the newest; `known` if this says less.
+
+    A statement about another revision, or an older one, is no news and no error: upstreams lag.
+    Raises `Untrusted`: `freshness-signature`, `freshness-subject`, or `journal-forked` when the
+    journal has another entry under the same number than it had before.
+    """
+    envelope = decode_envelope(sealed)
+    keys = admitted.roots.keys_for(admitted.subject.environment)
+    if not signers(envelope, FRESHNESS_TYPE, keys, verify):
+        raise Untrusted("freshness-signature", "no trusted key signed the freshness statement")
+    said = decode_freshness(envelope.body())
+    if Subject(said.environment, said.service) != admitted.subject:
+        raise Untrusted("freshness-subject", f"it speaks of {said.environment}/{said.service}")
+    if known is not None:
+        same_entry = said.journal_revision == known.journal_revision
+        if same_entry and said.journal_head != known.journal_head:
+            raise Untrusted(
+                "journal-forked", f"journal revision {said.journal_revision} has two hashes"
+            )
+        if (said.journal_revision, said.at_ms) <= (known.journal_revision, known.at_ms):
+            return known
+    return said if said.digest == admitted.digest else known
+
+
+def _signed(signature: Envelope, roots: RootSet, environment: str, verify: Verify) -> Statement:
+    if not signers(signature, STATEMENT_TYPE, roots.keys_for(environment), verify):
+        raise Untrusted("signature", f"no key that may sign for {environment} signed the snapshot")
+    return decode_statement(signature.body())
+
+
+def _check_body(body: bytes, stated: Statement) -> None:
+    if len(body) != stated.bytes:
+        raise Untrusted("size", f"{len(body)} bytes came, {stated.bytes} were signed for")
+    if digest(body) != stated.digest:
+        raise Untrusted("digest", "the bytes that came are not those that were signed for")
+
+
+def _check_subject(stated: Statement, subject: Subject) -> None:
+    if Subject(stated.environment, stated.service) != subject:
+        raise Untrusted(
+            "subject", f"{stated.environment}/{stated.service} came, {subject} was asked for"
+        )
+
+
+def _check_same(snapshot: Snapshot, stated: Statement) -> None:
+    if snapshot.subject != Subject(stated.environment, stated.service):
+        raise Untrusted("subject", f"signed as another subject than the {snapshot.subject} it is")
+    if snapshot.holdfast.revision != stated.revision:
+        raise Untrusted("revision", "signed as another revision than it says itself")
+
+
+def _check_known(snapshot: Snapshot) -> None:
+    """Whatever this consumer could not evaluate as its publisher meant it is refused whole."""
+    facts = snapshot.holdfast
+    if facts.semantics.evaluation != EVALUATION:
+        raise Untrusted(
+            "semantics", f"evaluation {facts.semantics.evaluation} is unknown: upgrade the consumer"
+        )
+    for name in facts.limits.__struct_fields__:
+        known = getattr(limits, name.upper())
+        if getattr(facts.limits, name) > known:
+            raise Untrusted("limits", f"published under a larger {name} than {known}")
+    for name, segment in facts.segments.items():
+        if segment.bytes > limits.SEGMENT_BYTES_MAX:
+            raise Untrusted("limits", f"segment {name} has {segment.bytes} bytes")
+
+
+def _check_succession(active: Admitted, candidate: Admitted) -> None:
+    old, new = active.snapshot.holdfast, candidate.snapshot.holdfast
+    if new.revision < old.revision:
+        raise Untrusted("rollback", f"revision {new.revision} came after {old.revision}")
+    if new.revision == old.revision:
+        if candidate.digest != active.digest:
+            raise Untrusted("sideways", f"revision {new.revision} came with two digests")
+        return
+    follows = new.previous is not None and new.previous.revision == old.revision
+    if follows and new.previous and new.previous.digest != active.digest:
+        raise Untrusted(
+            "lineage", f"it follows another revision {old.revision} than the active one"
+        )
+    for key in old.settings.keys() - new.settings.keys():
+        _check_removed(key, old.revision, candidate.snapshot)
+    for key in _moved(active.snapshot, candidate.snapshot):
+        if candidate.snapshot.setting(key).revision <= old.revision:
+            raise Untrusted(
+                "unexplained", f"{key!r} changed, and no entry since {old.revision} touched it"
+            )
+
+
+def _check_removed(key: str, since: int, snapshot: Snapshot) -> None:
+    """A setting may go only if its removal is named, or was crowded out of the bounded list."""
+    facts = snapshot.holdfast
+    if since < facts.removed.get(key, facts.removed_since) <= facts.revision:
+        return
+    raise Untrusted("lost", f"{key!r} is gone, and no entry since {since} removed it")
+
+
+def _moved(old: Snapshot, new: Snapshot) -> Iterator[str]:
+    """Settings in both whose definition or source differs, to the byte."""
+    old_flags, old_facts = old.flags, old.holdfast.settings
+    new_flags = new.flags
+    for key, facts in new.holdfast.settings.items():
+        before = old_facts.get(key)
+        if before is not None and (facts != before or new_flags[key] != old_flags[key]):
+            yield key
+
+
+def _table(name: str, facts: object, tables: Mapping[str, bytes]) -> SegmentTable:
+    wanted = facts.digest  # type: ignore[attr-defined]
+    body = tables.get(wanted)
+    if body is None or len(body) != facts.bytes or digest(body) != wanted:  # type: ignore[attr-defined]
+        raise Untrusted("segment", f"the table of segment {name} is not the one signed for")
+    try:
+        return SegmentTable(body)
+    except Damaged as error:
+        raise Untrusted("segment", f"the table of segment {name}: {error}") from None
+
+
+class _Types(Mapping[str, str]):
+    """Declared types by key, decoded when asked for: a snapshot has 10,000 of them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __getitem__(self, key: str) -> str:
+        return self._snapshot.setting(key).type
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._snapshot.flags)
+
+    def __len__(self) -> int:
+        return len(self._snapshot.flags)

@@ -1,0 +1,360 @@
+"""The one thread that performs what `core.follow` commands, for any number of subjects.
+
+    follower = Follower(Following(sources=make_sources, subjects=(subject,), cache=cache))
+    follower.start()                     # generations from disk answer when this returns
+    follower.generation(subject)         # a reference, read without a lock
+    follower.close()
+
+The SDK follows one subject, an edge all of its upstream's catalogue. The thread sleeps on a queue
+until an event comes or the machine wants to be woken. A stream of hints, which blocks as it reads,
+has a thread of its own. Both are daemons.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final
+
+import msgspec
+
+from holdfast.core.conversation import (
+    Activate,
+    Answered,
+    Catalogued,
+    CloseStream,
+    Command,
+    Event,
+    Failed,
+    Fetch,
+    FetchCatalogue,
+    Hinted,
+    Keep,
+    OpenStream,
+    Report,
+    Restored,
+    StreamClosed,
+    StreamOpened,
+    Tick,
+    WakeAt,
+)
+from holdfast.core.errors import HoldfastError
+from holdfast.core.follow import Follow, Plan
+from holdfast.core.model import Subject
+from holdfast.core.roots import RootSet
+from holdfast.core.snapshot import Freshness
+from holdfast.core.trust import Generation
+from holdfast.core.wire import Verify
+from holdfast.ports import Cache, Hints, Source
+from holdfast.sdk.intake import Held, Intake, is_stale, standing_of
+
+CLOSE_S: Final = 2.0
+"""How long `close` waits for a thread that is in the middle of a question."""
+
+
+def boot_clock() -> float:
+    """Seconds since boot, time asleep counted in: a machine that slept for a month is stale."""
+    return time.clock_gettime(_BOOT)
+
+
+_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _pass_over(*_: object) -> None:
+    """The callback of who doesn't want to know."""
+
+
+class Following(msgspec.Struct, frozen=True, kw_only=True):
+    """What to follow, from where, and whom to tell.
+
+    - `sources` makes the upstreams, preferred one first: at the start, and again after a fork.
+    - `subjects` are followed, and with `catalogue` all that the upstream names.
+    - `root`: the roots to trust; none pins the first ones seen, in `cache`.
+    - `on_activate(subject, generation)` when a generation answers from now on; `on_fresh(subject,
+      envelope)` when a newer freshness statement came; `on_report(report)` when an answer was
+      refused. Called on the follower's thread (`on_activate` also from `start`); what they raise is
+      counted as `callbacks_failed`.
+    - `poll_interval_s` overrides the interval that the snapshots ask for.
+    """
+
+    sources: Callable[[], Sequence[Source]]
+    cache: Cache
+    verify: Verify
+    subjects: tuple[Subject, ...] = ()
+    catalogue: bool = False
+    root: RootSet | None = None
+    on_activate: Callable[[Subject, Generation], None] = _pass_over
+    on_fresh: Callable[[Subject, bytes], None] = _pass_over
+    on_report: Callable[[Report], None] = _pass_over
+    poll_interval_s: float | None = None
+    streams: bool = True
+
+
+class SubjectStatus(msgspec.Struct, frozen=True):
+    """`age_s` is how long ago its freshness last advanced; none if it never did in this process."""
+
+    revision: int
+    digest: str
+    age_s: float | None
+    stale: bool
+    freshness: Freshness | None
+
+
+class FollowerStatus(msgspec.Struct, frozen=True):
+    """A moment of a follower. `upstream` is the name of the one in use, `counts` only grow."""
+
+    upstream: str
+    streaming: bool
+    subjects: Mapping[Subject, SubjectStatus]
+    last_error: str
+    cache_error: str
+    root_version: int
+    root_development: bool
+    pinned_by_sight: bool
+    counts: Mapping[str, int]
+
+
+class Follower:
+    """See the module. Reads (`generation`, `freshness`, `status`) are safe from any thread."""
+
+    def __init__(self, following: Following, clock: Callable[[], float] = boot_clock) -> None:
+        self._following = following
+        self._clock = clock
+        self._intake = Intake(following.cache, following.root, following.verify, clock)
+        self.counts: Counter[str] = Counter()
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """All that does not survive a fork."""
+        following = self._following
+        self._sources = tuple(following.sources())
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._streams: dict[int, Hints] = {}
+        self._stream_number = 0
+        self._activated = threading.Condition()
+        plan = Plan(
+            upstreams=len(self._sources),
+            subjects=following.subjects,
+            catalogue=following.catalogue,
+            streams=following.streams,
+            poll_interval_s=following.poll_interval_s,
+        )
+        self._machine = Follow(plan, random.SystemRandom().random, self._clock())
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Restore from disk, in the caller's thread, then follow in a thread of its own."""
+        known = self._following.subjects
+        if self._following.catalogue:
+            known = tuple({*known, *self._following.cache.subjects()})
+        waiting: list[Command] = []
+        for subject in known:
+            event = Restored(subject, self._intake.restore(subject))
+            waiting = self._perform_local(self._machine.step(event, self._clock()), waiting)
+        self._run_thread([*waiting, *self._machine.step(Tick(), self._clock())])
+
+    def renew(self) -> None:
+        """In a child after a fork: new connections, locks and threads, the same generations."""
+        # Nothing inherited is closed here: shutting a shared socket down would cut the parent off.
+        held = {s: h.generation for s, h in self._intake.held.items() if h.generation}
+        self._begin()
+        if self._closed:
+            return
+        waiting: list[Command] = []
+        for subject, generation in held.items():
+            event = Restored(subject, (standing_of(generation),))
+            commands = self._machine.step(event, self._clock())
+            waiting += [each for each in commands if not isinstance(each, Activate)]
+        self._run_thread([*waiting, *self._machine.step(Tick(), self._clock())])
+
+    def close(self) -> None:
+        """Stop following; what is held stays readable. Returns within `CLOSE_S`."""
+        self._closed = True
+        self._events.put(None)
+        for hints in list(self._streams.values()):
+            hints.close()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_S)
+
+    def subjects(self) -> list[Subject]:
+        """Every subject that has a generation."""
+        return [s for s, held in list(self._intake.held.items()) if held.generation]
+
+    def generation(self, subject: Subject) -> Generation | None:
+        held = self._intake.held.get(subject)
+        return held.generation if held else None
+
+    def freshness(self, subject: Subject) -> bytes:
+        """The newest freshness statement's envelope, empty when none came."""
+        held = self._intake.held.get(subject)
+        return held.sealed_freshness if held else b""
+
+    def is_stale(self, subject: Subject) -> bool:
+        """A label: for the time that the snapshot names, nobody could say that it is the newest."""
+        held = self._intake.held.get(subject)
+        return held is None or is_stale(held, self._clock())
+
+    def wait_for(self, subject: Subject, timeout_s: float) -> bool:
+        """Whether the subject has a generation, waiting for one until the timeout."""
+        with self._activated:
+            return self._activated.wait_for(lambda: self.generation(subject) is not None, timeout_s)
+
+    def status(self) -> FollowerStatus:
+        intake, now_s = self._intake, self._clock()
+        roots = intake.pinned
+        return FollowerStatus(
+            upstream=self._sources[self._machine.upstream].name if self._sources else "",
+            streaming=bool(self._streams),
+            subjects={
+                subject: _subject_status(held, held.generation, now_s)
+                for subject, held in list(intake.held.items())
+                if held.generation is not None
+            },
+            last_error=intake.last_error,
+            cache_error=intake.cache_error,
+            root_version=roots.version if roots else 0,
+            root_development=bool(roots and roots.development),
+            pinned_by_sight=intake.pinned_by_sight,
+            counts={**self.counts, "cache_damaged": self._following.cache.damaged},
+        )
+
+    def _run_thread(self, waiting: list[Command]) -> None:
+        self._thread = threading.Thread(
+            target=self._run, args=(waiting,), name="holdfast-follower", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, commands: list[Command]) -> None:
+        events: deque[Event] = deque()
+        wake_s = self._perform(commands, events)
+        while not self._closed:
+            event = events.popleft() if events else self._next(wake_s)
+            if event is None:
+                break
+            wake_s = self._perform(self._machine.step(event, self._clock()), events)
+        for source in self._sources:
+            source.close()
+
+    def _next(self, wake_s: float | None) -> Event | None:
+        wait_s = None if wake_s is None else max(0.0, wake_s - self._clock())
+        try:
+            return self._events.get(timeout=wait_s)
+        except Empty:
+            return Tick()
+
+    def _perform_local(self, commands: list[Command], waiting: list[Command]) -> list[Command]:
+        """Perform what needs no upstream now; the rest is left for the thread."""
+        for command in commands:
+            if isinstance(command, Activate):
+                self._activate(command)
+            else:
+                waiting.append(command)
+        return waiting
+
+    def _perform(self, commands: Sequence[Command], events: deque[Event]) -> float | None:
+        """Perform all; answers go to `events`. Returns when to wake up, if it is said."""
+        wake_s = None
+        for command in commands:
+            match command:
+                case WakeAt(at_s=at_s):
+                    wake_s = at_s
+                case Fetch():
+                    events.append(self._fetch(command))
+                case Activate():
+                    self._activate(command)
+                case Keep(subject=subject):
+                    self._intake.keep(subject)
+                case OpenStream(upstream=upstream):
+                    self._open_stream(upstream)
+                case CloseStream():
+                    self._close_streams()
+                case Report():
+                    self._report(command)
+                case FetchCatalogue(upstream=upstream):
+                    events.append(self._fetch_catalogue(upstream))
+        return wake_s
+
+    def _fetch(self, command: Fetch) -> Event:
+        self.counts["asked"] += 1
+        before = self.freshness(command.subject)
+        source = self._sources[command.upstream]
+        event = self._intake.ask(source, command.subject, command.upstream)
+        self.counts[type(event).__name__.lower()] += 1
+        sealed = self.freshness(command.subject)
+        if sealed != before and isinstance(event, Answered) and event.candidate is None:
+            self._tell(self._following.on_fresh, command.subject, sealed)
+        return event
+
+    def _fetch_catalogue(self, upstream: int) -> Event:
+        source = self._sources[upstream]
+        self.counts["asked"] += 1
+        try:
+            return Catalogued(upstream, source.catalogue())
+        except HoldfastError as error:
+            self._intake.last_error = f"{source.name}: {error}"
+            self.counts["failed"] += 1
+            return Failed(None, upstream)
+
+    def _activate(self, command: Activate) -> None:
+        generation = self._intake.activate(command.subject, command.standing.digest)
+        self.counts["activated"] += 1
+        self._tell(self._following.on_activate, command.subject, generation)
+        with self._activated:
+            self._activated.notify_all()
+
+    def _report(self, report: Report) -> None:
+        self.counts[f"refused_{report.code}"] += 1
+        self._tell(self._following.on_report, report)
+
+    def _tell(self, callback: Callable[..., None], *facts: object) -> None:
+        try:
+            callback(*facts)
+        except Exception:  # noqa: BLE001  the host's own error must not end the thread
+            self.counts["callbacks_failed"] += 1
+
+    def _open_stream(self, upstream: int) -> None:
+        self._stream_number += 1
+        threading.Thread(
+            target=self._listen,
+            args=(upstream, self._stream_number, self._events, self._sources[upstream]),
+            name="holdfast-stream",
+            daemon=True,
+        ).start()
+
+    def _close_streams(self) -> None:
+        self._stream_number += 1  # a stream that is still being opened closes itself
+        for hints in list(self._streams.values()):
+            hints.close()
+
+    def _listen(
+        self, upstream: int, number: int, events: SimpleQueue[Event | None], source: Source
+    ) -> None:
+        """One stream, to its end. Whatever ends it, the machine hears that it closed."""
+        with suppress(HoldfastError):
+            hints = source.hints()
+            self._streams[number] = hints
+            if number != self._stream_number or self._closed:
+                hints.close()
+            events.put(StreamOpened(upstream))
+            for digests in hints:
+                events.put(Hinted(digests))
+        self._streams.pop(number, None)
+        if number == self._stream_number:
+            events.put(StreamClosed(upstream))
+
+
+def _subject_status(held: Held, generation: Generation, now_s: float) -> SubjectStatus:
+    return SubjectStatus(
+        revision=generation.revision,
+        digest=generation.digest,
+        age_s=None if held.fresh_s is None else now_s - held.fresh_s,
+        stale=is_stale(held, now_s),
+        freshness=held.freshness,
+    )

@@ -1,0 +1,231 @@
+"""What a follower holds, and how an upstream's answer becomes part of it.
+
+The calls in `ask` are the main path: fetch, admit, complete with segment tables, judge freshness.
+Whatever fails ends as an event for `core.follow`, and what was held stays as it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from holdfast.core import trust
+from holdfast.core.conversation import Answered, Failed, Refused, Standing
+from holdfast.core.errors import Forbidden, HoldfastError, NotFound, Unavailable, Untrusted
+from holdfast.core.model import Subject
+from holdfast.core.roots import RootSet, decode_root_set, encode_root_set
+from holdfast.core.snapshot import Freshness, decode_freshness
+from holdfast.core.trust import Admitted, Generation
+from holdfast.core.wire import Verify, decode_envelope
+from holdfast.ports import Cache, Source
+
+ROOT: Final = "root"
+FRESHNESS_KEPT_S = 600.0
+"""The newest freshness statement is written to disk at most this often."""
+DEFECT: Final = "defect"
+"""The code for an answer on which our own code fails: refused like every other bad answer."""
+
+
+class Held(msgspec.Struct):
+    """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock."""
+
+    generation: Generation | None = None
+    candidates: dict[str, Generation] = {}
+    freshness: Freshness | None = None
+    sealed_freshness: bytes = b""
+    fresh_s: float | None = None
+    noted_s: float = float("-inf")
+
+
+class Intake:
+    """Not thread-safe: the follower's thread owns it. `clock` is any that never goes back."""
+
+    def __init__(
+        self, cache: Cache, root: RootSet | None, verify: Verify, clock: Callable[[], float]
+    ) -> None:
+        self._cache = cache
+        self._verify = verify
+        self._clock = clock
+        self.held: dict[Subject, Held] = {}
+        self.pinned_by_sight = root is None
+        self.pinned = root if root is not None else self._noted_root()
+        self.last_error = ""
+        self.cache_error = ""
+
+    def restore(self, subject: Subject) -> tuple[Standing, ...]:
+        """The newest generation on disk that can be believed, if there is one."""
+        held = self.held.setdefault(subject, Held())
+        for bundle in self._cache.load(subject):
+            try:
+                admitted = trust.admit(bundle, subject, None, self.pinned, self._verify)
+                generation = self._equip(admitted, None)
+            except HoldfastError as error:
+                self.last_error = f"{subject} on disk: {error}"
+                continue
+            held.candidates[generation.digest] = generation
+            self._restore_freshness(subject, held, admitted)
+            return (standing_of(generation),)
+        return ()
+
+    def ask(self, source: Source, subject: Subject, upstream: int) -> Answered | Refused | Failed:
+        """One conditional read and all that follows from its answer. Never raises."""
+        held = self.held.setdefault(subject, Held())
+        try:
+            return Answered(subject, upstream, self._take(source, subject, held))
+        except (Untrusted, NotFound, Forbidden) as error:
+            self.last_error = f"{source.name}: {error}"
+            return Refused(subject, upstream, error.code, str(error))
+        except HoldfastError as error:
+            self.last_error = str(error)
+            return Failed(subject, upstream)
+        except Exception as error:  # noqa: BLE001  one bad snapshot must not end the thread
+            self.last_error = f"{source.name}: {error!r}"
+            return Refused(subject, upstream, DEFECT, repr(error))
+
+    def activate(self, subject: Subject, digest: str) -> Generation:
+        """Make a candidate the one that is held."""
+        held = self.held[subject]
+        generation = held.candidates.pop(digest)
+        held.candidates.clear()
+        held.generation = generation
+        return generation
+
+    def keep(self, subject: Subject) -> None:
+        """Write what is held to disk. A disk that refuses is told of, and nothing else changes."""
+        held = self.held[subject]
+        generation = held.generation
+        if generation is None:
+            return
+        try:
+            for digest, table in generation.tables.items():
+                name = _segment_name(subject, digest)
+                if name not in self._cache.names(name):
+                    self._cache.note(name, table)
+            self._cache.save(subject, generation.revision, generation.bundle)
+            self._note_root(generation.admitted.roots)
+            self._note_freshness(subject, held)
+            self._drop_tables(generation)
+            self.cache_error = ""
+        except Unavailable as error:
+            self.cache_error = str(error)
+
+    def _take(self, source: Source, subject: Subject, held: Held) -> Standing | None:
+        active = held.generation
+        fetched = source.snapshot(subject, active.digest if active else None)
+        if fetched.body is None:
+            self._judge(subject, held, active, fetched.freshness)
+            return None
+        admitted = self._admit(source, subject, held, fetched.body)
+        if active is not None and admitted.digest == active.digest:
+            self._judge(subject, held, active, fetched.freshness)
+            return None
+        candidate = self._equip(admitted, source)
+        held.candidates = {candidate.digest: candidate}
+        try:
+            self._judge(subject, held, candidate, fetched.freshness)
+        except Untrusted as error:
+            self.last_error = f"{source.name}: {error}"  # a label less; the snapshot is right
+        return standing_of(candidate)
+
+    def _admit(self, source: Source, subject: Subject, held: Held, bundle: bytes) -> Admitted:
+        active = held.generation.admitted if held.generation else None
+        try:
+            return trust.admit(bundle, subject, active, self.pinned, self._verify)
+        except Untrusted as error:
+            if error.code not in {"delta", "size", "digest"} or active is None:
+                raise
+        # A delta that doesn't fit is its server's fault, perhaps; the whole may be right.
+        whole = source.snapshot(subject, None).body
+        return trust.admit(whole or b"", subject, active, self.pinned, self._verify)
+
+    def _equip(self, admitted: Admitted, source: Source | None) -> Generation:
+        tables: dict[str, bytes] = {}
+        held = self.held[admitted.subject].generation
+        for facts in admitted.snapshot.holdfast.segments.values():
+            table = held.tables.get(facts.digest) if held else None
+            table = table or self._cache.noted(_segment_name(admitted.subject, facts.digest))
+            if table is None and source is not None:
+                table = source.segment(admitted.subject, facts.digest)
+            if table is not None:
+                tables[facts.digest] = table
+        return trust.equip(admitted, tables, time.time)
+
+    def _judge(
+        self, subject: Subject, held: Held, generation: Generation | None, sealed: bytes
+    ) -> None:
+        """Take in a freshness statement. Raises `Untrusted`, code `frozen` among others."""
+        if generation is None:
+            return
+        now_s = self._clock()
+        known = held.freshness
+        said = known
+        if sealed:
+            said = trust.vouch(sealed, generation.admitted, known, self._verify)
+        if said is not known:
+            held.freshness, held.sealed_freshness, held.fresh_s = said, sealed, now_s
+            if now_s - held.noted_s >= FRESHNESS_KEPT_S:
+                with suppress(Unavailable):
+                    self._note_freshness(subject, held)
+        elif generation is held.generation and is_stale(held, now_s):
+            raise Untrusted("frozen", "it says that nothing is new, and can't say since when")
+
+    def _restore_freshness(self, subject: Subject, held: Held, admitted: Admitted) -> None:
+        """Remember what was last said, so that a replay of it is no news. It makes nothing fresh."""
+        sealed = self._cache.noted(_freshness_name(subject))
+        with suppress(Untrusted):
+            if sealed and trust.vouch(sealed, admitted, None, self._verify):
+                held.freshness = decode_freshness(decode_envelope(sealed).body())
+                held.sealed_freshness = sealed
+
+    def _note_freshness(self, subject: Subject, held: Held) -> None:
+        if held.sealed_freshness:
+            self._cache.note(_freshness_name(subject), held.sealed_freshness)
+            held.noted_s = self._clock()
+
+    def _noted_root(self) -> RootSet | None:
+        body = self._cache.noted(ROOT)
+        return decode_root_set(body) if body else None
+
+    def _note_root(self, roots: RootSet) -> None:
+        if self.pinned is not None and roots.version <= self.pinned.version:
+            return
+        self.pinned = roots
+        if self.pinned_by_sight:
+            self._cache.note(ROOT, encode_root_set(roots))
+
+    def _drop_tables(self, generation: Generation) -> None:
+        """Forget tables that no generation on disk refers to."""
+        prefix = _segment_name(generation.subject, "")
+        extra = {name.removeprefix(prefix) for name in self._cache.names(prefix)}
+        extra -= generation.tables.keys()
+        if not extra:
+            return
+        for bundle in self._cache.load(generation.subject):
+            extra -= {digest for digest in extra if digest.encode() in bundle}
+        for digest in extra:
+            self._cache.forget(prefix + digest)
+
+
+def is_stale(held: Held, now_s: float) -> bool:
+    """Whether nobody could say for `stale_after_s` that what is held is the newest."""
+    if held.generation is None or held.fresh_s is None:
+        return True
+    return now_s - held.fresh_s > held.generation.snapshot.holdfast.pacing.stale_after_s
+
+
+def standing_of(generation: Generation) -> Standing:
+    """What the machine needs to know of it."""
+    pacing = generation.snapshot.holdfast.pacing
+    return Standing(generation.revision, generation.digest, pacing.poll_interval_s)
+
+
+def _segment_name(subject: Subject, digest: str) -> str:
+    return f"segment.{subject.environment}.{subject.service}.{digest}"
+
+
+def _freshness_name(subject: Subject) -> str:
+    return f"freshness.{subject.environment}.{subject.service}"
