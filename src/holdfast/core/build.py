@@ -157,7 +157,8 @@ class _Builder:
             _bury(tombs, self._services[service].removed.get(self._subject.environment, {}))
             for key, fragment in self._settings_of(service, included_at, tombs):
                 self._add(parts, key, fragment)
-                used.update((one.name, one) for one in fragment.used.values())
+                for one in fragment.used.values():
+                    used[one.name] = one
         parts.evaluators, parts.segments = uses(used.values())
         parts.removed, parts.removed_since = _newest(tombs, parts.flags)
         if len(parts.flags) > limits.SETTINGS_MAX:
@@ -190,12 +191,12 @@ class _Builder:
                 yield key, self._fragment(service, key, setting, floor)
 
     def _holds(self, old: _Fragment, owner: str, floor: int) -> bool:
-        return (
-            old.owner == owner
-            and old.floor == floor
-            and old.semantics == self._semantics
-            and all(self._segment(owner, name) is one for name, one in old.used.items())
-        )
+        if old.floor != floor or old.owner != owner or old.semantics != self._semantics:
+            return False
+        for name, one in old.used.items():  # noqa: SIM110  # once per setting: all() costs double
+            if self._segment(owner, name) is not one:
+                return False
+        return True
 
     def _fragment(self, owner: str, key: str, state: SettingState, floor: int) -> _Fragment:
         setting = state.setting
