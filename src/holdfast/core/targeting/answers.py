@@ -33,7 +33,7 @@ class Answers:
                 key, "TARGETING_MATCH", value=value, variant=name, metadata=metadata, type=type
             )
             for name, value in variants.items()
-            if value is not None
+            if name and value is not None  # flagd takes neither for a variant
         }
         if not default:
             self.static = self._default = Outcome(key, "DEFAULT", metadata=metadata)
