@@ -19,10 +19,10 @@ $(READY): pyproject.toml uv.lock .ci/setup
 
 setup: $(READY) ## the environment alone: Python packages into .venv
 
-run: $(READY) ## control plane and edge, with the demo shop and Contoso, on 8010 and 8016
+run: $(READY) ## control plane and edge, with the demo shop and Contoso (ARGS="…" adds options)
 	@exec $(BIN)/holdfast dev --open \
 	  --import examples/demo-shop.flagd.json --service demo-shop --environment production \
-	  examples/contoso
+	  examples/contoso $(ARGS)
 
 lint: $(READY) ## style, types, layers, dead code
 	@$(BIN)/ruff check --quiet .
@@ -32,10 +32,10 @@ lint: $(READY) ## style, types, layers, dead code
 	@$(BIN)/vulture
 
 test: lint ## lint, then every test but the long forms
-	@$(BIN)/pytest -q -n 2 -m "not long"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long"
 
 test-long: $(READY) ## the long forms: properties by the ten thousand, against other implementations
-	@$(BIN)/pytest -q -n 2 -m long --timeout 1800
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m long --timeout 1800
 
 format: $(READY) ## put the style right
 	@$(BIN)/ruff check --quiet --fix .

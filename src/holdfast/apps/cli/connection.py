@@ -1,7 +1,7 @@
 """Which control plane the commands talk to, with which token, and how.
 
 Sought in this order: `--server`/`--token`, `HOLDFAST_SERVER`/`HOLDFAST_TOKEN`, and the file that
-`holdfast dev` writes, `.holdfast/dev.json` in this directory or one above it.
+`holdfast dev` writes: `dev.json` in `HOLDFAST_DATA`, else `.holdfast/dev.json` here or above.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class DevFile(msgspec.Struct, frozen=True):
     edge: str
     token: str
     environment: str = "production"
+    processes: dict[str, int] = {}
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -33,9 +34,11 @@ class Connection(msgspec.Struct, frozen=True):
     edge: str = ""
 
 
-def find_connection(server: str | None, token: str | None, directory: Path) -> Connection:
+def find_connection(
+    server: str | None, token: str | None, directory: Path, data_dir: str = ""
+) -> Connection:
     """The connection to use; a usage error when nothing names a control plane."""
-    dev = find_dev_file(directory)
+    dev = _read(Path(data_dir) / DEV_FILE.name) if data_dir else find_dev_file(directory)
     if server:
         same = dev is not None and dev.server == server.rstrip("/")
         own = dev.token if dev and same else ""
@@ -53,18 +56,17 @@ def find_dev_file(directory: Path) -> DevFile | None:
 
     A file that another user owns or may write is passed over: it could send a token elsewhere.
     """
-    for parent in (directory, *directory.parents):
-        path = parent / DEV_FILE
-        try:
-            facts = path.stat()
-        except OSError:
-            continue
+    found = (_read(parent / DEV_FILE) for parent in (directory, *directory.parents))
+    return next((dev for dev in found if dev), None)
+
+
+def _read(path: Path) -> DevFile | None:
+    try:
+        facts = path.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > DEV_FILE_BYTES_MAX:
-            continue
+            return None
         if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            continue
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=DevFile)
-        except (OSError, msgspec.MsgspecError):
-            continue
-    return None
+            return None
+        return msgspec.json.decode(path.read_bytes(), type=DevFile)
+    except (OSError, msgspec.MsgspecError):
+        return None

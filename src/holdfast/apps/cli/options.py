@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -79,7 +80,9 @@ def connected(command: Command) -> Command:
         from holdfast.apps.cli.api import Api
         from holdfast.apps.cli.connection import find_connection
 
-        with Api(find_connection(server, token, Path.cwd())) as api:
+        with Api(
+            find_connection(server, token, Path.cwd(), os.environ.get("HOLDFAST_DATA", ""))
+        ) as api:
             return command(api, *args, **kwargs)
 
     return with_api  # type: ignore[return-value]  # the signature that click reads is its own

@@ -6,14 +6,27 @@ finds all that and leaves every service as it is.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.apps import dev
+from holdfast.apps.cli.api import Api
+from holdfast.apps.cli.connection import DEV_FILE, Connection, DevFile
+from holdfast.apps.cli.output import say
+from holdfast.apps.distribute import Listed
+from holdfast.apps.provision import Provisioned, provision
 from holdfast.apps.settings import ControlSettings, EdgeSettings
+from holdfast.core.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from holdfast.apps.control.schemas import Text
 
 READY_S = 60.0
-"""A first start on a slow, busy machine; a warm one takes a second."""
+"""For a first start on a slow, busy machine; a warm one takes about a second."""
 CONTROL = "control plane"
 EDGE = "edge"
 
@@ -44,7 +57,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     def edge_settings(self, token: str) -> EdgeSettings:
         return EdgeSettings(
-            upstreams=(url_of(self.host, self.control_port),),
+            upstreams=(self.control_url,),
             token=token,
             cache_dir=self.data_dir / "edge",
             host=self.host,
@@ -53,8 +66,202 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             log_level=self.log_level,
         )
 
+    @property
+    def control_url(self) -> str:
+        return _url(self.host, self.control_port)
 
-def url_of(host: str, port: int) -> str:
+    @property
+    def edge_url(self) -> str:
+        return _url(self.host, self.edge_port)
+
+
+async def run_together(wanted: Wanted) -> int:
+    """Run until told to stop or until both are gone; the exit code."""
+    stop = dev.stop_on_signals()
+    children = dev.Children(lambda text: say(text, fg="yellow"))
+    dev_file = wanted.data_dir / DEV_FILE.name
+    with dev.sole_user(wanted.data_dir):
+        dev_file.unlink(missing_ok=True)
+        chosen = dev.choose_ports(
+            wanted.host,
+            {"--control-port": wanted.control_port, "--edge-port": wanted.edge_port},
+        )
+        wanted = msgspec.structs.replace(
+            wanted, control_port=chosen["--control-port"], edge_port=chosen["--edge-port"]
+        )
+        try:
+            started = asyncio.create_task(_start(wanted, children))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([started, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not started.done():
+                started.cancel()
+                await asyncio.wait([started])
+                return 0
+            stopping.cancel()
+            started.result()
+            unasked = await children.supervise(stop)
+        finally:
+            await children.stop()
+            dev_file.unlink(missing_ok=True)
+    return 1 if unasked else 0
+
+
+async def _start(wanted: Wanted, children: dev.Children) -> None:
+    provisioned = await asyncio.to_thread(provision, wanted.data_dir, wanted.environment)
+    await children.start(_control(wanted))
+    api = Api(Connection(wanted.control_url, provisioned.admin_token))
+    edge = Api(Connection(wanted.edge_url, provisioned.admin_token))
+    await children.start(_edge(wanted, provisioned))
+    await dev.until(lambda: _answers(api, "/readyz"), children, [CONTROL], READY_S)
+    taken, left = await asyncio.to_thread(_take_over, api, wanted)
+    await dev.until(lambda: _same(api, edge), children, [CONTROL, EDGE], READY_S)
+    dev_file = DevFile(
+        server=wanted.control_url,
+        edge=wanted.edge_url,
+        token=provisioned.admin_token,
+        environment=wanted.environment,
+        processes={name: children.pid(name) for name in (CONTROL, EDGE)},
+    )
+    dev.write_private(wanted.data_dir / DEV_FILE.name, msgspec.json.encode(dev_file))
+    _introduce(wanted, provisioned, taken, left)
+
+
+def _control(wanted: Wanted) -> dev.Program:
+    flags = ["--open"] if wanted.open_reads else []
+    return dev.holdfast(
+        CONTROL,
+        "control",
+        "--development",
+        *("--data", str(wanted.data_dir)),
+        *("--host", wanted.host, "--port", str(wanted.control_port)),
+        *("--log-level", wanted.log_level),
+        *flags,
+    )
+
+
+def _edge(wanted: Wanted, provisioned: Provisioned) -> dev.Program:
+    flags = ["--open"] if wanted.open_reads else []
+    return dev.holdfast(
+        EDGE,
+        "edge",
+        *("--upstream", wanted.control_url, "--cache", str(wanted.data_dir / "edge")),
+        *("--host", wanted.host, "--port", str(wanted.edge_port)),
+        *("--log-level", wanted.log_level),
+        *flags,
+        HOLDFAST_TOKEN=provisioned.edge_token,
+    )
+
+
+def _answers(api: Api, path: str) -> bool:
+    try:
+        api.raw("GET", path)
+    except HoldfastError:
+        return False
+    return True
+
+
+def _same(control: Api, edge: Api) -> bool:
+    """Whether the edge has the newest snapshot of every subject."""
+    try:
+        return catalogue(edge) == catalogue(control)
+    except HoldfastError:
+        return False
+
+
+def catalogue(api: Api) -> list[Listed]:
+    return api.call(dict[str, list[Listed]], "GET", "/v1/catalogue")["subjects"]
+
+
+def _take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
+    """Import and apply what was given, but for services that stand: (taken, left as they are)."""
+    from holdfast.apps.control.schemas import Committed, Imported, Services
+
+    standing = {
+        line.service for line in api.call(Services, "GET", "/v1/services", limit=500).services
+    }
+    taken, left = [], []
+    if wanted.imports:
+        if wanted.service in standing:
+            left.append(wanted.service)
+        else:
+            body = {
+                "service": wanted.service,
+                "environment": wanted.environment,
+                "text": wanted.imports.read_text(encoding="utf-8"),
+                "file": str(wanted.imports),
+                "reason": f"import of {wanted.imports.name}",
+            }
+            api.call(Imported, "POST", "/v1/import/flagd", body)
+            taken.append(wanted.service)
+    texts, found, kept = _new_texts(wanted.paths, standing)
+    if texts:
+        reason = f"first start with {', '.join(map(str, wanted.paths))}"
+        api.call(Committed, "POST", "/v1/commits", {"documents": texts, "reason": reason})
+    return taken + found, left + kept
+
+
+def _new_texts(
+    paths: Sequence[Path], standing: set[str]
+) -> tuple[list[Text], list[str], list[str]]:
+    """The files of services that do not stand yet, those services, and those that do."""
+    if not paths:
+        return [], [], []
+    from holdfast.apps.cli.author import read_texts
+    from holdfast.core.authoring import service_of
+
+    new: list[Text] = []
+    found: dict[str, None] = {}
+    kept: dict[str, None] = {}
+    for text in read_texts(paths):
+        service = service_of(text.file, text.text)
+        if service in standing:
+            kept[service] = None
+        else:
+            new.append(text)
+            if service:
+                found[service] = None
+    return new, list(found), list(kept)
+
+
+def _introduce(
+    wanted: Wanted, provisioned: Provisioned, taken: Sequence[str], left: Sequence[str]
+) -> None:
+    """Everything that somebody needs for the first minute."""
+    if taken:
+        say(f"Taken over into {wanted.environment}: {', '.join(taken)}.")
+    if left:
+        say(f"There already, left as they are: {', '.join(left)}.")
+    reads = "reads need no token" if wanted.open_reads else "reads need a token"
+    say(f"\nHoldfast is up, with development keys; {reads}.\n", fg="green", bold=True)
+    say(f"  control plane  {wanted.control_url}   (API: {wanted.control_url}/v1/openapi.json)")
+    say(f"  edge           {wanted.edge_url}")
+    say(f"  token          {provisioned.admin_token}\n")
+    key = "" if wanted.open_reads else f" -H 'Authorization: Bearer {provisioned.admin_token}'"
+    example = example_of(wanted, provisioned)
+    if example:
+        service, setting = example
+        url = f"{wanted.edge_url}/{wanted.environment}/{service}/ofrep/v1/evaluate/flags/{setting}"
+        say(f'  curl -s {url} \\\n    -d \'{{"context": {{"targetingKey": "you"}}}}\'{key}')
+        say(f"  holdfast get {service} {setting}\n  holdfast explain {setting} -s {service}")
+    else:
+        say("  holdfast apply settings.yaml")
+    say("\nCtrl-C stops both.")
+
+
+def example_of(wanted: Wanted, provisioned: Provisioned) -> tuple[str, str] | None:
+    """A setting to show, of the imported service if there is one."""
+    from holdfast.apps.control.schemas import Settings
+
+    with Api(Connection(wanted.control_url, provisioned.admin_token)) as api:
+        query = {"environment": wanted.environment, "limit": 1}
+        found = api.call(
+            Settings, "GET", "/v1/settings", service=wanted.service or None, **query
+        ).settings
+    return (found[0].service, found[0].key) if found else None
+
+
+def _url(host: str, port: int) -> str:
     """How this machine reaches a server that listens on `host`."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  listened to, not by us
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not listened on
+    reached = everywhere.get(host, host)
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
