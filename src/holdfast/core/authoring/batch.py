@@ -1,0 +1,185 @@
+"""Any number of files at once: one list of problems, one set of edits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from holdfast.core.authoring.compiling import Compiled, Visible, compile_document
+from holdfast.core.authoring.document import Document, parse
+from holdfast.core.authoring.members import PutBlob, ReadMembers, digest_only
+from holdfast.core.cel import Scope
+from holdfast.core.errors import Invalid, Problem
+from holdfast.core.model import (
+    AttributeType,
+    DeleteSegment,
+    DeleteService,
+    DeleteSetting,
+    Edit,
+    PutSegment,
+    PutService,
+    PutSetting,
+    Segment,
+    Service,
+)
+from holdfast.core.state import ServiceState, same
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """A settings file as it came: `name` is what problems call it."""
+
+    name: str
+    text: bytes
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What files come to. `edits` is empty when there are problems, or when nothing differs."""
+
+    edits: tuple[Edit, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    compiled: tuple[Compiled, ...] = ()
+
+
+def plan(  # noqa: PLR0913  one way in: each argument is independent of the others
+    files: Iterable[SourceFile],
+    services: Mapping[str, ServiceState],
+    *,
+    environments: Collection[str] | None = None,
+    prune: bool = False,
+    read_members: Mapping[str, ReadMembers] | ReadMembers | None = None,
+    put_blob: PutBlob = digest_only,
+) -> Plan:
+    """Read, check and compare settings files with the state's services. Never raises on content.
+
+    - `environments`: names that exist; None leaves that check to the write door.
+    - `prune`: services that no file speaks of are deleted.
+    - `read_members`: how to read a `members_file`; by name of the settings file where that matters.
+    - `put_blob`: keeps long member lists; without one this is a dry run that keeps nothing.
+    """
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    for file in files:
+        parsed = parse(file.text, file.name)
+        problems += parsed.problems
+        if parsed.document is not None:
+            documents.append(parsed.document)
+    problems += _repeated(documents)
+    compiled = []
+    for document in documents:
+        reader = read_members
+        if isinstance(reader, Mapping):
+            reader = reader.get(document.file)
+        found = compile_document(
+            document,
+            visible_to(document, documents, services, environments),
+            read_members=reader,
+            put_blob=put_blob,
+        )
+        problems += found.problems
+        compiled.append(found)
+    if any(problem.severity == "error" for problem in problems):
+        return Plan(problems=_ordered(problems), compiled=tuple(compiled))
+    return Plan(edits_for(services, compiled, prune=prune), _ordered(problems), tuple(compiled))
+
+
+def visible_to(
+    document: Document,
+    documents: Iterable[Document],
+    services: Mapping[str, ServiceState],
+    environments: Collection[str] | None = None,
+) -> Visible:
+    """What a document may speak of: itself and what it includes, of the batch or the state."""
+    batch = {other.service: other for other in documents}
+    batch[document.service] = document
+    attributes: dict[str, AttributeType] = {}
+    segments: dict[str, frozenset[str]] = {}
+    for name in _closure(document.service, batch, services):
+        info, kinds = _facts(name, batch, services)
+        # Who comes first decides, as it does when a snapshot is built.
+        attributes = {**info.attributes, **attributes}
+        segments = {**kinds, **segments}
+    return Visible(Scope(attributes, segments), batch.keys() | services.keys(), environments)
+
+
+def edits_for(
+    services: Mapping[str, ServiceState], compiled: Iterable[Compiled], *, prune: bool = False
+) -> tuple[Edit, ...]:
+    """The least edits after which the state says what the documents say.
+
+    A document is the whole of its service: settings and segments that it does not name are
+    deleted. With `prune`, so are services without a document. Raises `Invalid` when a document has
+    problems.
+    """
+    edits: list[Edit] = []
+    named = set()
+    for one in sorted(compiled, key=lambda found: found.service):
+        if one.problems:
+            raise Invalid(one.problems)
+        named.add(one.service)
+        edits += _service_edits(one, services.get(one.service))
+    if prune:
+        edits += [DeleteService(name) for name in sorted(services.keys() - named)]
+    return tuple(edits)
+
+
+def _service_edits(new: Compiled, old: ServiceState | None) -> Iterable[Edit]:
+    name = new.service
+    old_settings = old.settings if old else {}
+    old_segments = old.segments if old else {}
+    if old is None or not same(old.info, new.info):
+        yield PutService(name, new.info)
+    for segment, found in sorted(new.segments.items()):
+        if segment not in old_segments or not same(old_segments[segment].segment, found):
+            yield PutSegment(name, segment, found)
+    for key, setting in sorted(new.settings.items()):
+        if key not in old_settings or not same(old_settings[key].setting, setting):
+            yield PutSetting(name, key, setting)
+    for key in sorted(old_settings.keys() - new.settings.keys()):
+        yield DeleteSetting(name, key)
+    for segment in sorted(old_segments.keys() - new.segments.keys()):
+        yield DeleteSegment(name, segment)
+
+
+def _closure(
+    service: str, batch: Mapping[str, Document], services: Mapping[str, ServiceState]
+) -> Iterable[str]:
+    """The service and all that it includes, in order of precedence (`core.state.closure`)."""
+    found: dict[str, None] = {}
+    waiting = [service]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (name in batch or name in services):
+            found[name] = None
+            waiting.extend(reversed(_facts(name, batch, services)[0].includes))
+    return found
+
+
+def _facts(
+    name: str, batch: Mapping[str, Document], services: Mapping[str, ServiceState]
+) -> tuple[Service, dict[str, frozenset[str]]]:
+    if name in batch:
+        return batch[name].info, batch[name].segment_kinds()
+    state = services[name]
+    return state.info, {key: _kinds(found.segment) for key, found in state.segments.items()}
+
+
+def _kinds(segment: Segment) -> frozenset[str]:
+    return frozenset(a.by for a in (segment.audience, *segment.environments.values()))
+
+
+def _repeated(documents: Iterable[Document]) -> Iterable[Problem]:
+    first: dict[str, str] = {}
+    for document in documents:
+        name = document.service
+        if name in first:
+            message = f"service `{name}` stands in `{first[name]}` too"
+            hint = "write a service into one file"
+            yield document.tree.problem("repeated-service", message, ("service",), hint)
+        first.setdefault(name, document.file)
+
+
+def _ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Each problem once, by file and place."""
+    unique = dict.fromkeys(problems)
+    return tuple(sorted(unique, key=lambda found: (found.file, found.line, found.column)))

@@ -1,0 +1,342 @@
+"""YAML or JSON text as a tree that knows the line and column of every node.
+
+PyYAML's events do the reading; this module resolves plain scalars after the YAML 1.2 core schema
+minus its ambiguous numbers (`on`, `no`, `1_000`, `0o17` and `1:30` are strings), and refuses what
+has no place in a settings file: anchors, aliases, tags, duplicate keys, several documents, numbers
+that JSON can't carry, nesting without end.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+from holdfast.core import limits
+from holdfast.core.errors import Problem
+from holdfast.core.pointer import pointer
+
+DEPTH_MAX = limits.LOGIC_DEPTH_MAX + limits.VALUE_DEPTH_MAX
+_PROBLEMS_MAX = 1_000
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOLEANS = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|[-+]?Infinity|NaN")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_JSON_PAIR = re.compile(
+    r"((?<!\\)(?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+)
+
+
+class Broken:
+    """The value of a node that could not be read; its problem has been reported."""
+
+    def __repr__(self) -> str:
+        return "BROKEN"
+
+
+BROKEN = Broken()
+
+Path: TypeAlias = tuple[str | int, ...]
+Scalar: TypeAlias = str | int | float | bool | Broken | None
+
+
+@dataclass(slots=True)
+class Node:
+    """A scalar, a list or a mapping; lines and columns count from 1."""
+
+    line: int
+    column: int
+    value: Scalar | list[Node] | dict[str, Node]
+    style: str = ""
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def plain(self) -> Any:
+        """The value as plain JSON, `BROKEN` parts left in."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def find(self, path: Path) -> Node:
+        """The node at `path`, or the deepest one on the way to it."""
+        node = self
+        for step in path:
+            inner = node.value
+            if isinstance(inner, dict) and step in inner:
+                node = inner[str(step)]
+            elif isinstance(inner, list) and isinstance(step, int) and step < len(inner):
+                node = inner[step]
+            else:
+                break
+        return node
+
+
+@dataclass(slots=True)
+class Tree:
+    """What was read: `root` is None when nothing could be."""
+
+    file: str
+    root: Node | None = None
+    problems: list[Problem] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def problem(
+        self, code: str, message: str, path: Path = (), hint: str = "", *, at_key: bool = False
+    ) -> Problem:
+        """A problem placed at the node of `path`, or at its key."""
+        line = column = 0
+        if self.root is not None:
+            node = self.root.find(path)
+            line, column = node.line, node.column
+            if at_key and path:
+                line, column = self.root.find(path[:-1]).keys.get(str(path[-1]), (line, column))
+        return Problem(
+            code=code,
+            message=message,
+            path=pointer(path),
+            hint=hint,
+            file=self.file,
+            line=line,
+            column=column,
+        )
+
+
+def steps(text: str, root: Node | None) -> Path:
+    """The path of a JSON pointer into the tree: numbers are places where the tree has a list."""
+    path: list[str | int] = []
+    for raw in text.split("/")[1:]:
+        step = raw.replace("~1", "/").replace("~0", "~")
+        inner = root.find(tuple(path)).value if root else None
+        path.append(int(step) if isinstance(inner, list) and step.isdigit() else step)
+    return tuple(path)
+
+
+def read_tree(text: bytes, file: str) -> Tree:
+    """Read one document. All that is wrong with it, as text, is in `problems`; never raises."""
+    tree = Tree(file)
+    if len(text) > limits.DOCUMENT_BYTES_MAX:
+        message = f"the file has {len(text)} bytes, {limits.DOCUMENT_BYTES_MAX} is the most"
+        hint = "split the service, or move long lists into `members_file`"
+        tree.problems.append(tree.problem("too-large", message, hint=hint))
+        return tree
+    try:
+        source = text.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        message = f"byte {failure.start} is not UTF-8"
+        tree.problems.append(tree.problem("encoding", message, hint="save the file as UTF-8"))
+        return tree
+    tree.lines = source.split("\n")
+    if source.lstrip()[:1] in {"{", "["}:
+        source = _JSON_PAIR.sub(_code_point, source)
+    builder = _Builder(tree)
+    try:
+        builder.read(source)
+    except yaml.YAMLError as failure:
+        tree.root = None
+        tree.problems.append(_syntax(failure, source, file))
+    return tree
+
+
+def _code_point(match: re.Match[str]) -> str:
+    """JSON's surrogate pairs as YAML's escape of the same character."""
+    high, low = int(match[2], 16), int(match[3], 16)
+    return f"{match[1]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
+
+
+def _syntax(failure: yaml.YAMLError, source: str, file: str) -> Problem:
+    mark = getattr(failure, "problem_mark", None)
+    reason = getattr(failure, "problem", None) or getattr(failure, "reason", None) or str(failure)
+    context = getattr(failure, "context", None)
+    message = f"{context}: {reason}" if context else str(reason)
+    code, hint = "syntax", ""
+    if "invalid Unicode character" in message:
+        code, message = "lone-surrogate", "half of a surrogate pair is not a character"
+        hint = "write the character itself"
+    elif "found character that cannot start any token" in message:
+        hint = "indent with spaces, and quote text that begins with @, ` or %"
+    elif "mapping values are not allowed" in message:
+        hint = "quote text that holds a colon, and check the indentation"
+    line, column = (mark.line + 1, mark.column + 1) if mark else _unprintable(source)
+    return Problem(code=code, message=message, hint=hint, file=file, line=line, column=column)
+
+
+def _unprintable(source: str) -> tuple[int, int]:
+    """Where the first character stands that YAML does not allow: its reader gives no place."""
+    found = _UNPRINTABLE.search(source)
+    before = source[: found.start()] if found else ""
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+class _Builder:
+    """Builds the tree from events with a stack of its own, so that depth costs no recursion."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._open: list[Node] = []
+        self._keys: list[str | None] = []  # the pending key of each open mapping
+        self._documents = 0
+        self._unreadable = False
+
+    def read(self, source: str) -> None:
+        for event in _events(source):
+            if not self._take(event) or len(self._tree.problems) >= _PROBLEMS_MAX:
+                return
+        if self._tree.root is None and not self._tree.problems:
+            message, hint = "the file is empty", "begin with `service: <name>`"
+            self._report("empty", message, hint, 1, 1)
+
+    def _take(self, event: Any) -> bool:
+        """Take one event; false ends the reading."""
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                hint = "write one service to a file"
+                self._report(
+                    "several-documents", "a second document begins here", hint, line, column
+                )
+                return False
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+            self._keys.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            self._add(self._node(event, line, column))
+            if len(self._open) > DEPTH_MAX:
+                self._unreadable = True
+                self._open.clear()
+                self._keys.clear()
+                hint = f"{DEPTH_MAX} levels are the most"
+                self._report("too-deep", "the document is nested too deeply", hint, line, column)
+        if self._unreadable:
+            self._tree.root = None
+        return not self._unreadable
+
+    def _node(self, event: Any, line: int, column: int) -> tuple[Node, bool]:
+        """The node of an event, and whether it stays open for what it contains."""
+        self._refuse_decorations(event, line, column)
+        if isinstance(event, yaml.MappingStartEvent):
+            return Node(line, column, {}), True
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Node(line, column, []), True
+        if isinstance(event, yaml.AliasEvent):
+            return Node(line, column, BROKEN), False
+        is_key = (
+            bool(self._open) and isinstance(self._open[-1].value, dict) and self._keys[-1] is None
+        )
+        if is_key or event.style:
+            return Node(line, column, event.value, event.style or ""), False
+        return Node(line, column, self._resolve(event.value, line, column)), False
+
+    def _refuse_decorations(self, event: Any, line: int, column: int) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            hint = "write the value out; object variants share parts with `$extends`"
+            self._report("alias", f"`*{event.anchor}`: aliases are not read", hint, line, column)
+        elif event.anchor is not None:
+            hint = "write the value out; object variants share parts with `$extends`"
+            self._report("anchor", f"`&{event.anchor}`: anchors are not read", hint, line, column)
+        if getattr(event, "tag", None) is not None:
+            hint = "quote the text to make it a string"
+            self._report("tag", f"`{event.tag}`: tags are not read", hint, line, column)
+
+    def _add(self, item: tuple[Node, bool]) -> None:
+        node, stays_open = item
+        if not self._open:
+            self._tree.root = node
+        elif isinstance(holder := self._open[-1].value, list):
+            holder.append(node)
+        else:
+            self._add_to_mapping(self._open[-1], node)
+        if stays_open:
+            self._open.append(node)
+            self._keys.append(None)
+
+    def _add_to_mapping(self, mapping: Node, node: Node) -> None:
+        key = self._keys[-1]
+        if key is not None:
+            self._keys[-1] = None
+            if isinstance(mapping.value, dict) and key not in mapping.value:
+                mapping.value[key] = node
+            return
+        text = node.value if isinstance(node.value, str) else None
+        if text is None:
+            self._report("key", "a key must be plain text", "quote it", node.line, node.column)
+            self._unreadable = True
+            return
+        if text in mapping.keys:
+            line, column = mapping.keys[text]
+            message = f"`{text}` stands here twice, first at line {line}, column {column}"
+            self._report("duplicate-key", message, "keep one of them", node.line, node.column)
+        else:
+            mapping.keys[text] = (node.line, node.column)
+        self._keys[-1] = text
+
+    def _resolve(self, text: str, line: int, column: int) -> Scalar:
+        """A plain scalar's value."""
+        if text in _NULLS:
+            return None
+        if text in _BOOLEANS:
+            return _BOOLEANS[text]
+        if _NO_NUMBER.fullmatch(text):
+            hint = "quote it if it is text; JSON has no such number"
+            return self._broken("not-a-number", f"`{text}` is no number", hint, line, column)
+        if _INTEGER.fullmatch(text):
+            return self._integer(text, line, column)
+        if _FLOAT.fullmatch(text):
+            return self._float(text, line, column)
+        return text
+
+    def _integer(self, text: str, line: int, column: int) -> Scalar:
+        number = int(text) if len(text) < 20 else limits.SAFE_INTEGER_MAX + 1
+        if abs(number) > limits.SAFE_INTEGER_MAX:
+            hint = "not every reader of JSON keeps it exact: quote it and make the setting a string"
+            return self._broken("number-range", f"{text[:40]} is beyond 2^53-1", hint, line, column)
+        return number
+
+    def _float(self, text: str, line: int, column: int) -> Scalar:
+        number = float(text)
+        if not math.isfinite(number):
+            hint = "write a smaller one"
+            return self._broken("number-range", f"{text[:40]} is too large", hint, line, column)
+        # Canonical JSON writes 3.0 as 3: they are one number from here on.
+        whole = number.is_integer() and abs(number) <= limits.SAFE_INTEGER_MAX
+        return int(number) if whole else number
+
+    def _broken(self, code: str, message: str, hint: str, line: int, column: int) -> Broken:
+        self._report(code, message, hint, line, column)
+        return BROKEN
+
+    def _report(self, code: str, message: str, hint: str, line: int, column: int) -> None:
+        path = pointer(self._path())
+        self._tree.problems.append(
+            Problem(
+                code=code,
+                message=message,
+                path=path,
+                hint=hint,
+                file=self._tree.file,
+                line=line,
+                column=column,
+            )
+        )
+
+    def _path(self) -> Iterator[str | int]:
+        for node, key in zip(self._open, self._keys, strict=True):
+            if isinstance(node.value, list):
+                yield max(len(node.value) - (node is not self._open[-1]), 0)
+            elif key is not None:
+                yield key
+
+
+def _events(source: str) -> Iterator[Any]:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return iter(yaml.parse(source, Loader=loader))

@@ -1,0 +1,44 @@
+"""Small pieces of JsonLogic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holdfast.core.model import JSON
+
+
+def present(path: str) -> JSON:
+    return {"!==": [{"var": path}, None]}
+
+
+def negated(logic: JSON) -> JSON:
+    return not logic if isinstance(logic, bool) else {"!": [logic]}
+
+
+def all_of(conditions: Sequence[JSON]) -> JSON:
+    return _joined("and", conditions, neutral=True)
+
+
+def any_of(conditions: Sequence[JSON]) -> JSON:
+    return _joined("or", conditions, neutral=False)
+
+
+def _joined(operator: str, conditions: Sequence[JSON], *, neutral: bool) -> JSON:
+    """Conditions under one operator, flattened, without repetitions and neutral ones."""
+    parts: list[JSON] = []
+    for condition in conditions:
+        if condition is (not neutral):
+            return condition
+        nested = condition.get(operator) if isinstance(condition, dict) else None
+        parts += [
+            part for part in nested or [condition] if part is not neutral and part not in parts
+        ]
+    if not parts:
+        return neutral
+    return parts[0] if len(parts) == 1 else {operator: parts}
+
+
+def remainder(dividend: JSON, divisor: int) -> JSON:
+    """CEL's remainder has the dividend's sign; of positive numbers it is the same everywhere."""
+    negative = {"-": [{"%": [{"-": [dividend]}, divisor]}]}
+    return {"if": [{"<": [dividend, 0]}, negative, {"%": [dividend, divisor]}]}
