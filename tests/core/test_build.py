@@ -9,7 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from histories import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
+from tests.core.histories import (
     FOUNDATION,
     VARIANTS,
     attribute_values,
@@ -20,10 +24,6 @@ from histories import (
     states,
     targetings,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from openfeature.contrib.tools.flagd.core import FlagdCore
-from openfeature.evaluation_context import EvaluationContext
 
 from holdfast.core import limits
 from holdfast.core.build import Fragments, build

@@ -21,7 +21,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import TooLarge, Untrusted
 from holdfast.core.model import NAME, Bucketing, SettingType, Subject
-from holdfast.core.wire import canonical, digest
+from holdfast.core.wire import UNREADABLE, canonical, digest
 
 FORMAT: Final = 1
 ACCESS: Final = "_access"
@@ -148,7 +148,7 @@ class Snapshot(
         """The facts of one setting. Raises `KeyError` for none, `Untrusted` for bad ones."""
         try:
             return _SETTING.decode(self.holdfast.settings[key])
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Untrusted("shape", f"the facts of {key!r} are damaged: {error}") from None
 
 
@@ -209,7 +209,7 @@ def decode(body: bytes) -> Snapshot:
         )
     try:
         snapshot = _SNAPSHOT.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _not_format_1(body, error) from None
     facts = snapshot.holdfast
     if facts.format != FORMAT:
@@ -237,7 +237,7 @@ def decode_statement(payload: bytes) -> Statement:
     """Raises `Untrusted` code `statement` for what is none, `format` for another format."""
     try:
         made = _STATEMENT.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Untrusted("statement", f"not a statement about a snapshot: {error}") from None
     if made.format != FORMAT:
         raise _other_format(made.format)
@@ -253,7 +253,7 @@ def decode_freshness(payload: bytes) -> Freshness:
     """Raises `Untrusted` code `freshness`."""
     try:
         return _FRESHNESS.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Untrusted("freshness", f"not a freshness statement: {error}") from None
 
 
@@ -269,7 +269,7 @@ def _not_format_1(body: bytes, error: Exception) -> Untrusted:
     """Tell a newer format from damage: who reads this must know whether to upgrade."""
     try:
         found = msgspec.json.decode(body, type=_Peek).holdfast.format
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         found = FORMAT
     return _other_format(found) if found != FORMAT else Untrusted("shape", f"no snapshot: {error}")
 
