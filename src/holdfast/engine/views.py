@@ -1,0 +1,154 @@
+"""What stands now, kept in step with the journal: one immutable `Standing`, swapped whole.
+
+It starts from the newest usable checkpoint and the entries after it, then follows: this node's own
+commits at once (`prepare`, `install`), other nodes' from a thread that watches. Readers take
+`standing` and work on it as long as they like; they take no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from holdfast.core.build import Fragments
+from holdfast.core.errors import Damaged, HoldfastError, Invalid
+from holdfast.core.lineage import Standing, Step, decode_standing, encode_standing, step
+from holdfast.core.model import Entry, Subject
+from holdfast.core.state import State
+from holdfast.ports import Checkpoint, Clock, Journal
+
+Listener: TypeAlias = Callable[[Standing, Mapping[Subject, bytes]], None]
+"""(what stands now, the bodies of the snapshots made anew); called in order, under the lock."""
+
+CHECKPOINT_ENTRIES = 256
+"""Entries between two checkpoints: at most so many are taken anew after a crash."""
+_WATCH_S = 1.0
+_RETRY_S = 1.0
+
+
+class View:
+    """The read model of a journal. Thread-safe.
+
+    `current_s` is when the view last knew that it was in step, in unix seconds; `fault` is what
+    keeps it from following, or none. `replayed` counts the entries that the start had to take.
+    """
+
+    def __init__(
+        self, journal: Journal, clock: Clock, *, checkpoint_entries: int = CHECKPOINT_ENTRIES
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._checkpoint_entries = checkpoint_entries
+        self._fragments = Fragments()
+        self._lock = threading.RLock()
+        self._listeners: list[Listener] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.fault: HoldfastError | None = None
+        self.standing, self._saved_revision = self._load()
+        started = self.standing.state.head.revision
+        self.current_s = 0.0
+        self.catch_up()
+        self.replayed = self.standing.state.head.revision - started
+
+    @property
+    def state(self) -> State:
+        return self.standing.state
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` after each entry from now on; it must be quick and must not raise."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def follow(self) -> None:
+        """Start the thread that follows other nodes' commits; `close` ends it."""
+        self._thread = threading.Thread(target=self._follow, name="holdfast-view", daemon=True)
+        self._thread.start()
+
+    def catch_up(self) -> None:
+        """Take all entries that the journal has by now."""
+        with self._lock:
+            asked_s = self._clock()
+            for entry in self._journal.read(self.state.head.revision):
+                self._take(entry)
+            self.current_s = asked_s
+
+    def prepare(self, entry: Entry) -> Step:
+        """All that `entry` would make, without making it; raises `Invalid` for what can't be built.
+
+        The caller keeps `exclusive` from here to `install`.
+        """
+        return step(self.standing, entry, self._fragments)
+
+    def exclusive(self) -> threading.RLock:
+        """The lock under which this view moves."""
+        return self._lock
+
+    def install(self, prepared: Step) -> None:
+        """Make what was prepared the present: its entry has been appended."""
+        with self._lock:
+            self.standing = prepared.standing
+            for listener in self._listeners:
+                listener(prepared.standing, prepared.bodies)
+        if self.state.head.revision - self._saved_revision >= self._checkpoint_entries:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Keep a checkpoint of what stands now; when the disk refuses, the next one will do."""
+        standing = self.standing
+        revision = standing.state.head.revision
+        if revision == self._saved_revision:
+            return
+        self._saved_revision = revision
+        try:
+            self._journal.save_checkpoint(Checkpoint(revision, encode_standing(standing)))
+        except HoldfastError as error:
+            self.fault = error
+
+    def close(self) -> None:
+        """Stop following and keep a checkpoint; the journal stays open, it is the caller's."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(_WATCH_S + _RETRY_S)
+        self.save_checkpoint()
+
+    def _load(self) -> tuple[Standing, int]:
+        checkpoint = self._journal.checkpoint()
+        if checkpoint is None:
+            return Standing(), 0
+        try:
+            standing = decode_standing(checkpoint.body)
+            self._check_on_chain(standing)
+        except Damaged:
+            return Standing(), 0  # expendable: all of it is in the journal
+        return standing, checkpoint.revision
+
+    def _check_on_chain(self, standing: Standing) -> None:
+        head = standing.state.head
+        for entry in self._journal.read(head.revision - 1, 1):
+            if (entry.revision, entry.hash) == (head.revision, head.hash):
+                return
+        raise Damaged(f"the checkpoint at revision {head.revision} is not of this journal")
+
+    def _take(self, entry: Entry) -> None:
+        try:
+            self.install(self.prepare(entry))
+        except Invalid as error:
+            raise Damaged(
+                f"entry {entry.revision} was committed, and this version of Holdfast can't build "
+                f"its snapshots: run the version that committed it. {error}"
+            ) from error
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                asked_s = self._clock()
+                if self._journal.watch(self.state.head.revision, _WATCH_S):
+                    self.catch_up()
+                else:
+                    self.current_s = max(asked_s, self.current_s)
+                self.fault = None
+            except HoldfastError as error:
+                self.fault = error
+                self._stop.wait(_RETRY_S)
