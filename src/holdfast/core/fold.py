@@ -238,10 +238,10 @@ class _Batch:
     # -- what differs after the edits
 
     def _mark_service(self, service: str, old: ServiceState | None, revision: int) -> None:
-        if service not in self._services:
+        if service not in self._services and service not in self._gone:
             return
-        now = self._own(service)
-        if old is None:
+        now = self._mutable(service)
+        if (old is None) == (service in self._services):  # it came, or it went
             self._touch(service, set(now.touched), revision)
         before, after = old.info.includes if old else (), now.info.includes
         stayed = [name for name in after if name in before]

@@ -26,7 +26,7 @@ from holdfast.core.snapshot import (
     freshness,
     statement,
 )
-from holdfast.core.wire import canonical, join
+from holdfast.core.wire import canonical
 from holdfast.engine.views import View
 from holdfast.ports import Blobs, Sign
 
@@ -236,7 +236,7 @@ class Shelf:
         self, standing: Standing, signature: msgspec.Raw, rest: Mapping[str, msgspec.Raw]
     ) -> bytes:
         roots = msgspec.Raw(canonical(list(standing.state.roots)))
-        return join({"roots": roots, "signature": signature, **rest})
+        return canonical({"roots": roots, "signature": signature, **rest})
 
 
 def _is_current(published: Published, standing: Standing) -> bool:
