@@ -1,0 +1,158 @@
+"""Who may come in at an edge: tokens from the followed `_access` snapshots, no call to anybody.
+
+Each environment has its own `_access` snapshot. As long as there is none for an environment,
+nobody gets in there (unless reads are open): an edge that knows no tokens believes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from holdfast.apps.http import token_text
+from holdfast.core.access import ACCESS, Grant, authenticate
+from holdfast.core.errors import Forbidden, Unauthenticated, Untrusted
+from holdfast.core.evaluate import Evaluator
+from holdfast.core.model import Scope, Subject, Token, Verb
+from holdfast.core.snapshot import ACCESS_KEY
+from holdfast.ports import Clock
+
+ADMITTED_MAX = 10_000
+"""Callers remembered as let in; beyond that, all are forgotten and checked again."""
+NEVER = float("inf")
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A token as `_access` carries it."""
+
+    secret_sha256: str
+    scopes: tuple[Scope, ...]
+    expires_s: int = 0
+
+
+def tokens_of(evaluator: Evaluator) -> dict[str, Token]:
+    """The tokens of an `_access` snapshot, by id. Raises `Untrusted` for what holds none."""
+    value = evaluator.evaluate(ACCESS_KEY, {}).value
+    try:
+        kept = msgspec.convert(value, dict[str, _Kept])
+    except msgspec.ValidationError as error:
+        raise Untrusted("access", f"the snapshot of {ACCESS} holds no tokens: {error}") from None
+    return {
+        token: Token(token, each.secret_sha256, each.scopes, each.expires_s)
+        for token, each in kept.items()
+    }
+
+
+class _Tokens:
+    """One state of all tokens. What was derived from it goes away with it, so that a revoked token
+    can't be remembered by somebody who was in the middle of an answer."""
+
+    __slots__ = ("admitted", "by_environment")
+
+    def __init__(self, by_environment: Mapping[str, Mapping[str, Token]]) -> None:
+        self.by_environment = by_environment
+        self.admitted: dict[tuple[bytes, str], float] = {}
+
+
+class EdgeDoor:
+    """The door of an edge (`holdfast.apps.distribute.Door`)."""
+
+    def __init__(self, clock: Clock, *, open_reads: bool = False) -> None:
+        self._clock = clock
+        self._tokens = _Tokens({})
+        self.public = open_reads
+        self.refused = 0
+        """Callers turned away."""
+        self.forgotten = 0
+        """Times that too many callers were remembered."""
+
+    def learn(self, environment: str, tokens: Mapping[str, Token]) -> None:
+        """Take an environment's tokens from a newly active `_access` snapshot."""
+        self._tokens = _Tokens({**self._tokens.by_environment, environment: tokens})
+
+    def knows(self, environment: str) -> bool:
+        """Whether callers can be told apart there."""
+        return environment in self._tokens.by_environment
+
+    def lets_read(self, credential: bytes | None, name: str) -> bool:
+        """The hot path of `admit`: whether this very header value was let in there before.
+
+        `name` is "environment/service". A plain look-up: Python's string hashing is keyed by
+        chance, so its timing tells nothing of what is remembered.
+        """
+        if credential is None:
+            return False
+        until_s = self._tokens.admitted.get((credential, name))
+        return until_s is not None and (until_s == NEVER or self._clock() < until_s)
+
+    def admit(self, headers: Sequence[tuple[bytes, bytes]], verb: Verb, subject: Subject) -> None:
+        if self.public and verb == "read" and subject.service != ACCESS:
+            return
+        tokens = self._tokens
+        try:
+            grant = self._grant(tokens, headers, subject.environment)
+        except Unauthenticated:
+            self.refused += 1
+            raise
+        if not grant.allows(verb, subject.environment, subject.service):
+            self.refused += 1
+            raise Forbidden(f"the token {grant.token} may not {verb} {subject}")
+        if verb == "read":
+            self._remember(tokens, headers, subject, grant)
+
+    def sees(self, headers: Sequence[tuple[bytes, bytes]]) -> Callable[[Subject], bool]:
+        """Which subjects a caller may read: of every environment that knows the caller's token."""
+        tokens = self._tokens
+        grants: dict[str, Grant] = {}
+        for environment in tokens.by_environment:
+            try:
+                grants[environment] = self._grant(tokens, headers, environment)
+            except Unauthenticated:
+                continue
+        if not grants and not self.public:
+            self.refused += 1
+            raise Unauthenticated("no valid token: it is missing, unknown, revoked or expired")
+
+        def may_read(subject: Subject) -> bool:
+            if self.public and subject.service != ACCESS:
+                return True
+            grant = grants.get(subject.environment)
+            return grant is not None and grant.allows("read", subject.environment, subject.service)
+
+        return may_read
+
+    def _grant(
+        self, tokens: _Tokens, headers: Sequence[tuple[bytes, bytes]], environment: str
+    ) -> Grant:
+        text = token_text(headers)
+        known = tokens.by_environment.get(environment)
+        if text is None or known is None:
+            raise Unauthenticated("no valid token: send Authorization: Bearer hf_…")
+        return authenticate(known, text, self._clock())
+
+    def _remember(
+        self,
+        tokens: _Tokens,
+        headers: Sequence[tuple[bytes, bytes]],
+        subject: Subject,
+        grant: Grant,
+    ) -> None:
+        value = credential(dict(headers))
+        # With several credentials in one request, the one remembered might not be the one proven.
+        if value is None or token_text(headers) not in _texts(value):
+            return
+        if len(tokens.admitted) >= ADMITTED_MAX:
+            tokens.admitted.clear()
+            self.forgotten += 1
+        expires_s = tokens.by_environment[subject.environment][grant.token].expires_s
+        tokens.admitted[value, str(subject)] = expires_s or NEVER
+
+
+def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The header value that a token would be in, as it was sent."""
+    return headers.get(b"authorization") or headers.get(b"x-api-key")
+
+
+def _texts(value: bytes) -> set[str | None]:
+    return {token_text([(name, value)]) for name in (b"authorization", b"x-api-key")} - {None}

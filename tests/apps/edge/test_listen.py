@@ -1,0 +1,188 @@
+"""The listener's bounds on a real socket: each hit is answered, counted, and hurts nobody else."""
+
+from __future__ import annotations
+
+import pytest
+from serving import Raw, call, listening, running, until
+
+from holdfast.apps import listen
+from holdfast.apps.asgi import Face
+from holdfast.apps.http import Request, Response
+from holdfast.apps.listen import Address, Listener
+from holdfast.core.errors import Unavailable
+
+
+def echo(request: Request) -> Response:
+    return Response(200, [(b"x-method", request.method.encode())], request.body)
+
+
+def test_bodies_go_through_whole_up_to_their_bound():
+    with listening(echo, body_bytes_max=300_000) as listener:
+        answer = call(listener.port, "POST", "/", b"x" * 300_000)
+
+        assert (answer.status, len(answer.body)) == (200, 300_000)
+
+
+@pytest.mark.parametrize("size", [1001, 5_000_000])
+def test_a_longer_body_is_refused_while_it_is_read(size):
+    face = Face(echo, 1000)
+    with listening_to(face) as listener, Raw(listener.port) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+        client.send(b"x" * 1001)
+
+        assert client.read_all().startswith(b"HTTP/1.1 413 ")
+        assert face.bodies_refused == 1
+        assert call(listener.port, "GET", "/").status == 200
+
+
+def test_a_chunked_body_is_bounded_too():
+    with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        client.send(b"3e9\r\n" + b"x" * 1001 + b"\r\n")
+
+        assert client.read_all().startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_expected_continue_is_given():
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(
+            b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        )
+        assert b"100 Continue" in client.read_until(b"\r\n\r\n")
+        client.send(b"hi")
+
+        assert b"200 OK" in client.read_until(b"hi")
+
+
+def test_head_has_the_length_and_no_body():
+    def hello(request: Request) -> Response:
+        return Response(200, [], b"hello")
+
+    with listening(hello) as listener, Raw(listener.port) as client:
+        client.send(b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head, _, body = client.read_all().partition(b"\r\n\r\n")
+
+        assert b"content-length: 5" in head
+        assert body == b""
+
+
+def test_a_304_has_no_length():
+    with listening(lambda _: Response(304, [])) as listener:
+        answer = call(listener.port, "GET", "/")
+
+        assert answer.status == 304
+        assert "content-length" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 70 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 40_000, 431),
+        (b"POST / HTTP/1.1\r\n" + b"a: b\r\n" * 70 + b"content-length: 3\r\n\r\nabc", 431),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\nabc", 400),
+    ],
+)
+def test_a_bad_head_is_answered_and_closed(request_bytes, status):
+    with listening(echo) as listener:
+        with Raw(listener.port) as client:
+            client.send(request_bytes)
+
+            answer = client.read_all()
+            assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+            assert answer.count(b"HTTP/1.1") == 1
+        assert listener.bounds.heads_refused == 1
+        assert call(listener.port, "GET", "/").status == 200
+        until(lambda: not listener.bounds.connections)
+
+
+def test_one_connection_too_many_is_told_so():
+    with listening(echo, connections_max=1) as listener:
+        with Raw(listener.port) as first:
+            first.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            first.read_until(b"\r\n\r\n")
+            with Raw(listener.port) as second:
+                assert second.read_all().startswith(b"HTTP/1.1 503 ")
+            first.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            first.read_until(b"\r\n\r\n")
+        assert listener.bounds.connections_refused == 1
+        until(lambda: not listener.bounds.connections)
+        assert call(listener.port, "GET", "/").status == 200
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"GET / HT", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc"],
+    ids=["silent", "half a head", "half a body"],
+)
+def test_a_request_that_never_arrives_is_given_up(beginning, monkeypatch):
+    monkeypatch.setattr(listen, "SWEEP_S", 0.01)
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(beginning)
+
+        assert client.read_all().startswith(b"HTTP/1.1 408 ")
+        assert listener.bounds.arrivals_timed_out == 1
+
+
+def test_without_the_sweep_it_stays_for_ever(monkeypatch):
+    monkeypatch.setattr(listen, "SWEEP_S", 3600.0)
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(b"GET / HT")
+        until(lambda: listener.bounds.connections)
+        for _ in range(listen.ARRIVAL_SWEEPS_MAX):
+            assert call(listener.port, "GET", "/").status == 200
+
+        assert len(listener.bounds.connections) >= 1
+        assert listener.bounds.arrivals_timed_out == 0
+
+
+def test_a_connection_at_rest_between_requests_is_left_alone(monkeypatch):
+    monkeypatch.setattr(listen, "SWEEP_S", 0.001)
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.read_until(b"\r\n\r\n")
+        swept = []
+        original = listener.bounds.sweep
+        listener.bounds.sweep = lambda: (original(), swept.append(1))
+        until(lambda: len(swept) > 3 * listen.ARRIVAL_SWEEPS_MAX)
+
+        client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_a_failure_of_ours_is_a_500_and_the_next_request_is_fine():
+    def fail(request: Request) -> Response:
+        if request.path == "/fail":
+            raise RuntimeError("a secret path")
+        return echo(request)
+
+    face = Face(fail, 1000)
+    with listening_to(face) as listener:
+        answer = call(listener.port, "GET", "/fail")
+        assert answer.status == 500
+        assert b"secret" not in answer.body
+        assert call(listener.port, "GET", "/").status == 200
+        assert face.failures == 1
+        assert face.answered[500] == 1
+
+
+def test_a_taken_port_is_an_error_before_anything_runs():
+    with listening(echo) as listener, pytest.raises(Unavailable, match="can't be used"):
+        Listener(Face(echo, 1), Address("127.0.0.1", listener.port))
+
+
+def test_requests_in_one_packet_are_answered_in_their_order():
+    def name(request: Request) -> Response:
+        return Response(200, [], request.path.encode())
+
+    with listening(name) as listener, Raw(listener.port) as client:
+        client.send(b"".join(b"GET /p%d HTTP/1.1\r\nhost: x\r\n\r\n" % n for n in range(5)))
+        for n in range(5):
+            assert b"200 OK" in client.read_until(b"/p%d" % n)
+
+
+def listening_to(face: Face):
+    return running(Listener(face, Address("127.0.0.1", 0, shutdown_s=2)))
