@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 READY := .venv/.ready
 export PYTHON
+export PATH := $(CURDIR)/.bootstrap/bin:$(PATH)
 
 .PHONY: help setup run test test-long lint format docs bench clean
 

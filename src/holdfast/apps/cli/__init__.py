@@ -102,13 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are told on standard error."""
     try:
-        cli.main(
+        left_with = cli.main(
             args=None if arguments is None else list(arguments),
             prog_name="holdfast",
             standalone_mode=False,
         )
-    except click.exceptions.Exit as left:
-        return left.exit_code
     except Exception as error:
         code = _told(error)
         if code is None:
@@ -116,7 +114,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return _told(click.Abort()) or PROBLEMS_FOUND
-    return FINE
+    return left_with if isinstance(left_with, int) else FINE
 
 
 def _told(error: Exception) -> int | None:

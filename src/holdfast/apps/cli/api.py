@@ -64,7 +64,14 @@ class Api:
 
         A query parameter that is none is left out.
         """
-        content = self.raw(method, path, query=query, body=body)
+        content = None if body is None else msgspec.json.encode(body)
+        return self._decoded(kind, path, self.raw(method, path, query=query, content=content))
+
+    def call_with(self, kind: type[Body], method: str, path: str, content: bytes) -> Body:
+        """`call` with a body that goes out as it is."""
+        return self._decoded(kind, path, self.raw(method, path, content=content))
+
+    def _decoded(self, kind: type[Body], path: str, content: bytes) -> Body:
         try:
             return msgspec.json.decode(content or b"null", type=kind)
         except msgspec.MsgspecError as wrong:
@@ -79,11 +86,11 @@ class Api:
         path: str,
         *,
         query: Mapping[str, object] | None = None,
-        body: object = None,
+        content: bytes | None = None,
     ) -> bytes:
+        """The answer's bytes. Raises `core.errors`."""
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        headers = {} if content is None else {"Content-Type": "application/json"}
         try:
             with self._client.stream(
                 method, path, params=given, content=content, headers=headers

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,16 +16,11 @@ if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
     from holdfast.apps.control.schemas import Checked, Committed, Text
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-SUFFIXES = (".yaml", ".yml", ".json")
-FILES_MAX = 1_000
-
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 PRUNE = click.option(
     "--prune",
     is_flag=True,
-    help="Also delete what the services of these files have and the files have not.",
+    help="Also delete services that none of these files speaks of.",
 )
 
 
@@ -35,18 +30,18 @@ PRUNE = click.option(
 def check(paths: tuple[Path, ...], output: str) -> None:
     """Check settings files, offline, and tell all problems at once.
 
-    PATHS are files (YAML or JSON) or directories of them. What depends on the control plane, such
-    as a segment of a service that is not among the files, is checked by plan.
+    PATHS are files (YAML or JSON) or directories of them. What hangs on services that are not among
+    them is a warning here, and checked by plan.
 
     \b
     Examples:
       holdfast check examples/contoso
       holdfast check calling.yaml --output json | jq '.problems[].code'
     """
-    from holdfast.core.authoring import check_files
+    from holdfast.apps.cli.texts import offline_problems, read_texts
 
     texts = read_texts(paths)
-    problems = check_files({text.file: text.text for text in texts})
+    problems = offline_problems(texts)
     errors = any(problem.severity == "error" for problem in problems)
     if not print_data({"ok": not errors, "files": len(texts), "problems": problems}, output):
         print_problems(problems, {text.file: text.text for text in texts})
@@ -64,6 +59,8 @@ def check(paths: tuple[Path, ...], output: str) -> None:
 def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
     """Show what applying settings files would change; changes nothing.
 
+    A file is the whole of its service: what the service has and its file has not, is deleted.
+
     Exit code 0 whether or not there are differences; 1 when the files have problems.
 
     \b
@@ -71,7 +68,9 @@ def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
       holdfast plan examples/contoso
       holdfast plan calling.yaml --output json | jq '.differences | length'
     """
-    texts = read_texts(paths)
+    from holdfast.apps.cli.texts import read_texts, send_members
+
+    texts = send_members(api, read_texts(paths))
     checked = check_change(api, texts, prune=prune)
     if not print_data(checked, output):
         show_plan(checked, texts)
@@ -91,17 +90,17 @@ def apply(
 ) -> None:
     """Commit settings files as one change, all or nothing.
 
-    What was shown is what is committed: when somebody else wrote in between, nothing is, and you
-    are told. Asks before it commits, on a terminal, unless --yes.
+    A file is the whole of its service. What was shown is what is committed: when somebody else
+    wrote in between, nothing is, and you are told. On a terminal it asks first, unless --yes.
 
     \b
     Examples:
       holdfast apply examples/contoso --reason "49 tiles for the pilot tenants"
       holdfast apply calling.yaml --yes --output json | jq .revision
     """
-    from holdfast.apps.control.schemas import Committed
+    from holdfast.apps.cli.texts import read_texts, send_members
 
-    texts = read_texts(paths)
+    texts = send_members(api, read_texts(paths))
     checked = check_change(api, texts, prune=prune)
     if output == "text" or not checked.ok:
         show_plan(checked, texts)
@@ -116,6 +115,8 @@ def apply(
         "reason": reason,
         "base_revision": checked.base_revision,
     }
+    from holdfast.apps.control.schemas import Committed
+
     show_commit(api.call(Committed, "POST", "/v1/commits", body), output)
 
 
@@ -171,52 +172,3 @@ def ask_unless(yes: bool, question: str, output: str = "text") -> None:
     if yes or output != "text" or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return
     click.confirm(question, abort=True)
-
-
-def read_texts(paths: Sequence[Path]) -> list[Text]:
-    """The files at `paths`, directories walked, in the order of their names.
-
-    Raises a usage error for what is not there or can't be read, naming all of it.
-    """
-    from holdfast.apps.control.schemas import Text
-
-    files = [file for path in paths for file in _files_of(path)]
-    if not files:
-        raise click.UsageError(
-            f"No settings files in {', '.join(map(str, paths))}: they end in {', '.join(SUFFIXES)}."
-        )
-    if len(files) > FILES_MAX:
-        raise click.UsageError(f"{len(files)} files are more than one change holds ({FILES_MAX}).")
-    texts, problems = [], []
-    for file in dict.fromkeys(files):
-        try:
-            texts.append(Text(file=str(file), text=_text_of(file)))
-        except (OSError, ValueError) as failed:
-            problems.append(f"{file}: {getattr(failed, 'strerror', None) or failed}")
-    if problems:
-        raise click.UsageError("\n".join(problems))
-    return texts
-
-
-def _files_of(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix in SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-
-
-def _text_of(file: Path) -> str:
-    from holdfast.core.limits import DOCUMENT_BYTES_MAX
-
-    size = file.stat().st_size
-    if size > DOCUMENT_BYTES_MAX:
-        raise ValueError(f"{size} bytes are more than one file may have ({DOCUMENT_BYTES_MAX})")
-    try:
-        return file.read_bytes().decode()
-    except UnicodeDecodeError as wrong:
-        raise ValueError(f"not UTF-8 at byte {wrong.start}: save it as UTF-8") from None

@@ -62,8 +62,9 @@ def import_flagd(
       holdfast import flagd flags.json --service demo-shop --environment production
       holdfast import flagd flags.json -s demo-shop --lenient --check
     """
-    from holdfast.apps.cli.author import read_texts, show_commit, show_plan
+    from holdfast.apps.cli.author import show_commit, show_plan
     from holdfast.apps.cli.output import print_data
+    from holdfast.apps.cli.texts import read_texts
     from holdfast.apps.control.schemas import Imported
 
     [text] = read_texts([file])

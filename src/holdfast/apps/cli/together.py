@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,13 +16,13 @@ from holdfast.apps import dev
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.connection import DEV_FILE, Connection, DevFile
 from holdfast.apps.cli.output import say
+from holdfast.apps.cli.texts import read_texts, send_members
+from holdfast.apps.control.schemas import Committed, Imported, Services, Settings, Text
 from holdfast.apps.distribute import Listed
 from holdfast.apps.provision import Provisioned, provision
 from holdfast.apps.settings import ControlSettings, EdgeSettings
+from holdfast.core.authoring import parse
 from holdfast.core.errors import HoldfastError
-
-if TYPE_CHECKING:
-    from holdfast.apps.control.schemas import Text
 
 READY_S = 60.0
 """For a first start on a slow, busy machine; a warm one takes about a second."""
@@ -174,8 +173,6 @@ def catalogue(api: Api) -> list[Listed]:
 
 def _take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
     """Import and apply what was given, but for services that stand: (taken, left as they are)."""
-    from holdfast.apps.control.schemas import Committed, Imported, Services
-
     standing = {
         line.service for line in api.call(Services, "GET", "/v1/services", limit=500).services
     }
@@ -195,8 +192,11 @@ def _take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
             taken.append(wanted.service)
     texts, found, kept = _new_texts(wanted.paths, standing)
     if texts:
-        reason = f"first start with {', '.join(map(str, wanted.paths))}"
-        api.call(Committed, "POST", "/v1/commits", {"documents": texts, "reason": reason})
+        body = {
+            "documents": send_members(api, texts),
+            "reason": f"first start with {', '.join(map(str, wanted.paths))}",
+        }
+        api.call(Committed, "POST", "/v1/commits", body)
     return taken + found, left + kept
 
 
@@ -204,23 +204,16 @@ def _new_texts(
     paths: Sequence[Path], standing: set[str]
 ) -> tuple[list[Text], list[str], list[str]]:
     """The files of services that do not stand yet, those services, and those that do."""
-    if not paths:
-        return [], [], []
-    from holdfast.apps.cli.author import read_texts
-    from holdfast.core.authoring import service_of
-
-    new: list[Text] = []
-    found: dict[str, None] = {}
-    kept: dict[str, None] = {}
-    for text in read_texts(paths):
-        service = service_of(text.file, text.text)
-        if service in standing:
-            kept[service] = None
-        else:
-            new.append(text)
-            if service:
-                found[service] = None
-    return new, list(found), list(kept)
+    new, found, kept = [], [], []
+    for text in read_texts(paths) if paths else ():
+        document = parse(text.text.encode(), text.file).document
+        if document is not None and document.service in standing:
+            kept.append(document.service)
+            continue
+        new.append(text)  # one that can't be read, too: the control plane says what is wrong
+        if document is not None:
+            found.append(document.service)
+    return new, found, kept
 
 
 def _introduce(
@@ -250,8 +243,6 @@ def _introduce(
 
 def example_of(wanted: Wanted, provisioned: Provisioned) -> tuple[str, str] | None:
     """A setting to show, of the imported service if there is one."""
-    from holdfast.apps.control.schemas import Settings
-
     with Api(Connection(wanted.control_url, provisioned.admin_token)) as api:
         query = {"environment": wanted.environment, "limit": 1}
         found = api.call(
