@@ -91,7 +91,7 @@ def check_key(key: str) -> Iterator[Problem]:
 
 def check_service(name: str, service: Service) -> list[Problem]:
     """A service's own facts; whether those that it names exist is for `core.validate`."""
-    found = [*check_name(name, "a service")] if name else []
+    found = [*check_name(name, "a service")]
     found += _text(service.description, "/description")
     for number, owner in enumerate(service.owners):
         found += _text(owner, f"/owners/{number}")
@@ -370,13 +370,12 @@ def _members(audience: Audience) -> Iterator[Problem]:
             message = "`members` and `members_digest` exclude each other"
             yield Problem(code="segment", message=message, path="/members", hint=hint)
         for field in ("members_digest", "table_digest"):
-            if not _DIGEST.fullmatch(getattr(audience, field)):
+            digest = getattr(audience, field)
+            if digest and not _DIGEST.fullmatch(digest):
                 message, hint = f"`{field}` is not a digest", "upload the list first"
                 yield Problem(code="wrong-value", message=message, path=f"/{field}", hint=hint)
-        if not 0 < audience.member_count <= limits.SEGMENT_MEMBERS_MAX:
-            message = (
-                f"{audience.member_count} members; 1 to {limits.SEGMENT_MEMBERS_MAX} are possible"
-            )
+        if not 0 <= audience.member_count <= limits.SEGMENT_MEMBERS_MAX:
+            message = f"{audience.member_count} members; {limits.SEGMENT_MEMBERS_MAX} are the most"
             yield Problem(code="too-many", message=message, path="/member_count")
         return
     if len(audience.members) > limits.INLINE_MEMBERS_MAX:

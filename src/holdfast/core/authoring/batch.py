@@ -13,6 +13,7 @@ from holdfast.core.cel import Scope
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.model import (
     AttributeType,
+    Audience,
     DeleteSegment,
     DeleteService,
     DeleteSetting,
@@ -130,7 +131,8 @@ def _service_edits(new: Compiled, old: ServiceState | None) -> Iterable[Edit]:
     if old is None or not same(old.info, new.info):
         yield PutService(name, new.info)
     for segment, found in sorted(new.segments.items()):
-        if segment not in old_segments or not same(old_segments[segment].segment, found):
+        before = old_segments[segment].segment if segment in old_segments else None
+        if before is None or not same(before, _with_tables(found, before)):
             yield PutSegment(name, segment, found)
     for key, setting in sorted(new.settings.items()):
         if key not in old_settings or not same(old_settings[key].setting, setting):
@@ -139,6 +141,20 @@ def _service_edits(new: Compiled, old: ServiceState | None) -> Iterable[Edit]:
         yield DeleteSetting(name, key)
     for segment in sorted(old_segments.keys() - new.segments.keys()):
         yield DeleteSegment(name, segment)
+
+
+def _with_tables(new: Segment, old: Segment) -> Segment:
+    """The segment with what the write door found out about lists that were there before."""
+    known = {one.members_digest: one for one in (old.audience, *old.environments.values())}
+
+    def settled(audience: Audience) -> Audience:
+        same_list = known.get(audience.members_digest)
+        if not audience.members_digest or same_list is None:
+            return audience
+        return msgspec.structs.replace(same_list, by=audience.by)
+
+    environments = {name: settled(audience) for name, audience in new.environments.items()}
+    return msgspec.structs.replace(new, audience=settled(new.audience), environments=environments)
 
 
 def _closure(

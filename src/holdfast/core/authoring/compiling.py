@@ -111,7 +111,7 @@ class _Compiler:
 
     def service(self) -> None:
         info = self._document.info
-        self._add((), check_service(self._document.service, info))
+        self._add((), check_service(self._document.service or "unnamed", info))
         for field, names in (("includes", info.includes), ("depends_on", info.depends_on)):
             for number, name in enumerate(names):
                 self._known((field, number), name, self._visible.services, "service")

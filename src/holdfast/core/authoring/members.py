@@ -9,7 +9,6 @@ from typing import TypeAlias
 from holdfast.core import limits
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.model import Audience
-from holdfast.core.targeting.segments import build
 
 PutBlob: TypeAlias = Callable[[bytes], str]
 """Keeps bytes under their SHA-256 digest and returns it."""
@@ -25,8 +24,9 @@ def digest_only(body: bytes) -> str:
 def audience_of(by: str, members: Iterable[str], put_blob: PutBlob = digest_only) -> Audience:
     """A list audience: sorted, each member once; inline up to `limits.INLINE_MEMBERS_MAX`.
 
-    Longer ones are kept through `put_blob`, as sorted lines of UTF-8 that each end with a newline,
-    and as the table that consumers get. Raises `Invalid` beyond `limits.SEGMENT_MEMBERS_MAX`.
+    Longer ones are kept through `put_blob`, as sorted lines of UTF-8 that each end with a newline;
+    the write door makes the table for consumers from them. Raises `Invalid` beyond
+    `limits.SEGMENT_MEMBERS_MAX`.
     """
     unique = sorted(set(members))
     if len(unique) <= limits.INLINE_MEMBERS_MAX:
@@ -34,14 +34,8 @@ def audience_of(by: str, members: Iterable[str], put_blob: PutBlob = digest_only
     if len(unique) > limits.SEGMENT_MEMBERS_MAX:
         message = f"{len(unique)} members; {limits.SEGMENT_MEMBERS_MAX} are the most"
         raise Invalid([Problem(code="too-many", message=message, hint="use a rule instead")])
-    table = build(unique)
-    return Audience(
-        by=by,
-        members_digest=put_blob("".join(f"{member}\n" for member in unique).encode()),
-        member_count=len(unique),
-        table_digest=put_blob(table),
-        table_bytes=len(table),
-    )
+    digest = put_blob("".join(f"{member}\n" for member in unique).encode())
+    return Audience(by=by, members_digest=digest, member_count=len(unique))
 
 
 def lines(body: bytes) -> list[str]:

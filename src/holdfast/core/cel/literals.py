@@ -6,6 +6,8 @@ import re
 from datetime import datetime
 from fractions import Fraction
 
+from holdfast.core.targeting import semver
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)")
 _UNIT_S = {
     "h": Fraction(3600),
@@ -15,12 +17,6 @@ _UNIT_S = {
     "us": Fraction(1, 10**6),
     "ns": Fraction(1, 10**9),
 }
-_NUMBER = r"(?:0|[1-9]\d*)"
-_WORD = rf"(?:{_NUMBER}|\d*[A-Za-z-][0-9A-Za-z-]*)"
-_VERSION = re.compile(
-    rf"[vV]?{_NUMBER}(?:\.{_NUMBER}){{0,2}}(?:-{_WORD}(?:\.{_WORD})*)?"
-    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
-)
 
 
 def number(value: float | Fraction) -> int | float:
@@ -48,4 +44,4 @@ def duration_s(text: str) -> int | float | None:
 
 def is_version(text: str) -> bool:
     """Whether flagd's `sem_ver` reads it: Semantic Versioning, `v` and missing parts allowed."""
-    return _VERSION.fullmatch(text) is not None
+    return semver.parse(text) is not None
