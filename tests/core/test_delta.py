@@ -96,6 +96,7 @@ def changed(**fields: Any) -> bytes:
         (changed(digest="0" * 64), "delta"),
         (changed(patches={"nowhere": {"put": {}}}), "delta"),
         (changed(patches={}), "delta"),
+        (delta().replace(b'"put":{"k3"', '"put":{"\U0001f600"'.encode(), 1), "delta"),
         (changed(rest={}), "delta"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import Untrusted
+from holdfast.core.errors import Invalid, Untrusted
 from holdfast.core.snapshot import FORMAT
 from holdfast.core.wire import UNREADABLE, canonical, digest
 
@@ -107,17 +107,23 @@ def apply_delta(old_body: bytes, body: bytes) -> bytes:
         raise Untrusted("delta", "the delta patches what is no section")
     for name, patch in delta.patches.items():
         _apply(sections[name], patch)
-    made = canonical(
-        {
-            "$evaluators": sections.pop("$evaluators"),
-            "flags": sections.pop("flags"),
-            "holdfast": {**delta.rest, **sections},
-            "metadata": delta.metadata,
-        }
-    )
+    made = _assemble(sections, delta)
     if digest(made) != delta.digest:
         raise Untrusted("delta", "the delta leads to other bytes than it says")
     return made
+
+
+def _assemble(sections: dict[str, dict[str, msgspec.Raw]], delta: Delta) -> bytes:
+    document = {
+        "$evaluators": sections.pop("$evaluators"),
+        "flags": sections.pop("flags"),
+        "holdfast": {**delta.rest, **sections},
+        "metadata": delta.metadata,
+    }
+    try:
+        return canonical(document)
+    except Invalid as error:
+        raise Untrusted("delta", f"the delta leads to no snapshot: {error}") from None
 
 
 def _document(body: bytes) -> _Document:
