@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flagd_core
 import pytest
+from tests.oracle import flagd_core
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".oracle" / "v2"
@@ -30,7 +30,9 @@ def flagd_v3() -> Oracle:
 def flagd_v2() -> Iterator[Oracle]:
     """One process for all cases: a line in, a line out."""
     program = [str(_environment() / "bin" / "python"), str(Path(flagd_core.__file__))]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as oracle:
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as oracle:
         assert oracle.stdin is not None
         assert oracle.stdout is not None
 

@@ -18,9 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from openfeature.contrib.tools.flagd.core import FlagdCore
-from openfeature.contrib.tools.flagd.core.targeting import targeting as _  # noqa: F401
+from openfeature.contrib.tools.flagd.core.targeting import targeting
 from openfeature.evaluation_context import EvaluationContext
-from openfeature.exception import GeneralError, ParseError
+from openfeature.exception import ParseError
 
 NOW_S = 1_767_225_600.75
 KEY = "the-flag"
@@ -32,29 +32,37 @@ sys.modules["openfeature.contrib.tools.flagd.core.targeting.targeting"].__dict__
 )
 
 
+def shown(value: Any) -> str:
+    """A value as text: equal texts are equal values of equal types, in whatever order of keys."""
+    return json.dumps(value, sort_keys=True)
+
+
 def answer(case: dict[str, Any]) -> dict[str, Any]:
     """`{"document", "context"}` to `{"reason", "variant", "value"}` or `{"error", "exception"}`.
 
-    `document` is a flagd document as text, with one flag under `KEY`.
+    `document` is a flagd document as text, with one flag under `KEY`. Either answer has `given`,
+    `shown` of what the targeting alone gave, where there is targeting and it gave something.
     """
-    context = dict(case["context"])
+    attributes = dict(case["context"])
+    context = EvaluationContext(attributes.pop("targetingKey", None), attributes)
     core = FlagdCore()
+    given = {}
     try:
         core.set_flags(case["document"])
-        targeting_key = context.pop("targetingKey", None)
+        flag = core._flag_store.get_flag(KEY)
         with contextlib.redirect_stdout(io.StringIO()):
-            details = core._resolve(KEY, None, EvaluationContext(targeting_key, context))  # noqa: SLF001
-    except ParseError as error:
-        return {"error": "PARSE_ERROR", "exception": type(error).__name__}
-    except GeneralError as error:
-        return {"error": "GENERAL", "exception": type(error).__name__}
-    except Exception as error:  # noqa: BLE001 - what OpenFeature's client makes GENERAL
-        return {"error": "GENERAL", "exception": type(error).__name__}
+            if flag.targeting and flag.state == "ENABLED":
+                given = {"given": shown(targeting(KEY, flag.targeting, context))}
+            details = core._resolve(KEY, None, context)
+    except Exception as error:  # noqa: BLE001 - OpenFeature's client makes GENERAL of any other
+        code = "PARSE_ERROR" if isinstance(error, (ParseError, ReferenceError)) else "GENERAL"
+        return {"error": code, "exception": type(error).__name__, **given}
     return {
         "reason": str(details.reason.value),
         "variant": details.variant,
         "value": details.value,
         "metadata": dict(details.flag_metadata),
+        **given,
     }
 
 

@@ -37,7 +37,9 @@ VARIANTS: dict[str, Any] = {
 texts = st.one_of(st.sampled_from(TEXTS), st.sampled_from(VERSIONS), st.text(max_size=4))
 integers = st.one_of(
     st.integers(-3, 12),
-    st.sampled_from([2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), 10**30]),
+    st.sampled_from(
+        [2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), 10**30]
+    ),
 )
 floats = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 0.5, -1.5, 1e15, 1e16, 1e22, 2.0**63, 2.0**64, 1e-7, 1e300]),
@@ -119,7 +121,9 @@ def fractionals(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     nested = st.tuples(inner, st.one_of(st.integers(0, 100), inner)).map(list)
     return st.one_of(
         st.builds(lambda shares: {"fractional": shares}, st.lists(arms, max_size=4)),
-        st.builds(lambda key, shares: {"fractional": [key, *shares]}, keys, st.lists(arms, max_size=4)),
+        st.builds(
+            lambda key, shares: {"fractional": [key, *shares]}, keys, st.lists(arms, max_size=4)
+        ),
         st.builds(
             lambda key, shares: {"fractional": [key, *shares]},
             keys,
@@ -145,7 +149,7 @@ serves = st.one_of(variants, fractionals(logic), variants, logic)
 def chains(draw: st.DrawFn) -> Any:
     """Rules as Holdfast lowers them: condition, answer, condition, answer, and perhaps the rest."""
     pairs = draw(st.lists(st.tuples(conditions, serves), min_size=1, max_size=4))
-    rest = draw(st.one_of(st.just([]), serves.map(lambda last: [last])))
+    rest = draw(st.one_of(serves.map(lambda last: [last]), st.just([])))
     return {"if": [part for pair in pairs for part in pair] + rest}
 
 
@@ -163,23 +167,28 @@ json_values = st.recursive(
     ),
     max_leaves=4,
 )
-tenants = st.one_of(st.sampled_from(["contoso", "fabrikam", "a", ""]), json_values)
-contexts = st.fixed_dictionaries(
-    {},
-    optional={
-        "targetingKey": st.one_of(texts, texts, st.none(), scalars),
-        "tenant": tenants,
-        "user": st.one_of(texts, tenants),
-        "version": st.one_of(versions, json_values),
-        "n": st.one_of(integers, integers, json_values),
-        "f": st.one_of(floats, json_values),
-        "beta": st.one_of(st.booleans(), json_values),
-        "list": st.one_of(st.lists(json_values, max_size=4), json_values),
-        "texts": st.one_of(st.lists(texts, max_size=4), json_values),
-        "object": st.fixed_dictionaries({}, optional={"a": json_values, "b": json_values}),
-        "nothing": st.none(),
-        "$flagd": scalars,
-    },
+expected = {
+    "targetingKey": st.text(min_size=1, max_size=4),
+    "tenant": st.sampled_from(["contoso", "fabrikam", "a", ""]),
+    "user": texts,
+    "version": st.sampled_from(VERSIONS),
+    "n": integers,
+    "f": floats,
+    "beta": st.booleans(),
+    "list": st.lists(json_values, max_size=4),
+    "texts": st.lists(texts, max_size=4),
+    "object": st.fixed_dictionaries({"a": scalars}, optional={"b": json_values}),
+    "nothing": st.none(),
+}
+odd = dict.fromkeys(expected, json_values) | {"$flagd": json_values}
+contexts = st.one_of(
+    st.fixed_dictionaries(expected),
+    st.fixed_dictionaries({}, optional=expected),
+    st.builds(
+        lambda usual, unusual: usual | unusual,
+        st.fixed_dictionaries(expected),
+        st.fixed_dictionaries({}, optional=odd),
+    ),
 )
 defaults = st.sampled_from(["off", "on", "ab", "missing", "", None, True, False])
 

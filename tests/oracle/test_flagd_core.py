@@ -6,16 +6,17 @@ The differences that are allowed, with their reasons, are `REASONED` below and n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import flagd_core
 import pytest
-import rules
 from hypothesis import HealthCheck, given, settings
+from tests.oracle import flagd_core, rules
 
-from holdfast.core.evaluate import Evaluator
+from holdfast.core.evaluate import Evaluator, Setting
 from holdfast.core.model import Bucketing
+from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.outcome import Outcome
 
 Answer = dict[str, Any]
 Oracle = Callable[[dict[str, Any]], Answer]
@@ -38,6 +39,28 @@ def evaluator_of(document: str, bucketing: Bucketing) -> Evaluator:
     )
 
 
+class Echo(Answers):
+    """Answers that say what the targeting gave, so that values show and not only variants."""
+
+    def __init__(self) -> None:
+        super().__init__(flagd_core.KEY, {"v": 0}, None, {}, None)
+
+    def resolve(self, value: Any) -> Outcome:
+        return Outcome(self.key, "TARGETING_MATCH", value=flagd_core.shown(value))
+
+    def failed(self, error: Exception) -> Outcome:
+        return Outcome(self.key, "ERROR", error=("GENERAL", repr(error)))
+
+
+def given_by(setting: Setting, context: dict[str, Any]) -> Iterator[str | None]:
+    """What the targeting gives, interpreted and compiled, as text; None where it fails."""
+    echo = Setting(Echo(), setting.root, setting._facts, lambda key, function: None)
+    yield echo.whole(context).value
+    yield echo.function(context).value
+    echo._expect_absence()
+    yield echo.function(context).value
+
+
 def ours(evaluator: Evaluator, context: dict[str, Any]) -> Answer:
     outcome = evaluator.evaluate(flagd_core.KEY, context)
     if outcome.error_code:
@@ -53,7 +76,8 @@ def ours(evaluator: Evaluator, context: dict[str, Any]) -> Answer:
 def agree(theirs: Answer, mine: Answer) -> bool:
     if "error" in theirs:
         return mine.get("error") == theirs["error"]
-    return mine == theirs and type(mine["value"]) is type(theirs["value"])
+    named = {name: theirs[name] for name in ("reason", "variant", "value", "metadata")}
+    return mine == named and type(mine["value"]) is type(theirs["value"])
 
 
 def check(document: str, contexts: list[Any], oracle: Oracle, bucketing: Bucketing) -> None:
@@ -61,7 +85,12 @@ def check(document: str, contexts: list[Any], oracle: Oracle, bucketing: Bucketi
     for context in contexts:
         theirs = oracle({"document": document, "context": context})
         mine = ours(evaluator, context)
-        assert agree(theirs, mine), f"{document}\n{context}\nflagd: {theirs}\nholdfast: {mine}"
+        case = f"{document}\n{context}\nflagd: {theirs}\nholdfast: {mine}"
+        assert agree(theirs, mine), case
+        setting = evaluator._settings[flagd_core.KEY]
+        if isinstance(setting, Setting):
+            for given in given_by(setting, context):
+                assert given == theirs.get("given"), f"{case} {given}"
 
 
 @SHORT

@@ -18,27 +18,37 @@ from holdfast.core.model import Bucketing
 from holdfast.core.targeting import flags as definitions
 from holdfast.core.targeting.answers import Answers
 from holdfast.core.targeting.compile import Function, compiled, constant
-from holdfast.core.targeting.emit import Facts
+from holdfast.core.targeting.emit import Every, Facts, optional_attributes
 from holdfast.core.targeting.interpret import Run
 from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
 from holdfast.core.targeting.prepare import BadRule, Node, Rules
 from holdfast.core.targeting.segments import SegmentTable
 
 Body = bytes | msgspec.Raw
+MISSES_MAX: Final = 200
+"""Reads past the generated function after which it is made anew, for contexts that lack more."""
 NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
 
 
 class Setting:
-    """One setting, loaded: its answers, its prepared targeting, its function."""
+    """One setting, loaded: its answers, its prepared targeting, its function.
 
-    __slots__ = ("_facts", "answers", "function", "key", "root")
+    The function expects most attributes to be there, and what is not there costs some
+    microseconds. When that went on for long enough, `changed` gets a function that expects it.
+    """
 
-    def __init__(self, key: str, answers: Answers, root: Node, facts: Facts) -> None:
-        self.key = key
+    __slots__ = ("_changed", "_facts", "_misses", "answers", "function", "key", "root")
+
+    def __init__(
+        self, answers: Answers, root: Node, facts: Facts, changed: Callable[[str, Function], None]
+    ) -> None:
+        self.key = answers.key
         self.answers = answers
         self.root = root
         self._facts = facts
-        self.function: Function = compiled(root, facts, answers, self._begin, self.exactly)
+        self._changed = changed
+        self._misses = 0
+        self.function: Function = compiled(root, facts, answers, self, optional_attributes(root))
 
     def data(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """What `var` reads from: the context, with what flagd puts over it."""
@@ -48,17 +58,24 @@ class Setting:
             "targetingKey": context.get("targetingKey"),
         }
 
-    def exactly(self, context: Mapping[str, Any]) -> Outcome:
+    def whole(self, context: Mapping[str, Any]) -> Outcome:
         """The interpreter's answer; never raises."""
+        self._misses += 1
+        if self._misses == MISSES_MAX:
+            self._expect_absence()
         try:
             run = Run(self._facts.bucketing, self._facts.segments)
             return self.answers.resolve(run.apply(self.root, self.data(context)))
         except Exception as error:  # noqa: BLE001 - a read never raises; the outcome says what failed
             return self.answers.failed(error)
 
-    def _begin(self, context: Mapping[str, Any]) -> Callable[[Node], Any]:
+    def begin(self, context: Mapping[str, Any]) -> Callable[[Node], Any]:
         run, data = Run(self._facts.bucketing, self._facts.segments), self.data(context)
         return lambda node: run.apply(node, data)
+
+    def _expect_absence(self) -> None:
+        self.function = compiled(self.root, self._facts, self.answers, self, Every())
+        self._changed(self.key, self.function)
 
 
 class Evaluator:
@@ -141,7 +158,8 @@ class Evaluator:
             )
             if not flag.targeting:
                 return answers.static
-            return Setting(key, answers, self._rules.prepare(flag.targeting), self._facts)
+            root = self._rules.prepare(flag.targeting)
+            return Setting(answers, root, self._facts, self.table.__setitem__)
         except (definitions.BadFlag, BadRule) as error:
             return self._unloadable(key, "PARSE_ERROR", str(error))
 

@@ -40,10 +40,10 @@ VALUE_BYTES_MAX = 256 * 1024
 """One variant's value as JSON."""
 LOGIC_DEPTH_MAX = 64
 """Nesting of one setting's JsonLogic, each list and each object counted."""
-LOGIC_NODES_MAX = 200_000
-"""Values in one setting's JsonLogic, segments not counted in; most are members of lists."""
-LOGIC_CALLS_MAX = 20_000
-"""Operators in one setting's JsonLogic, those of its segments counted in."""
+LOGIC_NODES_MAX = 50_000
+"""Values in one setting's JsonLogic as its author may write it, segments not counted in."""
+LOGIC_CALLS_MAX = 50_000
+"""Operators in one setting's JsonLogic, those of its segments counted in each time."""
 SOURCE_CHARS_MAX = 4_096
 """One CEL expression."""
 NAME_CHARS_MAX = 128

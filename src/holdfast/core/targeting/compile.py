@@ -20,17 +20,16 @@ A generated expression is either exact or raises; what raises is evaluated again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import CodeType, FunctionType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from holdfast.core.targeting.answers import Answers
-from holdfast.core.targeting.emit import Emitter, Facts, optional_attributes
+from holdfast.core.targeting.emit import Emitter, Facts
 from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.targeting.prepare import Node
 
 Function: TypeAlias = Callable[[Mapping[str, Any]], Outcome]
-Begin: TypeAlias = Callable[[Mapping[str, Any]], Callable[[Node], Any]]
 
 CALLS_MAX: Final = 2_000
 """Rules with more operators are interpreted: compiling them would stall the first caller."""
@@ -39,18 +38,30 @@ SHAPES_MAX: Final = 4_096
 _shapes: dict[str, CodeType] = {}
 
 
-def compiled(root: Node, facts: Facts, answers: Answers, begin: Begin, slow: Function) -> Function:
-    """The function of one setting's targeting; `slow` itself for a rule too large to compile.
+class Exact(Protocol):
+    """What generated functions fall back to; neither method raises where flagd does not."""
 
-    `begin(context)` gives what evaluates a single node exactly, for operators without generated
-    code. The function never raises as long as `slow` does not.
+    def whole(self, context: Mapping[str, Any]) -> Outcome:
+        """The interpreter's answer; never raises."""
+
+    def begin(self, context: Mapping[str, Any]) -> Callable[[Node], Any]:
+        """What gives a single node's value, for operators without generated code."""
+
+
+def compiled(
+    root: Node, facts: Facts, answers: Answers, exact: Exact, optional: Container[str]
+) -> Function:
+    """The function of one setting's targeting, which never raises.
+
+    It is `exact.whole` itself for a rule too large to compile. `optional` are attributes whose
+    absence must not cost more than their presence.
     """
     if root.calls > CALLS_MAX:
-        return slow
-    emitter = Emitter(facts, answers, optional_attributes(root))
+        return exact.whole
+    emitter = Emitter(facts, answers, optional)
     body = emitter.returns(root, "        ")
     if emitter.begins:
-        body.insert(0, f"        r = {emitter.bind(begin)}(c)")
+        body.insert(0, f"        r = {emitter.bind(exact.begin)}(c)")
     names = emitter.names()
     source = "\n".join(
         (
@@ -66,11 +77,11 @@ def compiled(root: Node, facts: Facts, answers: Answers, begin: Begin, slow: Fun
         try:
             code = _code(source)
         except (SyntaxError, RecursionError, MemoryError):  # nested beyond what Python compiles
-            return slow
+            return exact.whole
         if len(_shapes) >= SHAPES_MAX:
             _shapes.clear()
         _shapes[source] = code
-    return FunctionType(code, _GLOBALS, "answer", (slow, *emitter.defaults()))
+    return FunctionType(code, _GLOBALS, "answer", (exact.whole, *emitter.defaults()))
 
 
 def constant(outcome: Outcome) -> Function:

@@ -10,7 +10,7 @@ Nothing of a rule enters the source: `Emitter.bind` gives a name for every const
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from math import isnan
 from typing import Any, Final, TypeAlias
 
@@ -64,7 +64,8 @@ class Emitter:
     expressions for a truth. An expression's value is exact or it raises.
     """
 
-    def __init__(self, facts: Facts, answers: Answers, optional: frozenset[str]) -> None:
+    def __init__(self, facts: Facts, answers: Answers, optional: Container[str]) -> None:
+        """`optional` are attributes that contexts are expected to lack now and then."""
         self.facts = facts
         self.flag_key = answers.key
         self._answers = answers
@@ -137,13 +138,24 @@ class Emitter:
         if weights is None:
             return None
         outcomes = [self._answers.resolve(arm[0]) for arm in arms if arm]
-        hashed = self._hash(None if shorthand else node.args[0])
+        key = None if shorthand else node.args[0]
+        hashed = self._hash(key)
         limits = bucket.hash_limits(weights)
         if len(outcomes) == 2:
             first, second = (self.bind(outcome) for outcome in outcomes)
-            return f"{first} if {hashed} < {self.bind(limits[0])} else {second}"
+            chosen = f"{first} if {hashed} < {self.bind(limits[0])} else {second}"
+            return self._unless_absent(chosen, key)
         index = f"{self.bind(bisect_right)}({self.bind(limits)}, {hashed})"
-        return f"{self.bind(tuple(outcomes))}[{index}]"
+        return self._unless_absent(f"{self.bind(tuple(outcomes))}[{index}]", key)
+
+    def _unless_absent(self, chosen: str, key: Node | None) -> str:
+        """`chosen`, or null's outcome at once where the key is an attribute that may be absent."""
+        name = "targetingKey" if key is None else attribute_name(key)
+        v2_key = key is not None and self.facts.bucketing == "v2"
+        if name is None or name not in self._optional or v2_key:
+            return chosen
+        absent = self.bind(self._answers.resolve(None))
+        return f"{absent} if {self.attribute(name)} is None else {chosen}"
 
     def _hash(self, key: Node | None) -> str:
         """The hash of a key that is a text, or of the shorthand's; raises for any other key."""
@@ -259,6 +271,13 @@ def _var_or_default(emitter: Emitter, node: Call, name: str, rest: list[str]) ->
     return f"({emitter.value(default)} if {found} is None else {t})"
 
 
+def _equal_text(emitter: Emitter, other: Node, text: str) -> str | None:
+    """No number equals a text that is none; what a set can't hold (a list, an object) raises."""
+    if not isnan(to_number(text)):
+        return None
+    return f"({emitter.value(other)} in {emitter.bind(frozenset((text,)))})"
+
+
 def _equal(emitter: Emitter, node: Call) -> str | None:
     """`==` with a constant, not a list or an object, on either side."""
     if len(node.args) != 2:
@@ -269,10 +288,7 @@ def _equal(emitter: Emitter, node: Call) -> str | None:
     if type(constant) is not Constant or isinstance(constant.value, dict):
         return None
     if isinstance(constant.value, str):
-        if not isnan(to_number(constant.value)):
-            return None
-        # A number equals no such text, and what a set can't hold (a list, an object) raises.
-        return f"({emitter.value(other)} in {emitter.bind(frozenset((constant.value,)))})"
+        return _equal_text(emitter, other, constant.value)
     t, value = emitter.temporary(), emitter.value(constant)
     found = f"({t} := {emitter.value(other)})"
     exact = f"{emitter.bind(EAGER['=='])}({t}, {value})"
@@ -347,11 +363,12 @@ def _sem_ver(emitter: Emitter, node: Call) -> str | None:
 
 def _text_test(method: str) -> Emit:
     def emit(emitter: Emitter, node: Call) -> str | None:
-        """Only a text has the method, so that all else raises."""
         wanted = constant_text(node.args[1]) if len(node.args) == 2 else None
         if wanted is None:
             return None
-        return f"{emitter.value(node.args[0])}.{method}({emitter.bind(wanted)})"
+        t, bound, exact = emitter.temporary(), emitter.bind(wanted), emitter.bind(EAGER[node.op])
+        found = f"type({t} := {emitter.value(node.args[0])})"
+        return f"({t}.{method}({bound}) if {found} is str else {exact}({t}, {bound}))"
 
     return emit
 
@@ -457,7 +474,21 @@ def _asked_about(node: Call) -> Iterator[str]:
     else:
         asks = node.op in ("!", "!!", "and", "or", "if", "?:")
     for arg in node.args if asks else ():
-        if type(arg) is Call and arg.op == "var" and arg.args:
-            name = constant_text(arg.args[0])
-            if name is not None:
-                yield name
+        name = attribute_name(arg)
+        if name is not None:
+            yield name
+
+
+def attribute_name(node: Node) -> str | None:
+    """The attribute that a plain `var` reads; None for anything else."""
+    if type(node) is not Call or node.op != "var" or len(node.args) != 1:
+        return None
+    name = constant_text(node.args[0])
+    return name if name and "." not in name and not name.startswith("$flagd") else None
+
+
+class Every:
+    """A container of all there is: every attribute may be absent."""
+
+    def __contains__(self, item: object) -> bool:
+        return item is not None

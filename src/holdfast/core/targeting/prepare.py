@@ -89,7 +89,7 @@ class Rules:
 
     def prepare(self, logic: JSON) -> Node:
         """Raises `BadRule` when the rule is too deep or too large."""
-        _check(logic, limits.LOGIC_NODES_MAX)
+        _check(logic)
         node = self._node(logic, follow=True)
         if node.calls > limits.LOGIC_CALLS_MAX:
             raise BadRule(
@@ -120,7 +120,7 @@ class Rules:
         node = self._shared.get(name)
         if node is None:
             logic = self._decode(name)
-            _check(logic, limits.LOGIC_NODES_MAX + limits.INLINE_MEMBERS_MAX)
+            _check(logic)
             node = self._shared[name] = self._node(logic, follow=False)
         return node
 
@@ -141,16 +141,12 @@ def _is_constant(logic: JSON) -> bool:
     return not isinstance(logic, list) and not (isinstance(logic, dict) and len(logic) == 1)
 
 
-def _check(logic: JSON, nodes_max: int) -> None:
-    depth, nodes = measure(logic)
+def _check(logic: JSON) -> None:
+    depth, _ = measure(logic)
     if depth > limits.LOGIC_DEPTH_MAX:
         raise BadRule(
             f"the rule is nested {depth} deep; {limits.LOGIC_DEPTH_MAX} are allowed: "
             "name its parts as segments"
-        )
-    if nodes > nodes_max:
-        raise BadRule(
-            f"the rule has {nodes} values; {nodes_max} are allowed: make its lists segments"
         )
 
 

@@ -87,8 +87,8 @@ class VersionMemo(dict[Any, bool | None]):
 
     def __missing__(self, version: Any) -> bool | None:
         found = compare(version, self._op, self._literal)
-        # Only texts are kept: 1, 1.0 and True are one key of a dict, and three versions.
-        if type(version) is str and len(version) <= MEMO_CHARS_MAX:
+        # Texts and null are kept: 1, 1.0 and True are one key of a dict, and three versions.
+        if version is None or (type(version) is str and len(version) <= MEMO_CHARS_MAX):
             if len(self) >= MEMO_VERSIONS_MAX:
                 self.clear()
             self[version] = found
