@@ -16,6 +16,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.content import check_segment, check_service, check_setting
 from holdfast.core.errors import Problem
+from holdfast.core.fold import fold
 from holdfast.core.logic_check import references
 from holdfast.core.model import (
     NAME,
@@ -24,6 +25,7 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
+    Entry,
     PutEnvironment,
     PutSegment,
     PutService,
@@ -37,15 +39,17 @@ _ServiceEdit = PutService | DeleteService | PutSetting | DeleteSetting | PutSegm
 _encode = msgspec.json.encode
 
 
-def validate(old: State, new: State, edits: Iterable[Edit]) -> list[Problem]:
-    """All problems of `new`, which is `old` after `edits`; an empty list lets the change through.
+def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> list[Problem]:
+    """All problems of the state that `edits` make of `old`; an empty list lets the change through.
 
-    Paths point into the state: `/services/<name>/settings/<key>/…`.
+    `new` is that state, where the caller has folded it already. Paths point into it:
+    `/services/<name>/settings/<key>/…`.
     """
     edits = tuple(edits)
     if len(edits) > limits.EDITS_MAX:
         message = f"{len(edits)} edits in one change; {limits.EDITS_MAX} are the most"
         return [Problem(code="too-many", message=message, hint="split the change")]
+    new = new or _after(old, edits)
     touched = {edit.service for edit in edits if isinstance(edit, _ServiceEdit)}
     affected = _with_includers(touched, old, new)
     found = [*_counts(new), *_environments(edits), *_nouns(new, edits)]
@@ -56,6 +60,20 @@ def validate(old: State, new: State, edits: Iterable[Edit]) -> list[Problem]:
     found += _references(old, new, edits, affected)
     found += _sizes(old, new, touched, affected)
     return _unique(found)
+
+
+def _after(old: State, edits: tuple[Edit, ...]) -> State:
+    head = old.head
+    entry = Entry(
+        revision=head.revision + 1,
+        at_ms=0,
+        actor="",
+        reason="",
+        edits=edits,
+        previous=head.hash,
+        hash="",
+    )
+    return fold(old, entry)
 
 
 def _unique(problems: Iterable[Problem]) -> list[Problem]:
@@ -133,7 +151,7 @@ def _nouns(new: State, edits: Iterable[Edit]) -> Iterator[Problem]:
 def _setting(new: State, service: str, key: str) -> list[Problem]:
     owner = new.services.get(service)
     if owner is None or key not in owner.settings:
-        return []
+        return []  # a later edit took it away again
     setting = owner.settings[key].setting
     return [*check_setting(key, setting), *_unknown_environments(new, setting.environments)]
 
