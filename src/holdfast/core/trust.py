@@ -25,6 +25,7 @@ from holdfast.core.snapshot import (
     FRESHNESS_TYPE,
     STATEMENT_TYPE,
     Freshness,
+    SegmentFacts,
     Snapshot,
     Statement,
     decode,
@@ -162,6 +163,20 @@ def _signed(signature: Envelope, roots: RootSet, environment: str, verify: Verif
     return decode_statement(signature.body())
 
 
+def _body(parts: Bundle, active: Admitted | None) -> bytes:
+    if not parts.delta:
+        return parts.snapshot
+    if active is None:
+        raise Untrusted("delta-base", "a delta came, and there is nothing to apply it to")
+    return apply_delta(active.body, parts.delta)
+
+
+def _whole(parts: Bundle, bundle: bytes, body: bytes) -> bytes:
+    if not parts.delta:
+        return bundle
+    return encode_bundle(Bundle(parts.roots, parts.signature, snapshot=body))
+
+
 def _check_body(body: bytes, stated: Statement) -> None:
     if len(body) != stated.bytes:
         raise Untrusted("size", f"{len(body)} bytes came, {stated.bytes} were signed for")
@@ -239,10 +254,9 @@ def _moved(old: Snapshot, new: Snapshot) -> Iterator[str]:
             yield key
 
 
-def _table(name: str, facts: object, tables: Mapping[str, bytes]) -> SegmentTable:
-    wanted = facts.digest  # type: ignore[attr-defined]
-    body = tables.get(wanted)
-    if body is None or len(body) != facts.bytes or digest(body) != wanted:  # type: ignore[attr-defined]
+def _table(name: str, facts: SegmentFacts, tables: Mapping[str, bytes]) -> SegmentTable:
+    body = tables.get(facts.digest)
+    if body is None or len(body) != facts.bytes or digest(body) != facts.digest:
         raise Untrusted("segment", f"the table of segment {name} is not the one signed for")
     try:
         return SegmentTable(body)

@@ -25,7 +25,6 @@ import msgspec
 
 from holdfast.core.conversation import (
     Activate,
-    Answered,
     Catalogued,
     CloseStream,
     Command,
@@ -77,8 +76,8 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     - `root`: the roots to trust; none pins the first ones seen, in `cache`.
     - `on_activate(subject, generation)` when a generation answers from now on; `on_fresh(subject,
       envelope)` when a newer freshness statement came; `on_report(report)` when an answer was
-      refused. Called on the follower's thread (`on_activate` also from `start`); what they raise is
-      counted as `callbacks_failed`.
+      refused; `on_step()` after anything happened. Called on the follower's thread (`on_activate`
+      also from `start`); what they raise is counted as `callbacks_failed`.
     - `poll_interval_s` overrides the interval that the snapshots ask for.
     """
 
@@ -91,6 +90,7 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     on_activate: Callable[[Subject, Generation], None] = _pass_over
     on_fresh: Callable[[Subject, bytes], None] = _pass_over
     on_report: Callable[[Report], None] = _pass_over
+    on_step: Callable[[], None] = _pass_over
     poll_interval_s: float | None = None
     streams: bool = True
 
@@ -206,6 +206,9 @@ class Follower:
         with self._activated:
             return self._activated.wait_for(lambda: self.generation(subject) is not None, timeout_s)
 
+    def name_of(self, upstream: int) -> str:
+        return self._sources[upstream].name
+
     def status(self) -> FollowerStatus:
         intake, now_s = self._intake, self._clock()
         roots = intake.pinned
@@ -239,6 +242,7 @@ class Follower:
             if event is None:
                 break
             wake_s = self._perform(self._machine.step(event, self._clock()), events)
+            self._tell(self._following.on_step)
         for source in self._sources:
             source.close()
 
@@ -283,13 +287,16 @@ class Follower:
 
     def _fetch(self, command: Fetch) -> Event:
         self.counts["asked"] += 1
-        before = self.freshness(command.subject)
-        source = self._sources[command.upstream]
-        event = self._intake.ask(source, command.subject, command.upstream)
+        subject, source = command.subject, self._sources[command.upstream]
+        sealed, generation = self.freshness(subject), self.generation(subject)
+        event = self._intake.ask(source, subject, command.upstream)
         self.counts[type(event).__name__.lower()] += 1
-        sealed = self.freshness(command.subject)
-        if sealed != before and isinstance(event, Answered) and event.candidate is None:
-            self._tell(self._following.on_fresh, command.subject, sealed)
+        renewed = self.generation(subject)
+        if renewed is not None and renewed is not generation:  # the same, under newer roots
+            self._intake.keep(subject)
+            self._tell(self._following.on_activate, subject, renewed)
+        if self.freshness(subject) != sealed:
+            self._tell(self._following.on_fresh, subject, self.freshness(subject))
         return event
 
     def _fetch_catalogue(self, upstream: int) -> Event:

@@ -30,6 +30,9 @@ DEFECT: Final = "defect"
 """The code for an answer on which our own code fails: refused like every other bad answer."""
 
 
+_BAD_DELTA: Final = {"delta", "delta-base", "size", "digest"}
+
+
 class Held(msgspec.Struct):
     """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock."""
 
@@ -116,10 +119,10 @@ class Intake:
     def _take(self, source: Source, subject: Subject, held: Held) -> Standing | None:
         active = held.generation
         fetched = source.snapshot(subject, active.digest if active else None)
-        if fetched.body is None:
-            self._judge(subject, held, active, fetched.freshness)
+        if fetched.body is None and active is not None:
+            self._judge_again(source, held, active, fetched.freshness)
             return None
-        admitted = self._admit(source, subject, held, fetched.body)
+        admitted = self._admit(source, subject, held, fetched.body or b"")
         if active is not None and admitted.digest == active.digest:
             self._judge(subject, held, active, fetched.freshness)
             return None
@@ -131,12 +134,28 @@ class Intake:
             self.last_error = f"{source.name}: {error}"  # a label less; the snapshot is right
         return standing_of(candidate)
 
+    def _judge_again(self, source: Source, held: Held, active: Generation, sealed: bytes) -> None:
+        """As `_judge`; when the keys were rotated since, learn the new ones first."""
+        subject = active.subject
+        try:
+            self._judge(subject, held, active, sealed)
+        except Untrusted as error:
+            if error.code != "freshness-signature":
+                raise
+        else:
+            return
+        whole = source.snapshot(subject, None).body or b""
+        admitted = trust.admit(whole, subject, active.admitted, self.pinned, self._verify)
+        if admitted.digest == active.digest:
+            held.generation = msgspec.structs.replace(active, admitted=admitted)
+            self._judge(subject, held, held.generation, sealed)
+
     def _admit(self, source: Source, subject: Subject, held: Held, bundle: bytes) -> Admitted:
         active = held.generation.admitted if held.generation else None
         try:
             return trust.admit(bundle, subject, active, self.pinned, self._verify)
         except Untrusted as error:
-            if error.code not in {"delta", "size", "digest"} or active is None:
+            if error.code not in _BAD_DELTA or active is None:
                 raise
         # A delta that doesn't fit is its server's fault, perhaps; the whole may be right.
         whole = source.snapshot(subject, None).body
@@ -174,7 +193,7 @@ class Intake:
             raise Untrusted("frozen", "it says that nothing is new, and can't say since when")
 
     def _restore_freshness(self, subject: Subject, held: Held, admitted: Admitted) -> None:
-        """Remember what was last said, so that a replay of it is no news. It makes nothing fresh."""
+        """Remember what was last said: a replay of it is no news. It makes nothing fresh."""
         sealed = self._cache.noted(_freshness_name(subject))
         with suppress(Untrusted):
             if sealed and trust.vouch(sealed, admitted, None, self._verify):

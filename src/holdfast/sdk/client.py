@@ -1,0 +1,428 @@
+"""The client: settings in this process, right and fast, whatever happens behind it.
+
+    client = Client(endpoints=["http://127.0.0.1:8016"], service="demo-shop", cache_dir="/var/…")
+    client.get_bool("new-checkout", False, {"targetingKey": "user-1", "tenant": "contoso"})
+
+A read never raises, never blocks, takes no lock and asks nobody: it calls one function out of one
+table. The follower's thread swaps the table when newer settings were verified.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
+
+from holdfast.core.conversation import Report
+from holdfast.core.evaluate import Evaluator
+from holdfast.core.model import Subject
+from holdfast.core.targeting.outcome import Outcome
+from holdfast.core.trust import Generation
+from holdfast.sdk import bind as binding
+from holdfast.sdk.evaluation import (
+    NOT_READY,
+    TYPE_MISMATCH,
+    Evaluation,
+    Kind,
+    Origin,
+    Tally,
+    View,
+    kind_of,
+)
+from holdfast.sdk.file import empty_view, read_file, read_mapping, view_of_snapshot
+from holdfast.sdk.follower import Follower
+from holdfast.sdk.forks import survive
+from holdfast.sdk.settings import Given, settle
+from holdfast.sdk.setup import follower_for, loud, quiet
+from holdfast.sdk.status import ClientStatus, State
+
+T = TypeVar("T")
+Context = Mapping[str, Any]
+OnChange = Callable[[frozenset[str], int], None]
+OnState = Callable[[State], None]
+
+_NOBODY: Final[Context] = {}
+_ABSENT: Final = object()
+
+
+class Client:
+    """Settings of one service in one environment. Thread-safe, and safe to fork.
+
+    Reads take a key, the value to give when there is no answer, and a context: one flat mapping of
+    attributes with `targetingKey` among them. Values that are objects are shared: read-only.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_follower",
+        "_listeners",
+        "_problems",
+        "_starting",
+        "_state",
+        "_state_listeners",
+        "_subject",
+        "_table",
+        "_tally",
+        "_view",
+    )
+
+    def __init__(  # noqa: PLR0913  each is one thing that a deployment may have to say
+        self,
+        endpoints: Sequence[str] | None = None,
+        environment: str | None = None,
+        service: str | None = None,
+        *,
+        token: str | None = None,
+        root: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        defaults: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        poll_interval_s: float | None = None,
+        streams: bool = True,
+    ) -> None:
+        """Start from disk at once and follow the endpoints in a thread; never waits for them.
+
+        - `endpoints`: base URLs of edges or control planes, preferred one first
+          (`HOLDFAST_ENDPOINTS`, separated by commas).
+        - `environment`, `service`: whose settings (`HOLDFAST_ENVIRONMENT`, default `production`;
+          `HOLDFAST_SERVICE`).
+        - `token`: `hf_…`, with the verb `read` (`HOLDFAST_TOKEN`).
+        - `root`: the roots to trust, a file or JSON (`HOLDFAST_ROOT`). Without it the first ones
+          seen are pinned in `cache_dir`, and a warning is logged.
+        - `cache_dir`: where verified settings are kept (`HOLDFAST_CACHE_DIR`). Without it a start
+          with everything dead has only `defaults`, and a warning is logged.
+        - `defaults`: settings to answer from while there is nothing else: keys with values, or a
+          flagd file.
+        - `poll_interval_s`: instead of what the snapshots ask for. `streams`: listen for hints.
+
+        Raises `Invalid` with all problems of the arguments; nothing else.
+        """
+        given = Given(
+            endpoints=endpoints,
+            environment=environment,
+            service=service,
+            token=token,
+            root=root,
+            cache_dir=cache_dir,
+            defaults=defaults,
+            poll_interval_s=poll_interval_s,
+            streams=streams,
+        )
+        settings = settle(given, os.environ)
+        follower = follower_for(settings, self._activated, self._refused, self._stepped)
+        self._begin(_defaults_view(settings.defaults), settings.subject, follower)
+        follower.start()
+        self._starting = False
+        if self._view.origin == "defaults":
+            loud("there are no settings on disk: answering from the bundled defaults for now")
+        self._stepped()
+        survive(self)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Client:
+        """A client on a flagd file, a snapshot or a bundle (JSON): for tests and offline work.
+
+        Raises `NotFound`, `Damaged`, or `Invalid` with every bad flag.
+        """
+        client = cls.__new__(cls)
+        client._begin(read_file(path), Subject("", ""), None)  # noqa: SLF001  its own class
+        return client
+
+    def _begin(self, view: View, subject: Subject, follower: Follower | None) -> None:
+        self._subject = subject
+        self._follower = follower
+        self._view = view
+        self._table = view.evaluator.table
+        self._tally = Tally()
+        self._problems: dict[str, int] = {}
+        self._listeners: list[OnChange] = []
+        self._state_listeners: list[OnState] = []
+        self._state: State = "starting" if follower else "ready"
+        self._starting = follower is not None
+        self._closed = False
+
+    # The five reads are written out: a call more would cost a third of the whole. They read the
+    # slot of their type inside the try: that it isn't there is the rare case (ruff: TRY300).
+
+    def get_bool(self, key: str, default: bool, context: Context | None = None) -> bool:
+        try:
+            outcome = self._table[key](_NOBODY if context is None else context)
+            outcome.count += 1
+            return outcome.boolean  # noqa: TRY300
+        except Exception:  # noqa: BLE001  a read never raises
+            return bool(self._other(key, default, context, "boolean"))
+
+    def get_str(self, key: str, default: str, context: Context | None = None) -> str:
+        try:
+            outcome = self._table[key](_NOBODY if context is None else context)
+            outcome.count += 1
+            return outcome.string  # noqa: TRY300
+        except Exception:  # noqa: BLE001  a read never raises
+            return self._other(key, default, context, "string")
+
+    def get_int(self, key: str, default: int, context: Context | None = None) -> int:
+        try:
+            outcome = self._table[key](_NOBODY if context is None else context)
+            outcome.count += 1
+            return outcome.integer  # noqa: TRY300
+        except Exception:  # noqa: BLE001  a read never raises
+            return self._other(key, default, context, "integer")
+
+    def get_float(self, key: str, default: float, context: Context | None = None) -> float:
+        """A number, whole ones too: 5 is read as 5.0."""
+        try:
+            outcome = self._table[key](_NOBODY if context is None else context)
+            outcome.count += 1
+            return outcome.number  # noqa: TRY300
+        except Exception:  # noqa: BLE001  a read never raises
+            return self._other(key, default, context, "number")
+
+    def get_object(self, key: str, default: T, context: Context | None = None) -> T:
+        """A dict or a list, shared with all other readers: read-only."""
+        try:
+            outcome = self._table[key](_NOBODY if context is None else context)
+            outcome.count += 1
+            return outcome.object  # type: ignore[return-value] # noqa: TRY300  its shape is the caller's belief
+        except Exception:  # noqa: BLE001  a read never raises
+            return self._other(key, default, context, "object")
+
+    def evaluate(
+        self, key: str, context: Context | None = None, *, default: Any = None
+    ) -> Evaluation:
+        """The answer with variant, reason, revision and staleness. Never raises.
+
+        With a `default` its type is asked for: another one is a TYPE_MISMATCH, and `default` is
+        the value. Without, any value is given.
+        """
+        view = self._view
+        outcome = self._answer(view, key, context)
+        kind = kind_of(default)
+        value = _read(outcome, kind)
+        found = value is not _ABSENT
+        code, message = self._judge(view, outcome, kind, found=found)
+        return Evaluation(
+            value=value if found else default,
+            variant=outcome.variant if found else None,
+            reason="ERROR" if code else outcome.reason,
+            error_code=code,
+            error_message=message,
+            revision=view.revision,
+            stale=self._is_stale(),
+            metadata=outcome.metadata,
+        )
+
+    def evaluate_all(self, context: Context | None = None) -> Mapping[str, Outcome]:
+        """Every setting's answer in one context, by key. The answers are shared: read-only."""
+        evaluator, table = self._view.evaluator, self._table
+        asked = _NOBODY if context is None else context
+        answers = {}
+        for key in evaluator.keys():  # noqa: SIM118  an evaluator is no mapping
+            try:
+                outcome = table[key](asked)
+            except KeyError:
+                outcome = evaluator.evaluate(key, asked)
+            outcome.count += 1
+            answers[key] = outcome
+        return answers
+
+    def bind(self, shape: type[T], context: Context | None = None) -> T:
+        """A dataclass or Struct filled from settings by the names of its fields, once.
+
+        Raises `Invalid` with every field that can't be filled.
+        """
+        return binding.fill(shape, lambda key: self._known(key, context))
+
+    def bind_live(self, shape: type[T], context: Context | None = None) -> binding.Live[T]:
+        """Like `bind`, but call what comes back for the configuration of now."""
+        return binding.Live(lambda: self.bind(shape, context), lambda: self._view)
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Answers so far: setting -> variant -> number; variant "" is the caller's default."""
+        return self._tally.counts(self._view.evaluator)
+
+    def on_change(self, callback: OnChange) -> Callable[[], None]:
+        """Call `callback(keys, revision)` when settings changed; what comes back ends that.
+
+        It runs in the follower's thread, after reads see the change. What it raises is counted.
+        """
+        self._listeners.append(callback)
+        return lambda: _drop(self._listeners, callback)
+
+    def on_state(self, callback: OnState) -> Callable[[], None]:
+        """Call `callback(state)` when the client becomes ready or stale; as `on_change`."""
+        self._state_listeners.append(callback)
+        return lambda: _drop(self._state_listeners, callback)
+
+    def keys(self) -> frozenset[str]:
+        """The settings that there are."""
+        return frozenset(self._view.evaluator.keys())
+
+    def wait_until_ready(self, timeout_s: float) -> bool:
+        """Whether there are settings, from disk or an endpoint, waiting until the timeout."""
+        follower = self._follower
+        return follower is None or follower.wait_for(self._subject, timeout_s)
+
+    def status(self) -> ClientStatus:
+        view, follower = self._view, self._follower
+        problems = dict(self._problems)
+        if follower is None:
+            return ClientStatus(
+                state=self._now(), origin=view.origin, digest=view.digest,
+                revision=view.revision, counts=problems,
+            )  # fmt: skip
+        status = follower.status()
+        mine = status.subjects.get(self._subject)
+        return ClientStatus(
+            state=self._now(),
+            origin=view.origin,
+            revision=view.revision,
+            digest=view.digest,
+            age_s=mine.age_s if mine else None,
+            endpoint=status.upstream,
+            streaming=status.streaming,
+            last_error=status.last_error,
+            cache_error=status.cache_error,
+            root_version=status.root_version,
+            root_development=status.root_development,
+            root_pinned_by_sight=status.pinned_by_sight,
+            counts={**status.counts, **problems},
+        )
+
+    def close(self) -> None:
+        """Stop following. Reads go on answering from what is there."""
+        self._closed = True
+        if self._follower is not None:
+            self._follower.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def renew(self) -> None:
+        """After a fork, in the child: see `sdk.forks`, which calls it."""
+        if self._follower is not None:
+            self._follower.renew()
+
+    # What the five reads leave over: a first use, another type, an error, no answer.
+
+    def _other(self, key: str, default: T, context: Context | None, kind: Kind) -> T:
+        try:
+            view = self._view
+            counted = key in self._table
+            asked = _NOBODY if context is None else context
+            outcome = view.evaluator.evaluate(key, asked)
+            if not counted:
+                outcome.count += 1
+            value = _read(outcome, kind)
+            self._judge(view, outcome, kind, found=value is not _ABSENT)
+        except Exception:  # noqa: BLE001  a read never raises: not for a key that is a list either
+            self._count("errors")
+            return default
+        return default if value is _ABSENT else value
+
+    def _answer(self, view: View, key: str, context: Context | None) -> Outcome:
+        try:
+            outcome = view.evaluator.evaluate(key, _NOBODY if context is None else context)
+        except Exception as error:  # noqa: BLE001  a read never raises
+            return Outcome(str(key), "ERROR", error=("GENERAL", repr(error)))
+        outcome.count += 1
+        return outcome
+
+    def _judge(
+        self, view: View, outcome: Outcome, kind: Kind | None, *, found: bool
+    ) -> tuple[str | None, str | None]:
+        """OpenFeature's error code and message, and a count of it."""
+        if outcome.error_code == "FLAG_NOT_FOUND":
+            self._count("not_found")
+            if view.origin == "none":
+                return NOT_READY, "there are no settings yet"
+        elif outcome.error_code:
+            self._count("errors")
+        elif not found and outcome.value is not None:
+            self._count("type_mismatch")
+            name = type(outcome.value).__name__
+            return TYPE_MISMATCH, f"the setting gives {name}, {kind} was asked for"
+        return outcome.error_code, outcome.error_message
+
+    def _count(self, problem: str) -> None:
+        self._problems[problem] = self._problems.get(problem, 0) + 1
+
+    def _known(self, key: str, context: Context | None) -> Outcome | None:
+        view = self._view
+        return self._answer(view, key, context) if key in view.evaluator else None
+
+    def _is_stale(self) -> bool:
+        follower = self._follower
+        return follower is not None and follower.is_stale(self._subject)
+
+    def _now(self) -> State:
+        if self._closed:
+            return "closed"
+        if self._view.origin in {"none", "defaults"}:
+            return "starting"
+        return "stale" if self._is_stale() else "ready"
+
+    # What the follower calls, in its thread (or in the constructor).
+
+    def _activated(self, _: Subject, generation: Generation) -> None:
+        old = self._view
+        origin: Origin = "disk" if self._starting else "upstream"
+        evaluator = generation.evaluator
+        view = view_of_snapshot(evaluator, generation.snapshot, generation.digest, origin)
+        _warm(evaluator, old.evaluator)
+        self._view, self._table = view, evaluator.table
+        self._tally.replaced(old.evaluator)
+        keys = view.changed(old) if self._listeners and old.origin != "none" else frozenset()
+        if keys:
+            for listener in list(self._listeners):
+                self._tell(listener, keys, view.revision)
+
+    def _refused(self, report: Report) -> None:
+        name = self._follower.name_of(report.upstream) if self._follower else ""
+        loud(f"an answer of {name} was refused [{report.code}]: {report.message}")
+
+    def _stepped(self) -> None:
+        """After everything that the follower did: the state may be another one."""
+        state = self._now()
+        if state == self._state:
+            return
+        self._state = state
+        (loud if state == "stale" else quiet)(f"settings of {self._subject} are {state}")
+        for listener in list(self._state_listeners):
+            self._tell(listener, state)
+
+    def _tell(self, listener: Callable[..., None], *facts: object) -> None:
+        try:
+            listener(*facts)
+        except Exception as error:  # noqa: BLE001  the host's own error must not end the thread
+            self._count("callbacks_failed")
+            loud(f"a callback failed: {error!r}")
+
+
+def _read(outcome: Outcome, kind: Kind | None) -> Any:
+    """The value as that kind, or `_ABSENT`."""
+    if kind is not None:
+        return getattr(outcome, kind, _ABSENT)
+    return _ABSENT if outcome.value is None and outcome.variant is None else outcome.value
+
+
+def _warm(new: Evaluator, old: Evaluator) -> None:
+    """Compile what was in use before readers come: here it stalls nobody."""
+    for key in list(old.table):
+        if key in new:
+            new.function(key)
+
+
+def _defaults_view(defaults: Mapping[str, Any] | str | None) -> View:
+    if defaults is None:
+        return empty_view()
+    if isinstance(defaults, str):
+        return read_file(defaults, "defaults")
+    return read_mapping(defaults)
+
+
+def _drop(listeners: list[Any], listener: object) -> None:
+    if listener in listeners:
+        listeners.remove(listener)
