@@ -21,8 +21,8 @@ from holdfast.apps import http
 from holdfast.apps.edge.table import Active
 from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.streams import frame
-from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.model import KEY, TARGETING_KEY
+from holdfast.core.targeting.outcome import Outcome
 
 INACTIVITY_DELAY_S = 120
 """How long a client in the background keeps its stream open (OFREP's own default)."""

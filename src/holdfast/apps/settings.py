@@ -47,6 +47,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     `upstreams` are base URLs of control planes or edges, tried in order. `token` needs the verb
     `follow`. `root` is a file with the root document to trust; without it the first root seen is
     pinned in `cache_dir`, loudly.
+
+    `origins` are the web origins whose pages may read answers, `*` for any; none are, but with
+    `open_reads` all. `public_url` is this edge's base URL as its clients see it, for the streams
+    that answers point to; without it they are pointed to where they asked. `stream_secret` signs
+    the tickets of those streams: edges behind one address share it, alone chance will do.
     """
 
     upstreams: tuple[str, ...] = (f"http://{LOOPBACK}:{CONTROL_PORT}",)
@@ -60,6 +65,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     connections_max: int = 10_000
     shutdown_s: float = 5.0
+    origins: tuple[str, ...] = ()
+    public_url: str = ""
+    stream_secret: str = ""
 
 
 def is_loopback(host: str) -> bool:

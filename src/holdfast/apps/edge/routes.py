@@ -28,8 +28,8 @@ from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.http import NO_STORE, Request, Response
 from holdfast.apps.streams import HEARTBEAT, STREAM_HEADERS, Fanout, Stream
 from holdfast.core.errors import HoldfastError, NotFound, Unavailable
-from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.model import Subject
+from holdfast.core.targeting.outcome import Outcome
 from holdfast.ports import Clock
 
 SINGLES_MAX = 100_000

@@ -1,0 +1,113 @@
+"""An edge's metrics: what its parts have counted, read when somebody scrapes.
+
+Nothing on the way of an answer knows of Prometheus; labels are subjects, statuses and codes, all of
+them from bounded sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from holdfast.apps.observe import exposition, registry
+
+if TYPE_CHECKING:
+    from holdfast.apps.edge.process import Edge
+
+
+class EdgeMetrics(Collector):
+    """Collects from one edge."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._registry: CollectorRegistry = registry("edge")
+        self._registry.register(self)
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return exposition(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Nothing before the first scrape: the parts may not stand yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._answers()
+        yield from self._bounds()
+        yield from self._following()
+        yield from self._subjects()
+
+    def _answers(self) -> Iterator[Metric]:
+        face, counts = self._edge.face, self._edge.routes.counts
+        answered = CounterMetricFamily("holdfast_answers", "Answers by status.", labels=["status"])
+        for status, count in sorted(face.answered.items()):
+            answered.add_metric([str(status)], count)
+        yield answered
+        for name, what, value in (
+            ("evaluations", "Single evaluations answered.", counts.evaluations),
+            ("bulk_evaluations", "Bulk evaluations answered.", counts.bulks),
+            ("ecs_reads", "ECS-shaped reads answered.", counts.ecs_reads),
+            ("stale_answers", "Answers labelled stale.", counts.stale_answers),
+            ("failures", "Answers that failed by our own fault.", face.failures),
+        ):
+            yield CounterMetricFamily(f"holdfast_{name}", what, value=value)
+
+    def _bounds(self) -> Iterator[Metric]:
+        """Every bound that was hit."""
+        edge = self._edge
+        bounds = edge.listener.bounds
+        hit = CounterMetricFamily("holdfast_limit_hits", "Bounds that were hit.", labels=["limit"])
+        for limit, count in (
+            ("body", edge.face.bodies_refused),
+            ("head", bounds.heads_refused),
+            ("connections", bounds.connections_refused),
+            ("arrival", bounds.arrivals_timed_out),
+            ("aborted", bounds.aborted),
+            ("paths_remembered", edge.routes.counts.memo_clears),
+            ("callers_remembered", edge.door.forgotten),
+            ("streams", edge.changes.tally.refused + edge.refetches.tally.refused),
+            ("slow_readers", edge.changes.tally.cut + edge.refetches.tally.cut),
+        ):
+            hit.add_metric([limit], count)
+        yield hit
+        yield CounterMetricFamily(
+            "holdfast_callers_refused", "Callers turned away.", value=edge.door.refused
+        )
+        yield GaugeMetricFamily(
+            "holdfast_connections", "Open connections.", value=len(bounds.connections)
+        )
+        streams = GaugeMetricFamily("holdfast_streams", "Open streams.", labels=["kind"])
+        streams.add_metric(["changes"], len(edge.changes))
+        streams.add_metric(["refetch"], len(edge.refetches))
+        yield streams
+
+    def _following(self) -> Iterator[Metric]:
+        status = self._edge.follower.status()
+        followed = CounterMetricFamily(
+            "holdfast_follower_events", "What following has come to.", labels=["event"]
+        )
+        for event, count in sorted(status.counts.items()):
+            followed.add_metric([event], count)
+        yield followed
+        yield GaugeMetricFamily(
+            "holdfast_upstream_streaming",
+            "Whether the upstream sends hints now.",
+            value=status.streaming,
+        )
+        ready, _ = self._edge.ready()
+        yield GaugeMetricFamily("holdfast_ready", "Whether this edge is ready.", value=ready)
+
+    def _subjects(self) -> Iterator[Metric]:
+        labels = ["environment", "service"]
+        revision = GaugeMetricFamily("holdfast_revision", "Active revision.", labels=labels)
+        stale = GaugeMetricFamily("holdfast_stale", "Whether answers are stale.", labels=labels)
+        for active in self._edge.table:
+            where = [active.subject.environment, active.subject.service]
+            revision.add_metric(where, active.revision)
+            stale.add_metric(where, active.stale_age_s is not None)
+        yield revision
+        yield stale

@@ -1,0 +1,257 @@
+"""An edge put together: its parts, its threads, its life from the disk to the drain.
+
+follower's thread   fetches, verifies, keeps, activates: one assignment into the table
+shelf's thread      deltas and compression for those who follow this edge
+labels' thread      once a second, which subjects are stale
+event loop          answers, from the table; it waits for none of the others
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from holdfast.adapters.disk_cache import DiskCache
+from holdfast.adapters.ed25519 import verify
+from holdfast.adapters.http_source import HttpSource
+from holdfast.apps import ofrep
+from holdfast.apps.asgi import Face
+from holdfast.apps.distribute import Distribution
+from holdfast.apps.edge.cors import ANY, Cors
+from holdfast.apps.edge.door import EdgeDoor, tokens_of
+from holdfast.apps.edge.metrics import EdgeMetrics
+from holdfast.apps.edge.routes import Parts, Routes
+from holdfast.apps.edge.shelf import EdgeShelf
+from holdfast.apps.edge.table import Active, Table
+from holdfast.apps.edge.tickets import Tickets
+from holdfast.apps.listen import Address, Listener
+from holdfast.apps.observe import logger, start_logs
+from holdfast.apps.settings import EdgeSettings, problems_of
+from holdfast.apps.streams import Fanout
+from holdfast.core.access import ACCESS
+from holdfast.core.conversation import Report
+from holdfast.core.errors import Invalid, Untrusted
+from holdfast.core.limits import CONTEXT_BYTES_MAX
+from holdfast.core.model import Subject
+from holdfast.core.roots import RootSet
+from holdfast.core.snapshot import decode_freshness
+from holdfast.core.trust import Generation
+from holdfast.core.wire import decode_envelope
+from holdfast.ports import Clock, Source
+from holdfast.sdk.follower import Follower, Following
+from holdfast.sdk.setup import _trusted as trusted
+
+LABELS_S: Final = 1.0
+BODY_BYTES_MAX: Final = CONTEXT_BYTES_MAX
+"""A request's body: one context."""
+
+_log = logger("holdfast.edge")
+
+
+def run(settings: EdgeSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises `Invalid` and `Unavailable`."""
+    start_logs(settings.log_level, "edge")
+    edge = Edge(settings)
+    try:
+        edge.start()
+        edge.listener.run()
+    finally:
+        edge.close()
+
+
+class Edge:
+    """One edge. `start` answers from the disk as soon as it returns; `listener.run` serves.
+
+    Raises `Invalid` for settings that can't be meant, `Unavailable` for an address or a directory
+    that can't be used.
+    """
+
+    def __init__(self, settings: EdgeSettings, clock: Clock = time.time) -> None:
+        problems = problems_of(settings)
+        if problems:
+            raise Invalid(problems)
+        self.settings = settings
+        self._clock = clock
+        self._upstream = ""
+        self._ready = False
+        self._known: frozenset[Subject] | None = None
+        self._refused: set[Subject] = set()
+        self._stop = threading.Event()
+        self._labels = threading.Thread(target=self._label_all, name="holdfast-labels", daemon=True)
+        self.table = Table()
+        self.door = EdgeDoor(clock, open_reads=settings.open_reads)
+        self.changes, self.refetches = Fanout(), Fanout()
+        self.follower = Follower(self._following())
+        self.shelf = EdgeShelf(self.follower.freshness)
+        self.routes = Routes(self._parts())
+        self.face = Face(self.routes.handle, BODY_BYTES_MAX)
+        address = Address(
+            settings.host, settings.port, settings.connections_max, settings.shutdown_s
+        )
+        self.listener = Listener(self.face, address, on_stop=self._end_streams)
+        self._metrics = EdgeMetrics(self)
+
+    def start(self) -> None:
+        """Restore what the disk has, and follow."""
+        self.shelf.start()
+        self.follower.start()
+        self._labels.start()
+        _log.info(
+            "edge started",
+            host=self.settings.host,
+            port=self.listener.port,
+            upstreams=list(self.settings.upstreams),
+            subjects=len(self.table),
+            open_reads=self.settings.open_reads,
+        )
+
+    def close(self) -> None:
+        """End the threads; what is on disk is complete at any time."""
+        self._stop.set()
+        self.follower.close()
+        self.shelf.close()
+        _log.info("edge stopped")
+
+    def ready(self) -> tuple[bool, Mapping[str, Any]]:
+        """Ready once every subject known has a generation, or was refused; and then for good.
+
+        Afterwards only answers count, and there are answers: staleness is a label.
+        """
+        held = set(self.follower.subjects())
+        known = self._known
+        missing = [] if known is None else sorted(map(str, known - held - self._refused))
+        if not self._ready:
+            self._ready = not missing and bool(held or known is not None)
+        facts = {
+            "ready": self._ready,
+            "subjects": len(self.table),
+            "missing": missing[:20],
+            "refused": sorted(map(str, self._refused))[:20],
+            "stale": sum(active.stale_age_s is not None for active in self.table),
+        }
+        return self._ready, facts
+
+    def metrics(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return self._metrics.render()
+
+    def _following(self) -> Following:
+        settings = self.settings
+        return Following(
+            sources=self._sources,
+            cache=DiskCache(settings.cache_dir),
+            verify=verify,
+            catalogue=True,
+            root=_root(settings),
+            on_activate=self._activated,
+            on_report=self._reported,
+            poll_interval_s=settings.poll_interval_s,
+        )
+
+    def _sources(self) -> Sequence[Source]:
+        return [_Upstream(url, self.settings.token, self._saw) for url in self.settings.upstreams]
+
+    def _parts(self) -> Parts:
+        settings = self.settings
+        secret = settings.stream_secret.encode() or secrets.token_bytes(32)
+        origins = settings.origins or ((ANY,) if settings.open_reads else ())
+        return Parts(
+            table=self.table,
+            door=self.door,
+            distribution=Distribution(self.shelf, self.door, self.changes),
+            refetches=self.refetches,
+            tickets=Tickets(secret, self._clock),
+            cors=Cors(origins),
+            health=self,
+            clock=self._clock,
+            public_url=settings.public_url.rstrip("/"),
+        )
+
+    def _activated(self, subject: Subject, generation: Generation) -> None:
+        """Called by the follower: from here on the generation answers."""
+        if subject.service == ACCESS:
+            self._learn(subject.environment, generation)
+        else:
+            now_s = self._clock()
+            active = Active(generation.snapshot, generation.digest, generation.evaluator, now_s)
+            self._label(active)
+            self.table.put(active)
+            self.refetches.announce(subject, subject, ofrep.refetch(active))
+        self.shelf.put(generation)
+        self._refused.discard(subject)
+        _log.info(
+            "activated",
+            subject=str(subject),
+            revision=generation.revision,
+            digest=generation.digest,
+            stale=self.follower.is_stale(subject),
+        )
+
+    def _learn(self, environment: str, generation: Generation) -> None:
+        try:
+            self.door.learn(environment, tokens_of(generation.evaluator))
+        except Untrusted as error:
+            # Signed, and yet no tokens: the ones known before stay good until this is mended.
+            _log.error("no tokens learnt", environment=environment, why=str(error))
+
+    def _reported(self, report: Report) -> None:
+        self._refused.add(report.subject)
+        _log.error(
+            "refused: the last good generation stays",
+            subject=str(report.subject),
+            upstream=self.settings.upstreams[report.upstream],
+            code=report.code,
+            why=report.message,
+        )
+
+    def _saw(self, name: str, subjects: Iterable[Subject]) -> None:
+        """Called by the follower after each look at a catalogue."""
+        self._known = frozenset(subjects)
+        if name != self._upstream:
+            _log.info("following", upstream=name, subjects=len(self._known), before=self._upstream)
+            self._upstream = name
+
+    def _label_all(self) -> None:
+        while not self._stop.wait(LABELS_S):
+            for active in self.table:
+                self._label(active)
+
+    def _label(self, active: Active) -> None:
+        if not self.follower.is_stale(active.subject):
+            active.stale_age_s = None
+            return
+        sealed = self.follower.freshness(active.subject)
+        since_s = _said_at_s(sealed) if sealed else active.activated_s
+        active.stale_age_s = max(0, int(self._clock() - since_s))
+
+    def _end_streams(self) -> None:
+        self.changes.close()
+        self.refetches.close()
+
+
+class _Upstream(HttpSource):
+    """A source that tells which subjects its catalogue names."""
+
+    def __init__(
+        self, base_url: str, token: str, saw: Callable[[str, Iterable[Subject]], None]
+    ) -> None:
+        super().__init__(base_url, token)
+        self._saw = saw
+
+    def catalogue(self) -> Mapping[Subject, str]:
+        digests = super().catalogue()
+        self._saw(self.name, digests)
+        return digests
+
+
+def _said_at_s(sealed: bytes) -> float:
+    """When a freshness statement was made, in unix seconds; the follower has verified it."""
+    return decode_freshness(decode_envelope(sealed).body()).at_ms / 1000
+
+
+def _root(settings: EdgeSettings) -> RootSet | None:
+    """The roots of a root document, of its envelope, or of a chain of envelopes."""
+    return trusted(settings.root.read_text()) if settings.root else None
