@@ -167,11 +167,46 @@ def _is_environment(name: str) -> bool:
     return name == EVERY or _NAME.match(name) is not None
 
 
-def current_keys(roots: RootSet, environment: str) -> Mapping[str, Key]:
-    """Keys of the environment's own, newest first, and after them those of every environment."""
+def current_keys(roots: RootSet, environment: str) -> list[str]:
+    """Ids of keys that may sign for the environment: its own first, and the newest first."""
     found = [
         (environment not in key.environments, -key.since, name)
         for name, key in roots.keys.items()
         if environment in key.environments or EVERY in key.environments
     ]
-    return {name: roots.keys[name] for _, _, name in sorted(found)}
+    return [name for _, _, name in sorted(found)]
+
+
+def first(root: bytes, keys: Mapping[bytes, Sequence[str]], *, development: bool) -> RootSet:
+    """Version 1, of a raw public root key and public keys with the environments they sign for."""
+    return RootSet(
+        version=1,
+        development=development,
+        roots={keyid(root): root.hex()},
+        keys={keyid(key): Key(key.hex(), tuple(names)) for key, names in keys.items()},
+    )
+
+
+def with_key(
+    before: RootSet, public: bytes, environments: Sequence[str], *, revoke: bool
+) -> RootSet:
+    """The next version, with one more key for `environments`.
+
+    Older keys stay good for checking, so that what consumers keep on disk stays good; `revoke`
+    drops those of the same environments, for when one has leaked.
+    """
+    version, names = before.version + 1, tuple(environments)
+    kept = {
+        name: key for name, key in before.keys.items() if not (revoke and key.environments == names)
+    }
+    while len(kept) >= KEYS_MAX:
+        del kept[min(kept, key=lambda name: (kept[name].since, name))]
+    kept[keyid(public)] = Key(public.hex(), names, since=version)
+    return msgspec.structs.replace(before, version=version, keys=kept)
+
+
+def with_root(before: RootSet, public: bytes) -> RootSet:
+    """The next version, with one root key in place of all before."""
+    return msgspec.structs.replace(
+        before, version=before.version + 1, roots={keyid(public): public.hex()}, threshold=1
+    )
