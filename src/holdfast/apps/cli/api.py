@@ -89,7 +89,16 @@ class Api:
         content: bytes | None = None,
     ) -> bytes:
         """The answer's bytes. Raises `core.errors`."""
-        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        return self._exchange(method, path, query or {}, content)[0]
+
+    def head(self, path: str) -> Mapping[str, str]:
+        """The headers of an answer; their names in any case. Raises `core.errors`."""
+        return self._exchange("HEAD", path, {}, None)[1]
+
+    def _exchange(
+        self, method: str, path: str, query: Mapping[str, object], content: bytes | None
+    ) -> tuple[bytes, Mapping[str, str]]:
+        given = {name: str(value) for name, value in query.items() if value is not None}
         headers = {} if content is None else {"Content-Type": "application/json"}
         try:
             with self._client.stream(
@@ -102,7 +111,7 @@ class Api:
             ) from None
         if answer.status_code >= 400:
             raise _error_of(answer.status_code, received, self.connection.server + path)
-        return received
+        return received, answer.headers
 
 
 def _bounded(answer: httpx2.Response) -> bytes:

@@ -47,7 +47,7 @@ def list_environments(api: Api, output: str) -> None:
     show_default=True,
     help="flagd's hash contract. Another one moves users between the arms of every split.",
 )
-@click.option("--description", default="")
+@click.option("--description", default="", help="One line for people.")
 @REASON
 @output_option()
 @connected

@@ -30,7 +30,12 @@ HISTORY_LINES = 20
 @click.option("--service", "-s", help="Only changes of this service.")
 @click.option("--key", "-k", help="Only changes of this setting; needs --service.")
 @click.option(
-    "--limit", "-n", type=click.IntRange(1, 500), default=HISTORY_LINES, show_default=True
+    "--limit",
+    "-n",
+    type=click.IntRange(1, 500),
+    default=HISTORY_LINES,
+    show_default=True,
+    help="Entries at most.",
 )
 @output_option()
 @connected
