@@ -107,16 +107,20 @@ class _Batch:
         for edit in entry.edits:
             if isinstance(edit, PutService | DeleteService):
                 self._note_service(edit, found)
+            elif isinstance(edit, PutSetting | PutSegment) and edit.service not in self._services:
+                found.services.setdefault(edit.service, None)
         for edit in entry.edits:
             self._edit(edit, found, entry.revision)
-        for service, before in found.services.items():
-            self._mark_service(service, before, entry.revision)
-        for (service, key), old in found.settings.items():
-            self._mark_setting(service, key, old, entry.revision)
-        for (service, name), older in found.segments.items():
-            self._mark_segment(service, name, older, entry.revision)
+        for service, old in found.services.items():
+            self._mark_service(service, old, entry.revision)
+        for (service, key), setting in found.settings.items():
+            self._mark_setting(service, key, setting, entry.revision)
+        for (service, name), segment in found.segments.items():
+            self._mark_segment(service, name, segment, entry.revision)
         for service, reach in found.reaches.items():
-            self._mark_reach(service, reach, entry.revision)
+            old = found.services[service]
+            if self._mutable(service).info.includes != (old.info.includes if old else ()):
+                self._mark_reach(service, reach, entry.revision)
         self._head = Head(revision=entry.revision, hash=entry.hash)
 
     # -- what the entry finds
