@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.apps.cli.options import IN_ENVIRONMENT, SERVICE, connected, output_option
-from holdfast.apps.cli.output import print_data, print_table, print_yaml
+from holdfast.apps.cli.output import print_data, print_rich, print_table, print_yaml
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
@@ -141,23 +141,15 @@ def explain(
       holdfast explain max-video-tiles -s calling --context '{"ring": "general", "user": "u1"}'
     """
     context = context_of(context_json, pairs)
+    from holdfast.core.evaluate import Explanation
+
     body = {"environment": environment, "service": service, "key": key, "context": context}
-    explained = api.call(dict[str, Any], "POST", "/v1/explain", body)
+    explained = api.call(Explanation, "POST", "/v1/explain", body)
     if print_data(explained, output):
         return
-    from rich.tree import Tree
+    from holdfast.apps.cli.explained import tree_of
 
-    from holdfast.apps.cli.output import print_rich
-
-    tree = Tree(f"{environment}/{service}/{key}")
-    for line in _branches(explained):
-        tree.add(line)
-    print_rich(tree)
-
-
-def _branches(explained: dict[str, Any]) -> Iterator[str]:
-    for name, value in explained.items():
-        yield f"{name}: {value}"
+    print_rich(tree_of(f"{environment}/{service}/{key}", explained))
 
 
 def context_of(text: str | None, pairs: tuple[str, ...]) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,11 +118,29 @@ def control(parent: int | None, **given: Any) -> None:
     envvar="HOLDFAST_POLL_INTERVAL_S",
     help="Seconds between conditional reads; streams only say sooner.",
 )
+@click.option(
+    "--origin",
+    "origins",
+    metavar="ORIGIN",
+    multiple=True,
+    envvar="HOLDFAST_ORIGINS",
+    help="Web origin whose pages may read answers, * for any; give it again for more.",
+)
+@click.option(
+    "--public-url",
+    default="",
+    metavar="URL",
+    envvar="HOLDFAST_PUBLIC_URL",
+    help="This edge's base URL as clients see it, for the streams that answers point to.",
+)
 @listening(EDGE_PORT, "HOLDFAST_EDGE_PORT")
-def edge(parent: int | None, upstreams: tuple[str, ...], **given: Any) -> None:
+def edge(
+    parent: int | None, upstreams: tuple[str, ...], origins: tuple[str, ...], **given: Any
+) -> None:
     """Run an edge: follow a control plane, verify, keep on disk, answer.
 
-    It starts from its disk when no upstream is alive.
+    It starts from its disk when no upstream is alive. Edges behind one address share
+    HOLDFAST_STREAM_SECRET, so that each knows the streams that the others gave out.
 
     \b
     Examples:
@@ -131,7 +150,13 @@ def edge(parent: int | None, upstreams: tuple[str, ...], **given: Any) -> None:
     from holdfast.apps.edge import serve
     from holdfast.apps.settings import EdgeSettings
 
-    settings = EdgeSettings(upstreams=tuple(url.rstrip("/") for url in upstreams), **given)
+    settings = EdgeSettings(
+        upstreams=tuple(url.rstrip("/") for url in upstreams),
+        origins=tuple(origins),
+        # Never a flag: ps shows those.
+        stream_secret=os.environ.get("HOLDFAST_STREAM_SECRET", ""),
+        **given,
+    )
     _refuse(settings, parent)
     serve(settings)
 
