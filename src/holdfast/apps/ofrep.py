@@ -23,6 +23,7 @@ from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.streams import frame
 from holdfast.core.model import KEY, TARGETING_KEY
 from holdfast.core.targeting.outcome import Outcome
+from holdfast.core.wire import UNREADABLE
 
 INACTIVITY_DELAY_S = 120
 """How long a client in the background keeps its stream open (OFREP's own default)."""
@@ -69,8 +70,8 @@ def read_context(body: bytes) -> dict[str, Any]:
         context = _decode(body).context
     except msgspec.ValidationError:
         raise _invalid(body) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadContext("PARSE_ERROR", f"the body is no JSON: {error}") from None
+    except UNREADABLE as error:
+        raise _unreadable(error) from None
     if type(context.get(TARGETING_KEY, "")) is not str:
         raise BadContext("INVALID_CONTEXT", "targetingKey is to be a string")
     return context
@@ -79,11 +80,16 @@ def read_context(body: bytes) -> dict[str, Any]:
 def _invalid(body: bytes) -> BadContext:
     try:
         shape = type(_decode_any(body))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        return BadContext("PARSE_ERROR", f"the body is no JSON: {error}")
+    except UNREADABLE as error:
+        return _unreadable(error)
     if shape is not dict:
         return BadContext("PARSE_ERROR", 'the body is to be an object: {"context": {…}}')
     return BadContext("INVALID_CONTEXT", "context is to be an object")
+
+
+def _unreadable(error: Exception) -> BadContext:
+    why = "it is nested too deep" if isinstance(error, RecursionError) else error
+    return BadContext("PARSE_ERROR", f"the body is no JSON that can be read: {why}")
 
 
 def failure(
