@@ -24,7 +24,7 @@ _NAME = re.compile(r"checkpoint-(\d{1,19})")
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first line of a file. `digest` is the SHA-256 of all that follows the line."""
+    """The first line of a file. `digest` covers the revision and all that follows the line."""
 
     revision: int
     digest: str
@@ -40,7 +40,7 @@ class CheckpointFiles:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Keep one durably; raises `Unavailable` when the disk refuses, nothing changed then."""
-        header = _Header(checkpoint.revision, hashlib.sha256(checkpoint.body).hexdigest())
+        header = _header(checkpoint.revision, checkpoint.body)
         target = self._directory / f"checkpoint-{checkpoint.revision}"
         aside = self._directory / f".{target.name}.{os.getpid()}"
         try:
@@ -85,5 +85,11 @@ def _load(path: Path) -> Checkpoint | None:
         header = msgspec.json.decode(first, type=_Header)
     except (OSError, msgspec.MsgspecError):
         return None
-    whole = header == _Header(header.revision, hashlib.sha256(body).hexdigest())
+    whole = header == _header(header.revision, body)
     return Checkpoint(header.revision, body) if whole else None
+
+
+def _header(revision: int, body: bytes) -> _Header:
+    covered = hashlib.sha256(b"%d\n" % revision)
+    covered.update(body)
+    return _Header(revision, covered.hexdigest())
