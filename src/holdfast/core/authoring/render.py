@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from holdfast.core.authoring.tree import is_text
 from holdfast.core.authoring.variants import EXTENDS
 from holdfast.core.model import (
     JSON,
@@ -131,7 +132,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text)
+    """PyYAML quotes what YAML 1.1 takes for something else; we read by other rules (`1e5`)."""
+    style = "|" if "\n" in text else None if is_text(text) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

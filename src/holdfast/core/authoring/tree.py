@@ -147,6 +147,15 @@ def read_tree(text: bytes, file: str) -> Tree:
     return tree
 
 
+def is_text(text: str) -> bool:
+    """Whether a plain scalar of these characters is read as a string."""
+    return (
+        text not in _NULLS
+        and text not in _BOOLEANS
+        and not any(kind.fullmatch(text) for kind in (_NO_NUMBER, _INTEGER, _FLOAT))
+    )
+
+
 def _code_point(match: re.Match[str]) -> str:
     """JSON's surrogate pairs as YAML's escape of the same character."""
     high, low = int(match[2], 16), int(match[3], 16)
