@@ -65,6 +65,6 @@ def _uv(*args: str) -> None:
     done = subprocess.run([*command, "-q", *args], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(
-            f"the oracle needs an environment with {REQUIREMENT}, and {' '.join(command)} could not "
-            f"make it:\n{done.stderr}"
+            f"the oracle needs an environment with {REQUIREMENT}, and "
+            f"{' '.join(command)} could not make it:\n{done.stderr}"
         )

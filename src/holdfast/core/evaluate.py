@@ -9,7 +9,7 @@ them. Nothing here raises on a read; what goes wrong is an outcome with reason E
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,17 +17,29 @@ import msgspec
 from holdfast.core.model import Bucketing
 from holdfast.core.targeting import flags as definitions
 from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.check import check_bounds
 from holdfast.core.targeting.compile import Function, compiled, constant
 from holdfast.core.targeting.emit import Every, Facts, optional_attributes
+from holdfast.core.targeting.explain import (
+    Explanation,
+    Recorded,
+    RuleTrace,
+    Trace,
+    explanation,
+    follow,
+)
 from holdfast.core.targeting.interpret import Run
 from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
-from holdfast.core.targeting.prepare import BadRule, Node, Rules
+from holdfast.core.targeting.prepare import BadRule, Node, Rules, decoded_rule
 from holdfast.core.targeting.segments import SegmentTable
 
 Body = bytes | msgspec.Raw
 MISSES_MAX: Final = 200
 """Reads past the generated function after which it is made anew, for contexts that lack more."""
 NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
+
+
+__all__ = ["Evaluator", "Explanation", "Outcome"]
 
 
 class Setting:
@@ -69,6 +81,24 @@ class Setting:
         except Exception as error:  # noqa: BLE001 - a read never raises; the outcome says what failed
             return self.answers.failed(error)
 
+    def explain(self, context: Mapping[str, Any], rule_names: Sequence[str]) -> Explanation:
+        """The interpreter's answer and its way there; never raises."""
+        trace = Trace(self._facts.bucketing, self._facts.segments)
+        rules: list[RuleTrace] = []
+        read: dict[str, Any] = {}
+        try:
+            data = Recorded(self.data(context))
+            read = data.read
+            outcome = self.answers.resolve(follow(self.root, trace, data, rule_names, rules))
+        except Exception as error:  # noqa: BLE001 - as above
+            outcome = self.answers.failed(error)
+        told = explanation(outcome, self._facts.bucketing)
+        told.rules, told.attributes, told.buckets = rules, read, trace.buckets
+        told.complete = trace.complete
+        if rules and outcome.reason == "TARGETING_MATCH":
+            told.rule, told.rule_name = rules[-1].index, rules[-1].name
+        return told
+
     def begin(self, context: Mapping[str, Any]) -> Callable[[Node], Any]:
         run, data = Run(self._facts.bucketing, self._facts.segments), self.data(context)
         return lambda node: run.apply(node, data)
@@ -104,7 +134,7 @@ class Evaluator:
         self._flags = flags
         self._types = types
         self._settings: dict[str, Setting | Outcome] = {}
-        self._rules = Rules(evaluators, lambda name: _decoded_rule(evaluators[name]))
+        self._rules = Rules(evaluators, lambda name: decoded_rule(evaluators[name]))
         self._facts = Facts(bucketing, segments, lambda: int(now_s()))
 
     def keys(self) -> Iterator[str]:
@@ -138,6 +168,19 @@ class Evaluator:
         """Every setting's answer, by key."""
         return {key: self.evaluate(key, context) for key in self._flags}
 
+    def explain(
+        self,
+        key: str,
+        context: Mapping[str, Any] = NO_ATTRIBUTES,
+        rule_names: Sequence[str] = (),
+    ) -> Explanation:
+        """Why `evaluate` answers as it does; `rule_names` are the authors', in order. Not fast."""
+        outcome = self.evaluate(key, context)
+        setting = self._settings.get(key)
+        if isinstance(setting, Setting):
+            return setting.explain(context, rule_names)
+        return explanation(outcome, self._facts.bucketing)
+
     def outcomes(self) -> Iterator[Outcome]:
         """Every answer that exists so far: those of the settings that were asked for."""
         for setting in list(self._settings.values()):
@@ -150,6 +193,8 @@ class Evaluator:
         """A setting, or its only answer."""
         try:
             flag = definitions.decode(self._flags[key])
+            for problem in check_bounds(flag, self._flags[key]):
+                return self._unloadable(key, "PARSE_ERROR", problem.message)
             metadata = definitions.merged(flag, self.metadata)
             if flag.state == "DISABLED":
                 return Outcome(key, "DISABLED", metadata=metadata)
@@ -165,10 +210,3 @@ class Evaluator:
 
     def _unloadable(self, key: str, code: ErrorCode, message: str) -> Outcome:
         return Outcome(key, "ERROR", error=(code, message), metadata=self.metadata)
-
-
-def _decoded_rule(body: Body) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRule(f"a shared rule can't be read: {error}") from None

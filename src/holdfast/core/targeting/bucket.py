@@ -18,7 +18,7 @@ import mmh3
 from holdfast.core.limits import WEIGHT_SUM_MAX
 from holdfast.core.model import Bucketing
 
-MEMO_BYTES_MAX: Final = 256
+TEXT_BYTES_MAX: Final = 256
 _INTEGER_MIN: Final = -(2**63)
 _INTEGER_MAX: Final = 2**64 - 1
 
@@ -38,24 +38,27 @@ def pair_head(flag_key: str) -> bytes:
     return b"\x82" + cbor2.dumps(flag_key, canonical=True)
 
 
-class Heads(dict[int, bytes]):
-    """`heads[size]` is what comes before the `size` bytes of the last text string of a key.
+TEXT_HEADS: Final = tuple(text_head(size) for size in range(TEXT_BYTES_MAX))
+"""The heads of texts below 256 bytes, by size; longer keys are rare and go the slow way."""
 
-    Raises KeyError for an empty text where flagd wants one that is not (`allow_empty`).
+
+class Heads(dict[int, bytes]):
+    """`heads[size]`: the CBOR of `[flag_key, targeting_key]` before the latter's `size` bytes.
+
+    Raises KeyError for an empty targeting key, which is none.
     """
 
-    __slots__ = ("_allow_empty", "_before")
+    __slots__ = ("_before",)
 
-    def __init__(self, before: bytes = b"", *, allow_empty: bool = True) -> None:
+    def __init__(self, before: bytes) -> None:
         super().__init__()
         self._before = before
-        self._allow_empty = allow_empty
 
     def __missing__(self, size: int) -> bytes:
-        if size == 0 and not self._allow_empty:
+        if size == 0:
             raise KeyError(size)
         head = self._before + text_head(size)
-        if size < MEMO_BYTES_MAX:
+        if size < TEXT_BYTES_MAX:
             self[size] = head
         return head
 

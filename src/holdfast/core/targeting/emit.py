@@ -38,7 +38,7 @@ TIMESTAMP: Final = "$flagd.timestamp"
 class Facts:
     """What all settings of a snapshot share, as the compiler needs it."""
 
-    __slots__ = ("bucketing", "memos", "now", "segments", "text_heads")
+    __slots__ = ("bucketing", "memos", "now", "segments")
 
     def __init__(
         self,
@@ -50,7 +50,6 @@ class Facts:
         self.bucketing: Bucketing = bucketing
         self.segments = segments
         self.now = now
-        self.text_heads = bucket.Heads()
         self.memos: dict[tuple[str, Any], VersionMemo] = {}
 
     def memo(self, op: str, literal: str) -> VersionMemo:
@@ -165,15 +164,14 @@ class Emitter:
             # An empty key is none: adding None raises.
             whole = f"({seed} + ({text} or None))"
             return f"{self.bind(mmh3.hash)}({whole}, 0, False)"
-        heads = (
-            self.facts.text_heads
-            if key is not None
-            else bucket.Heads(bucket.pair_head(self.flag_key), allow_empty=False)
-        )
+        heads = self._pair_heads() if key is None else bucket.TEXT_HEADS
         t = self.temporary()
-        # What has no `encode` is no text; `heads` raises for an empty targeting key.
+        # What has no `encode` is no text; the heads end at some length, and `Heads` has none for 0.
         whole = f"{self.bind(heads)}[len({t} := {text}.encode())] + {t}"
-        return f"{self.bind(mmh3.hash)}({whole}, 0, False)"
+        return f"{self.bind(mmh3.mmh3_32_uintdigest)}({whole})"
+
+    def _pair_heads(self) -> bucket.Heads:
+        return bucket.Heads(bucket.pair_head(self.flag_key))
 
     # truths
 
@@ -381,9 +379,18 @@ def _cat(emitter: Emitter, node: Call) -> str | None:
         emitter.bind(to_string(arg.value)) if type(arg) is Constant else emitter.value(arg)
         for arg in node.args
     ]
-    if type(node.args[0]) is not Constant:
+    if type(node.args[0]) is not Constant and not _is_flag_key(node.args[0]):
         pieces.insert(0, emitter.bind(""))
     return f"({' + '.join(pieces)})"
+
+
+def _is_flag_key(node: Node) -> bool:
+    return (
+        type(node) is Call
+        and node.op == "var"
+        and len(node.args) == 1
+        and constant_text(node.args[0]) == FLAG_KEY
+    )
 
 
 def _branches(emitter: Emitter, node: Call, part: Callable[[Node], str]) -> str:

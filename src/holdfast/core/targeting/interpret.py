@@ -72,8 +72,10 @@ class Run:
             raise Exhausted
         return self.apply(rule, item)
 
-    def saw_bucket(self, key: bytes, weights: list[int], bucket_number: int, arm: int) -> None:
-        """A `fractional` decided; for those who explain."""
+    def saw_bucket(
+        self, key: bytes, arms: list[Any], weights: list[int], number: int, arm: int
+    ) -> None:
+        """A split was made: bucket `number` belongs to `arm`. For those who explain."""
 
 
 def weight(value: Any, most: int) -> int:
@@ -227,7 +229,7 @@ def _fractional(run: Run, node: Call, data: Any) -> Any:
         return None
     number = bucket.bucket_of(bucket.hash32(key), sum(weights))
     arm = bucket.arm_of(number, weights)
-    run.saw_bucket(key, weights, number, arm)
+    run.saw_bucket(key, arms, weights, number, arm)
     return arms[arm][0]
 
 

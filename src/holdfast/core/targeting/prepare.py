@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from holdfast.core import limits
 from holdfast.core.model import JSON
 from holdfast.core.targeting.operators import ITERATING
@@ -148,6 +150,14 @@ def _check(logic: JSON) -> None:
             f"the rule is nested {depth} deep; {limits.LOGIC_DEPTH_MAX} are allowed: "
             "name its parts as segments"
         )
+
+
+def decoded_rule(body: bytes | msgspec.Raw) -> JSON:
+    """The JSON of a shared rule. Raises `BadRule`."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRule(f"a shared rule can't be read: {error}") from None
 
 
 def measure(value: JSON) -> tuple[int, int]:
