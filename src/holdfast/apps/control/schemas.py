@@ -190,7 +190,7 @@ class History(Struct, frozen=True):
 
 
 class RecordedDetail(Struct, frozen=True):
-    """One entry of the journal whole, and what it changed."""
+    """One entry of the journal, and what it changed, as far as the token may see it."""
 
     revision: int
     at_ms: int
@@ -199,6 +199,7 @@ class RecordedDetail(Struct, frozen=True):
     previous: str
     hash: str
     edits: tuple[Edit, ...]
+    hidden_edit_count: int
     differences: tuple[Difference, ...]
 
 
@@ -334,6 +335,18 @@ class ExplainBody(Struct, frozen=True, forbid_unknown_fields=True):
             examples=[{"targetingKey": "user-1", "tenant": "contoso"}],
         ),
     ] = {}
+
+
+class Explained(Struct, frozen=True):
+    """An answer in OpenFeature's words, and how it came about."""
+
+    key: str
+    value: JSON
+    variant: str | None
+    reason: str
+    error_code: str | None
+    error_message: str | None
+    revision: int
 
 
 class ImportBody(Struct, frozen=True, forbid_unknown_fields=True):

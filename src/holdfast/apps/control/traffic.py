@@ -49,6 +49,9 @@ class Metrics:
             "holdfast_conflicts", "Commits refused: somebody else wrote first.", registry=registry
         )
 
+    def refused(self, code: str) -> None:
+        self.refusals.labels(code).inc()
+
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A figure that is read when Prometheus asks."""
         Gauge(name, text, registry=self.registry).set_function(read)
@@ -89,7 +92,7 @@ class Traffic:
             if answer.status:
                 raise
             answer.began = _nothing
-            self._metrics.refusals.labels("timeout").inc()
+            self._metrics.refused("timeout")
             late = (
                 http.fault(503, "timeout", "no answer in time", headers=http.error_headers(503))
                 if not body.awaited
@@ -164,6 +167,11 @@ def _given_id(scope: Any) -> str | None:
         if name == REQUEST_ID and _ID.fullmatch(value):
             return str(value, "ascii")
     return None
+
+
+def is_data_plane(path: str) -> bool:
+    """Whether the path is a route of `apps.distribute`."""
+    return _DATA_PLANE.fullmatch(path) is not None
 
 
 def _route(scope: Scope) -> str:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 
 from litestar import delete, get, post, put
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter
 
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs, require
 from holdfast.apps.control.openapi import READING, WRITING, errors
 from holdfast.apps.control.routes.parameters import Caller, TheControl
-from holdfast.core.access import EVERY, Grant, may_grant
+from holdfast.core.access import EVERY, SECRET_BYTES, Grant, may_grant
 from holdfast.core.errors import NotFound
-from holdfast.core.model import DeleteToken, PutRoot, Token
+from holdfast.core.model import DeleteToken, Token
 
-TokenId = Annotated[str, Parameter(max_length=64, description="A token's id.")]
+TokenId = Annotated[str, PathParameter(max_length=64, description="A token's id.")]
 
 _WRITE: dict[str, Any] = {"opt": needs("admin"), "responses": errors(*WRITING), "tags": ["access"]}
 
 
 @post("/v1/tokens", summary="Issue a token", status_code=201, **_WRITE)
 async def issue_token(
-    control: TheControl, caller: Caller, data: schemas.TokenBody
+    control: TheControl, caller: Caller, data: JSONBody[schemas.TokenBody]
 ) -> schemas.Issued:
     """Issue a token. It can't be given more than the token that asks for it has.
 
     Its text is in this answer and nowhere else, ever. Several may be alive at once: to replace one,
     issue the next, hand it out, then revoke the old one.
     """
-    return await control.issue(caller, data)
+    drawn = secrets.token_hex(8), secrets.token_bytes(SECRET_BYTES)
+    return await control.write(control.desk.issue, caller, data, *drawn)
 
 
 @get(
@@ -59,7 +61,9 @@ async def revoke_token(control: TheControl, caller: Caller, token: TokenId) -> s
     found = control.state().tokens.get(token)
     if found is None or not _governs(caller, found.token):
         raise NotFound(f"there is no token {token!r} that this token may revoke")
-    committed = await control.commit(caller, (DeleteToken(token),), f"revoke token {token}")
+    committed = await control.write(
+        control.desk.commit_edits, caller, (DeleteToken(token),), f"revoke token {token}"
+    )
     return schemas.Revised(committed.revision, committed.hash)
 
 
@@ -77,12 +81,12 @@ def get_roots(control: TheControl) -> schemas.Roots:
 
 
 @put("/v1/roots", summary="Add the next root document", **_WRITE)
-async def put_root(control: TheControl, caller: Caller, data: schemas.RootBody) -> schemas.Revised:
+async def put_root(
+    control: TheControl, caller: Caller, data: JSONBody[schemas.RootBody]
+) -> schemas.Revised:
     """The next version, signed by a key of the newest root's and by one of its own."""
     require(caller, "admin", EVERY, EVERY)
-    edit = PutRoot(data.version, data.envelope)
-    reason = data.reason or f"root version {data.version}"
-    committed = await control.commit(caller, (edit,), reason)
+    committed = await control.write(control.desk.put_root, caller, data)
     return schemas.Revised(committed.revision, committed.hash)
 
 

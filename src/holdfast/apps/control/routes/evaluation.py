@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs, require
 from holdfast.apps.control.openapi import READING, WRITING, errors
 from holdfast.apps.control.routes.parameters import Caller, TheControl
-from holdfast.core.evaluate import Explanation
 
 _READ: dict[str, Any] = {"opt": needs("read"), "tags": ["evaluation"]}
 
@@ -23,10 +22,12 @@ _READ: dict[str, Any] = {"opt": needs("read"), "tags": ["evaluation"]}
     responses=errors(*READING, 413),
     **_READ,
 )
-async def explain(control: TheControl, caller: Caller, data: schemas.ExplainBody) -> Explanation:
+async def explain(
+    control: TheControl, caller: Caller, data: JSONBody[schemas.ExplainBody]
+) -> schemas.Explained:
     """Which rule decided, each condition with its value, the bucket: on the newest snapshot."""
     require(caller, "read", data.environment, data.service)
-    return await control.read(control.explain, data)
+    return await control.read(control.answers.explain, data)
 
 
 @get(
@@ -39,12 +40,12 @@ async def explain(control: TheControl, caller: Caller, data: schemas.ExplainBody
 async def export_flagd(
     control: TheControl,
     caller: Caller,
-    service: Annotated[str, Parameter(description="The service to export.")],
-    environment: Annotated[str, Parameter(description="The environment to export.")],
+    service: Annotated[str, QueryParameter(description="The service to export.")],
+    environment: Annotated[str, QueryParameter(description="The environment to export.")],
 ) -> Response[dict[str, Any]]:
     """The newest snapshot as flagd flag definitions: flagd answers what Holdfast answers."""
     require(caller, "read", environment, service)
-    body = await control.read(control.export_flagd, environment, service)
+    body = await control.read(control.export_flagd, service, environment)
     return Response(body, media_type="application/json")  # type: ignore[arg-type]  # encoded
 
 
@@ -57,10 +58,10 @@ async def export_flagd(
     tags=["evaluation"],
 )
 async def import_flagd(
-    control: TheControl, caller: Caller, data: schemas.ImportBody
+    control: TheControl, caller: Caller, data: JSONBody[schemas.ImportBody]
 ) -> schemas.Imported:
     """Take a flagd file over into one environment of a service, as one change."""
-    return await control.import_flagd(caller, data)
+    return await control.write(control.desk.import_flagd, caller, data)
 
 
 ROUTES = (explain, export_flagd, import_flagd)

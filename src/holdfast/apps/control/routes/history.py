@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs
@@ -19,7 +19,7 @@ _WRITE: dict[str, Any] = {
     "responses": errors(*WRITING),
     "tags": ["history"],
 }
-OneService = Annotated[str | None, Parameter(description="Only what touched this service.")]
+OneService = Annotated[str | None, QueryParameter(description="Only what touched this service.")]
 
 
 @get("/v1/head", summary="Get the newest revision", sync_to_thread=False, **_READ)
@@ -36,16 +36,18 @@ async def list_history(  # noqa: PLR0913  # the parameters of a query
     caller: Caller,
     service: OneService = None,
     key: Annotated[
-        str | None, Parameter(description="Only what touched this setting; needs `service`.")
+        str | None, QueryParameter(description="Only what touched this setting; needs `service`.")
     ] = None,
     before: Annotated[
         int | None,
-        Parameter(ge=1, le=limits.SAFE_INTEGER_MAX, description="Only revisions below this one."),
+        QueryParameter(
+            ge=1, le=limits.SAFE_INTEGER_MAX, description="Only revisions below this one."
+        ),
     ] = None,
     limit: Limit = schemas.PAGE,
 ) -> schemas.History:
     """Entries, newest first. Without `service` it takes a token that may read every service."""
-    return await control.history(caller, service, key, before, limit)
+    return await control.read(control.reading.history, caller, service, key, before, limit)
 
 
 @get("/v1/history/{revision:int}", summary="Get one entry", **_READ)
@@ -53,7 +55,7 @@ async def get_entry(
     control: TheControl, caller: Caller, revision: RevisionNumber
 ) -> schemas.RecordedDetail:
     """One entry with its edits and what they changed."""
-    return await control.entry(caller, revision)
+    return await control.read(control.reading.entry, caller, revision)
 
 
 @get("/v1/diff", summary="Compare two revisions", **_READ)
@@ -62,12 +64,12 @@ async def get_diff(
     caller: Caller,
     from_revision: Annotated[
         int,
-        Parameter(query="from", ge=0, le=limits.SAFE_INTEGER_MAX, description="The older one."),
+        QueryParameter(name="from", ge=0, le=limits.SAFE_INTEGER_MAX, description="The older one."),
     ],
     to_revision: Annotated[
         int | None,
-        Parameter(
-            query="to",
+        QueryParameter(
+            name="to",
             ge=0,
             le=limits.SAFE_INTEGER_MAX,
             description="The newer one; else the head.",
@@ -76,23 +78,24 @@ async def get_diff(
     service: OneService = None,
 ) -> schemas.Differences:
     """All that differs between two revisions, item by item."""
-    return await control.differences(caller, from_revision, to_revision, service)
+    newer = control.state().head.revision if to_revision is None else to_revision
+    return await control.read(control.reading.differences, caller, from_revision, newer, service)
 
 
 @post("/v1/revert", summary="Undo a revision", status_code=201, **_WRITE)
 async def revert(
-    control: TheControl, caller: Caller, data: schemas.RevertBody
+    control: TheControl, caller: Caller, data: JSONBody[schemas.RevertBody]
 ) -> schemas.Committed:
     """Undo what one revision did, as one more change. What was changed again since is a problem."""
-    return await control.revert(caller, data)
+    return await control.write(control.desk.revert, caller, data)
 
 
 @post("/v1/restore", summary="Restore what was deleted", status_code=201, **_WRITE)
 async def restore(
-    control: TheControl, caller: Caller, data: schemas.RestoreBody
+    control: TheControl, caller: Caller, data: JSONBody[schemas.RestoreBody]
 ) -> schemas.Committed:
     """Bring back a setting, a segment or a whole service, as one more change."""
-    return await control.restore(caller, data)
+    return await control.write(control.desk.restore, caller, data)
 
 
 ROUTES = (get_head, list_history, get_entry, get_diff, revert, restore)

@@ -64,7 +64,8 @@ async def put_blob(request: Request[Any, Any, Any], control: TheControl) -> sche
 
     Lines are sorted and freed of duplicates on the way in: the same members have one digest.
     """
-    return await control.put_members(request.stream())
+    body = b"".join([piece async for piece in request.stream()])
+    return await control.write(control.desk.upload, body)
 
 
 ROUTES = (healthz, readyz, metrics, put_blob)

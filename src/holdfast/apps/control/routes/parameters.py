@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter, SkipValidation
 
 from holdfast.apps.control.plane import Control
 from holdfast.apps.control.schemas import PAGE_MAX
 from holdfast.core import limits
 from holdfast.core.access import Grant
 
-TheControl: TypeAlias = Annotated[Control, Dependency(skip_validation=True)]
-Caller: TypeAlias = Annotated[Grant, Dependency(skip_validation=True)]
+TheControl: TypeAlias = NamedDependency[SkipValidation[Control]]
+Caller: TypeAlias = NamedDependency[SkipValidation[Grant]]
 
-ServiceName: TypeAlias = Annotated[str, Parameter(description="A service's name.")]
-SettingKey: TypeAlias = Annotated[str, Parameter(description="A setting's key.")]
-SegmentName: TypeAlias = Annotated[str, Parameter(description="A segment's name.")]
-EnvironmentName: TypeAlias = Annotated[str, Parameter(description="An environment's name.")]
+ServiceName: TypeAlias = Annotated[str, PathParameter(description="A service's name.")]
+SettingKey: TypeAlias = Annotated[str, PathParameter(description="A setting's key.")]
+SegmentName: TypeAlias = Annotated[str, PathParameter(description="A segment's name.")]
+EnvironmentName: TypeAlias = Annotated[str, PathParameter(description="An environment's name.")]
 RevisionNumber: TypeAlias = Annotated[
-    int, Parameter(ge=0, le=limits.SAFE_INTEGER_MAX, description="A revision of the journal.")
+    int, PathParameter(ge=0, le=limits.SAFE_INTEGER_MAX, description="A revision of the journal.")
 ]
 Limit: TypeAlias = Annotated[
-    int, Parameter(ge=1, le=PAGE_MAX, description="Items on this page, at most.")
+    int, QueryParameter(ge=1, le=PAGE_MAX, description="Items on this page, at most.")
 ]
 Cursor: TypeAlias = Annotated[
     str | None,
-    Parameter(
+    QueryParameter(
         max_length=2 * limits.NAME_CHARS_MAX,
         description="Where the page before ended: its `cursor`.",
     ),

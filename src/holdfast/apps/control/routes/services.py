@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from litestar import Request, Response, get, put
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs, require, require_somewhere
 from holdfast.apps.control.openapi import READING, WRITING, errors
 from holdfast.apps.control.plane import Control
+from holdfast.apps.control.reading import Query, setting_line
 from holdfast.apps.control.routes.parameters import (
     Caller,
     Cursor,
@@ -23,6 +24,7 @@ from holdfast.apps.control.routes.parameters import (
     TheControl,
 )
 from holdfast.core.access import EVERY
+from holdfast.core.authoring import render
 from holdfast.core.errors import NotFound
 from holdfast.core.model import Environment, PutEnvironment, Segment, SettingType
 from holdfast.core.state import ServiceState, State
@@ -56,7 +58,7 @@ async def get_service(
     service: ServiceName,
     format: Annotated[  # noqa: A002  # the name of the query parameter
         str | None,
-        Parameter(
+        QueryParameter(
             pattern="^(json|yaml)$",
             description="`yaml`: the document that, committed again, changes nothing.",
         ),
@@ -67,7 +69,7 @@ async def get_service(
     found = service_of(control.state(), service)
     accepts = request.headers.get("accept", "")
     if format == "yaml" or (format is None and "yaml" in accepts):
-        text = await control.read(control.document, service)
+        text = await control.read(render, service, found)
         return Response(text, media_type=YAML)  # type: ignore[arg-type]  # the same route
     return Response(
         schemas.ServiceDetail(
@@ -97,7 +99,9 @@ def list_settings(
     require_somewhere(caller, "read", service)
     found = service_of(control.state(), service)
     page, more = paged(found.settings, cursor, limit, lambda key: key)
-    return schemas.Settings(tuple(setting_line(service, key, found) for key in page), more)
+    return schemas.Settings(
+        tuple(setting_line(service, key, found.settings[key]) for key in page), more
+    )
 
 
 @get(
@@ -161,23 +165,23 @@ async def search_settings(  # noqa: PLR0913  # the parameters of a query
     caller: Caller,
     q: Annotated[
         str,
-        Parameter(max_length=256, description="Words in keys, descriptions and values; all match."),
+        QueryParameter(
+            max_length=256, description="Words in keys, descriptions and values; all match."
+        ),
     ] = "",
-    service: Annotated[str | None, Parameter(description="Only of this service.")] = None,
+    service: Annotated[str | None, QueryParameter(description="Only of this service.")] = None,
     environment: Annotated[
-        str | None, Parameter(description="Only those that stand there.")
+        str | None, QueryParameter(description="Only those that stand there.")
     ] = None,
     type: Annotated[  # noqa: A002  # the name of the query parameter
-        SettingType | None, Parameter(description="Only of this type.")
+        SettingType | None, QueryParameter(description="Only of this type.")
     ] = None,
     cursor: Cursor = None,
     limit: Limit = schemas.PAGE,
 ) -> schemas.Settings:
     """Settings in all services that the token may see, by service and key."""
-    hits = await control.read(control.search, q, service, environment, type)
-    seen = (hit for hit in hits if caller.allows_somewhere("read", hit.service))
-    page, more = paged(seen, cursor, limit, lambda hit: f"{hit.service}/{hit.key}")
-    return schemas.Settings(tuple(page), more)
+    query = Query(q, service, environment, type, cursor, limit)
+    return await control.read(control.reading.search, caller, query)
 
 
 @get(
@@ -209,13 +213,17 @@ def list_environments(control: TheControl, caller: Caller) -> schemas.Environmen
     tags=["environments"],
 )
 async def put_environment(
-    control: TheControl, caller: Caller, environment: EnvironmentName, data: schemas.EnvironmentBody
+    control: TheControl,
+    caller: Caller,
+    environment: EnvironmentName,
+    data: JSONBody[schemas.EnvironmentBody],
 ) -> schemas.Revised:
     """One commit. A changed bucketing moves users between the arms of every split there."""
     require(caller, "admin", environment, EVERY)
     to = Environment(bucketing=data.bucketing, description=data.description)
     edit = PutEnvironment(environment, to)
-    committed = await control.commit(caller, (edit,), data.reason or f"environment {environment}")
+    reason = data.reason or f"environment {environment}"
+    committed = await control.write(control.desk.commit_edits, caller, (edit,), reason)
     return schemas.Revised(committed.revision, committed.hash)
 
 
@@ -247,18 +255,6 @@ def paged(
     ordered = sorted((item for item in items if cursor is None or key(item) > cursor), key=key)
     page = ordered[:limit]
     return page, key(page[-1]) if len(ordered) > limit else None
-
-
-def setting_line(service: str, key: str, found: ServiceState) -> schemas.SettingLine:
-    state = found.settings[key]
-    return schemas.SettingLine(
-        service=service,
-        key=key,
-        type=state.setting.type,
-        description=state.setting.description,
-        environments=tuple(sorted(state.setting.environments)),
-        revision=max(state.revisions.values(), default=0),
-    )
 
 
 def _service_line(control: Control, name: str, found: ServiceState) -> schemas.ServiceLine:

@@ -1,0 +1,467 @@
+"""From request bodies to the write door and back: documents become edits, outcomes become answers.
+
+Everything here runs on the one writer thread. A change made from documents is worked out against a
+head and committed on exactly that head, so that nobody's commit in between is overwritten unseen;
+when there was one and the caller named no base revision, it is worked out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from holdfast.adapters.signing import verify
+from holdfast.apps.control import schemas
+from holdfast.apps.control.door import require_somewhere
+from holdfast.apps.control.traffic import Metrics
+from holdfast.apps.observe import logger
+from holdfast.core import authoring
+from holdfast.core.access import Grant, issue, may_grant, scope_problems
+from holdfast.core.difference import Place, changes
+from holdfast.core.errors import (
+    CallerError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Problem,
+    Untrusted,
+)
+from holdfast.core.flagd import import_flagd
+from holdfast.core.model import (
+    Change,
+    DeleteSegment,
+    DeleteService,
+    DeleteSetting,
+    Edit,
+    PutEnvironment,
+    PutRoot,
+    PutSegment,
+    PutService,
+    PutSetting,
+    PutToken,
+)
+from holdfast.core.revert import Undo
+from holdfast.core.roots import extend
+from holdfast.core.state import State
+from holdfast.core.wire import Envelope
+from holdfast.engine.publish import Committed, Publisher, authorise
+from holdfast.engine.records import Records
+from holdfast.engine.views import View
+from holdfast.ports import Blobs, Proposal, Proposals
+
+ATTEMPTS_MAX: Final = 8
+"""Times a change is worked out again because another node committed in between."""
+
+_log = logger("holdfast.commit")
+_decode_change = msgspec.json.Decoder(Change).decode
+
+Drafted = tuple[Change, tuple[Problem, ...]]
+
+
+class Desk:
+    """One node's use of the write door on behalf of callers. Owned by the writer thread."""
+
+    def __init__(  # noqa: PLR0913  # every part by name
+        self,
+        *,
+        view: View,
+        publisher: Publisher,
+        proposals: Proposals,
+        blobs: Blobs,
+        records: Records,
+        metrics: Metrics,
+    ) -> None:
+        self._view = view
+        self._publisher = publisher
+        self._proposals = proposals
+        self._blobs = blobs
+        self._records = records
+        self._metrics = metrics
+
+    # -- check and commit
+
+    def check(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Checked:
+        """What a commit would do; `Forbidden` where the commit would be."""
+        change, problems = self._draft(body)
+        return self._check(caller, change, problems)
+
+    def commit(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Committed:
+        """Raises `Invalid` with all problems, `Forbidden`, `Conflict`."""
+        return self._commit_drafts(caller, lambda: self._draft(body), body.base_revision)
+
+    def commit_edits(self, caller: Grant, edits: Iterable[Edit], reason: str) -> schemas.Committed:
+        """Commit edits that mean the same on every head."""
+        change = Change(edits=tuple(edits), reason=reason)
+        return self._commit(caller, change, ())
+
+    def upload(self, body: bytes) -> schemas.Blob:
+        """Keep a list of members: sorted, each once, a line each."""
+        members = sorted(set(authoring.lines(body)))
+        kept = "".join(f"{member}\n" for member in members).encode()
+        return schemas.Blob(self._blobs.put(kept), len(kept))
+
+    def issue(
+        self, caller: Grant, body: schemas.TokenBody, token_id: str, secret: bytes
+    ) -> schemas.Issued:
+        """Issue a token. Raises `Invalid`, and `Forbidden` for more than the caller has."""
+        problems = scope_problems(body.scopes)
+        if problems:
+            raise Invalid(problems)
+        if any(not may_grant(caller, scope) for scope in body.scopes):
+            raise Forbidden(f"the token {caller.token} can't grant more than it may do itself")
+        text, token = issue(token_id, secret, body.name, body.scopes, body.expires_s)
+        reason = f"token {token_id} for {body.name}"
+        committed = self.commit_edits(caller, (PutToken(token_id, token),), reason)
+        return schemas.Issued(token_id, text, committed.revision)
+
+    def put_root(self, caller: Grant, body: schemas.RootBody) -> schemas.Committed:
+        """Add the next root document. Raises `Invalid` unless the one before hands over to it."""
+        journaled = self._head(None).roots
+        try:
+            chain = [msgspec.convert(each, Envelope) for each in (*journaled, body.envelope)]
+            version = extend(None, chain, verify).version
+        except (msgspec.ValidationError, Untrusted) as error:
+            hint = "make it with `holdfast keys rotate`, from the newest root"
+            problem = Problem(code="root", message=str(error), path="/envelope", hint=hint)
+            raise Invalid([problem]) from None
+        if version != body.version:
+            raise Conflict(body.version, version)
+        edit = PutRoot(version, body.envelope)
+        return self.commit_edits(caller, (edit,), body.reason or f"root version {version}")
+
+    def import_flagd(self, caller: Grant, body: schemas.ImportBody) -> schemas.Imported:
+        """Take a flagd file over. With `check` nothing is written. Raises as `commit` does."""
+        mended: tuple[Problem, ...] = ()
+
+        def draft() -> Drafted:
+            nonlocal mended
+            state = self._head(body.base_revision)
+            imported = import_flagd(
+                body.text.encode(),
+                body.file,
+                service=body.service,
+                environment=body.environment,
+                services=state.services,
+                lenient=body.lenient,
+            )
+            mended = imported.mended
+            reason = body.reason or f"import of {body.file}"
+            return Change(imported.edits, reason, state.head.revision), imported.problems
+
+        change, problems = draft()
+        checked = self._check(caller, change, problems)
+        if body.check:
+            return schemas.Imported(checked, mended, None)
+        committed = self._commit_drafts(caller, draft, body.base_revision)
+        return schemas.Imported(checked, mended, committed)
+
+    # -- waiting changes
+
+    def propose(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Proposed:
+        """Keep a change. It remembers the revision that it was made on (`commit_proposed`)."""
+        change, problems = self._draft(body)
+        if _errors(problems):
+            raise Invalid(problems)
+        return _proposed(self._publisher.propose(change, caller.token, caller))
+
+    def waiting(self, caller: Grant) -> schemas.Proposals:
+        kept = (each for each in self._proposals.all() if _sees(caller, _change_of(each)))
+        return schemas.Proposals(tuple(_proposed(each) for each in kept))
+
+    def proposed(self, caller: Grant, name: str) -> schemas.ProposedDetail:
+        """A waiting change and what it would do now. Raises `NotFound`."""
+        kept = self._waiting(caller, name)
+        change = _change_of(kept)
+        head = self._view.state.head.revision
+        checked = self._publisher.check(msgspec.structs.replace(change, base_revision=head))
+        return schemas.ProposedDetail(
+            id=kept.proposal,
+            digest=kept.digest,
+            author=kept.author,
+            at_ms=kept.at_ms,
+            reason=change.reason,
+            base_revision=change.base_revision,
+            edits=change.edits,
+            check=schemas.Checked(
+                ok=checked.ok,
+                problems=checked.problems,
+                differences=checked.differences,
+                base_revision=checked.base_revision,
+                digest=kept.digest,
+            ),
+        )
+
+    def commit_proposed(self, caller: Grant, name: str, digest: str | None) -> schemas.Committed:
+        """Commit a waiting change onto the head.
+
+        Commits since it was proposed do no harm unless they touched what it touches: that is a
+        `Conflict`. Raises `Invalid` for another `digest` than its own, `NotFound`, `Forbidden`.
+        """
+        kept = self._waiting(caller, name)
+        if digest not in (None, kept.digest):
+            raise Invalid([_another_change(kept.digest)])
+        change = _change_of(kept)
+
+        def rebase() -> Drafted:
+            self._view.catch_up()
+            state = self._view.state
+            self._refuse_overlap(change, state)
+            return msgspec.structs.replace(change, base_revision=state.head.revision), ()
+
+        committed = self._commit_drafts(caller, rebase, None)
+        self._proposals.delete(name)
+        return committed
+
+    def drop(self, caller: Grant, name: str) -> None:
+        """Raises `NotFound`; `Forbidden` unless the caller wrote it or could commit it."""
+        kept = self._waiting(caller, name)
+        if kept.author != caller.token:
+            for edit in _change_of(kept).edits:
+                if isinstance(edit, PutEnvironment):
+                    if not caller.allows("admin", edit.environment, "*"):
+                        raise Forbidden(f"the token {caller.token} may not drop this change")
+                else:
+                    require_somewhere(caller, "write", _service(edit))
+        self._proposals.delete(name)
+
+    # -- undoing
+
+    def revert(self, caller: Grant, body: schemas.RevertBody) -> schemas.Committed:
+        """Undo one revision on top of the head."""
+
+        def undo() -> Undo:
+            return self._records.revert(body.revision, body.revision)
+
+        reason = body.reason or f"revert of revision {body.revision}"
+        return self._undo(caller, undo, reason, body.base_revision)
+
+    def restore(self, caller: Grant, body: schemas.RestoreBody) -> schemas.Committed:
+        """Bring back one setting, one segment or a whole service."""
+        if body.key is not None and body.segment is not None:
+            raise CallerError("give `key` or `segment`, not both: each is restored by itself")
+        require_somewhere(caller, "write", body.service)
+
+        def undo() -> Undo:
+            if body.segment is not None:
+                return self._restore_segment(body.service, body.segment, body.revision)
+            return self._records.restore(body.service, body.key or "", body.revision or 0)
+
+        what = "/".join(part for part in (body.service, body.key or body.segment) if part)
+        return self._undo(caller, undo, body.reason or f"restore of {what}", None)
+
+    def _undo(
+        self,
+        caller: Grant,
+        undo: Callable[[], Undo],
+        reason: str,
+        base_revision: int | None,
+    ) -> schemas.Committed:
+        def draft() -> Drafted:
+            head = self._head(base_revision)
+            undone = undo()
+            change = Change(edits=undone.edits, reason=reason, base_revision=head.head.revision)
+            return change, undone.problems
+
+        return self._commit_drafts(caller, draft, base_revision)
+
+    def _restore_segment(self, service: str, segment: str, revision: int | None) -> Undo:
+        """Edits that bring a segment back, as of a revision or of its removal."""
+        head = self._view.state
+        past = self._records.state_at(
+            self._removal(service, segment) - 1 if revision is None else revision
+        )
+        was, now = past.services.get(service), head.services.get(service)
+        if was is None or segment not in was.segments:
+            raise NotFound(f"revision {past.head.revision} has no segment {segment}")
+        if now is not None and segment in now.segments:
+            hint = "revert the newer revisions instead, or delete it first"
+            message = f"{segment} stands already"
+            return Undo(problems=(Problem(code="exists", message=message, hint=hint),))
+        before: tuple[Edit, ...] = () if now else (PutService(service, was.info),)
+        return Undo(edits=(*before, PutSegment(service, segment, was.segments[segment].segment)))
+
+    def _removal(self, service: str, segment: str) -> int:
+        """The newest revision that took a segment away. Raises `NotFound`."""
+        before = 0
+        while True:
+            page = self._records.history(service=service, before=before)
+            for entry in page.entries:
+                if any(_removes(edit, service, segment) for edit in entry.edits):
+                    return entry.revision
+            if not page.before:
+                raise NotFound(f"nothing shows that {segment} of {service} was removed")
+            before = page.before
+
+    # -- the way through the door
+
+    def _head(self, base_revision: int | None) -> State:
+        self._view.catch_up()
+        state = self._view.state
+        if base_revision not in (None, state.head.revision):
+            self._metrics.conflicts.inc()
+            raise Conflict(base_revision or 0, state.head.revision)
+        return state
+
+    def _draft(self, body: schemas.ChangeBody) -> Drafted:
+        """The change that a body means on the head as it is."""
+        state = self._head(body.base_revision)
+        if body.prune and not body.documents:
+            raise CallerError("`prune` without documents would delete every service")
+        planned = authoring.plan(
+            [authoring.SourceFile(each.file, each.text.encode()) for each in body.documents],
+            state.services,
+            environments=state.environments.keys(),
+            prune=body.prune,
+            put_blob=self._blobs.put,
+        )
+        edits = (*planned.edits, *body.edits)
+        return Change(edits, body.reason, state.head.revision), planned.problems
+
+    def _check(
+        self, caller: Grant, change: Change, problems: tuple[Problem, ...]
+    ) -> schemas.Checked:
+        if _errors(problems):
+            return schemas.Checked(False, problems, (), change.base_revision or 0, "")
+        checked = self._publisher.check(change)
+        authorise(caller, change.edits, checked.differences, self._view.state)
+        return schemas.Checked(
+            ok=checked.ok,
+            problems=(*problems, *checked.problems),
+            differences=checked.differences,
+            base_revision=checked.base_revision,
+            digest=checked.digest,
+        )
+
+    def _commit_drafts(
+        self, caller: Grant, draft: Callable[[], Drafted], base_revision: int | None
+    ) -> schemas.Committed:
+        for _ in range(ATTEMPTS_MAX - 1):
+            change, problems = draft()
+            try:
+                return self._commit(caller, change, problems)
+            except Conflict:
+                if base_revision is not None:
+                    raise
+        change, problems = draft()
+        return self._commit(caller, change, problems)
+
+    def _commit(
+        self, caller: Grant, change: Change, problems: tuple[Problem, ...]
+    ) -> schemas.Committed:
+        if _errors(problems):
+            raise Invalid(problems)
+        try:
+            committed = self._publisher.commit(change, caller.token, caller)
+        except Conflict:
+            self._metrics.conflicts.inc()
+            raise
+        if committed.differences:
+            self._metrics.commits.inc()
+            _log.info(
+                "commit",
+                revision=committed.revision,
+                actor=caller.token,
+                differences=len(committed.differences),
+                subjects=len(committed.subjects),
+            )
+        return _answer(committed, problems)
+
+    def _refuse_overlap(self, change: Change, state: State) -> None:
+        """Raise `Conflict` when something that the change edits was changed since its base."""
+        base = change.base_revision or 0
+        if base == state.head.revision:
+            return
+        moved = {place for place, _ in changes(self._records.state_at(base), state)}
+        if any(_is_touched(edit, moved) for edit in change.edits):
+            self._metrics.conflicts.inc()
+            raise Conflict(base, state.head.revision)
+
+    def _waiting(self, caller: Grant, name: str) -> Proposal:
+        kept = self._proposals.get(name)
+        if kept is None or not _sees(caller, _change_of(kept)):
+            raise NotFound(f"no change waits under {name!r}")
+        return kept
+
+
+def _answer(committed: Committed, problems: tuple[Problem, ...]) -> schemas.Committed:
+    return schemas.Committed(
+        revision=committed.revision,
+        hash=committed.hash,
+        differences=committed.differences,
+        subjects=tuple(
+            schemas.SubjectBody(made.subject.environment, made.subject.service, made.revision)
+            for made in committed.subjects
+        ),
+        problems=tuple(dict.fromkeys((*problems, *committed.problems))),
+    )
+
+
+def _proposed(kept: Proposal) -> schemas.Proposed:
+    change = _change_of(kept)
+    return schemas.Proposed(
+        id=kept.proposal,
+        digest=kept.digest,
+        author=kept.author,
+        at_ms=kept.at_ms,
+        reason=change.reason,
+        base_revision=change.base_revision,
+        edit_count=len(change.edits),
+    )
+
+
+def _change_of(kept: Proposal) -> Change:
+    return _decode_change(kept.change)
+
+
+def _sees(caller: Grant, change: Change) -> bool:
+    return all(
+        isinstance(edit, PutEnvironment) or caller.allows_somewhere("read", _service(edit))
+        for edit in change.edits
+    )
+
+
+def _service(edit: Edit) -> str:
+    service: str = getattr(edit, "service", "*")
+    return service
+
+
+def _is_touched(edit: Edit, moved: set[Place]) -> bool:
+    match edit:
+        case PutSetting() | DeleteSetting():
+            return ("setting", edit.service, edit.key) in moved
+        case PutSegment() | DeleteSegment():
+            return ("segment", edit.service, edit.segment) in moved
+        case PutService():
+            return ("service", edit.service, edit.service) in moved
+        case DeleteService():
+            return any(service == edit.service for _, service, _ in moved)
+        case PutEnvironment():
+            return ("environment", "", edit.environment) in moved
+        case _:
+            return True
+
+
+def _removes(edit: Edit, service: str, segment: str) -> bool:
+    match edit:
+        case DeleteSegment():
+            return (edit.service, edit.segment) == (service, segment)
+        case DeleteService():
+            return edit.service == service
+        case _:
+            return False
+
+
+def _another_change(digest: str) -> Problem:
+    return Problem(
+        code="another-change",
+        message=f"the waiting change has the digest {digest}",
+        path="/digest",
+        hint="look at the change again before you commit it",
+    )
+
+
+def _errors(problems: Iterable[Problem]) -> bool:
+    return any(problem.severity == "error" for problem in problems)

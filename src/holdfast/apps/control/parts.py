@@ -1,0 +1,65 @@
+"""What a control plane stands on: its stores and its keys, durable in a directory or in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
+from holdfast.adapters.signing import CHAIN, Keys
+from holdfast.adapters.sqlite_blobs import SqliteBlobs
+from holdfast.adapters.sqlite_journal import SqliteJournal
+from holdfast.adapters.sqlite_proposals import SqliteProposals
+from holdfast.apps.observe import logger
+from holdfast.ports import Blobs, Journal, Proposals
+
+KEYS = "keys"
+"""The signing keys' folder in a data directory."""
+
+_log = logger("holdfast.control")
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """`close` closes the stores, once."""
+
+    journal: Journal
+    blobs: Blobs
+    proposals: Proposals
+    keys: Keys
+    close: Callable[[], None]
+
+
+def open_parts(data_dir: Path, *, development: bool) -> Parts:
+    """The stores in `data_dir`, made when they are missing.
+
+    Signing keys are made in `development` only, and labelled so. Raises `Unavailable` without
+    keys, `Damaged` for stores that are not what was written.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = load_keys(data_dir, development=development)
+    with contextlib.ExitStack() as opened:
+        journal = SqliteJournal(data_dir / "journal.db")
+        opened.callback(journal.close)
+        blobs = SqliteBlobs(data_dir / "blobs.db")
+        opened.callback(blobs.close)
+        proposals = SqliteProposals(data_dir / "proposals.db")
+        opened.callback(proposals.close)
+        return Parts(journal, blobs, proposals, keys, opened.pop_all().close)
+
+
+def memory_parts(keys: Keys) -> Parts:
+    """Stores that end with the process."""
+    journal = MemoryJournal()
+    return Parts(journal, MemoryBlobs(), MemoryProposals(), keys, journal.close)
+
+
+def load_keys(data_dir: Path, *, development: bool) -> Keys:
+    """Raises `Unavailable` when there are none and none may be made."""
+    folder = data_dir / KEYS
+    if development and not (folder / CHAIN).exists():
+        _log.warning("made development signing keys", folder=str(folder))
+        return Keys.init(folder, development=True)
+    return Keys.load(folder)

@@ -1,0 +1,214 @@
+"""One control plane put together: its parts, its threads, its life from start to drain.
+
+The event loop only looks things up. Writing happens on one thread, reading what takes time on a few
+others; both queues are bounded, and whoever finds one full is told to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+
+from holdfast.apps import http
+from holdfast.apps.control import schemas
+from holdfast.apps.control.answers import Answers
+from holdfast.apps.control.desk import Desk
+from holdfast.apps.control.door import TokenDoor
+from holdfast.apps.control.parts import Parts
+from holdfast.apps.control.reading import Reading
+from holdfast.apps.control.traffic import Metrics, is_data_plane
+from holdfast.apps.control.upstream import Upstream
+from holdfast.apps.distribute import Distribution
+from holdfast.apps.http import Request, Response
+from holdfast.apps.observe import logger, registry
+from holdfast.apps.settings import ControlSettings
+from holdfast.apps.streams import Fanout, Stream
+from holdfast.core.access import SECRET_BYTES, Grant, issue
+from holdfast.core.delta import make_delta
+from holdfast.core.errors import Unavailable
+from holdfast.core.flagd import export_flagd
+from holdfast.core.model import PutToken, Scope, Subject, Token
+from holdfast.core.state import State
+from holdfast.core.validate import validate
+from holdfast.engine.publish import Publisher
+from holdfast.engine.records import Records
+from holdfast.engine.shelf import Shelf
+from holdfast.engine.views import View
+from holdfast.ports import Clock
+
+READERS: Final = 4
+"""Threads for reads that take time."""
+WRITES_MAX: Final = 64
+"""Writes that run or wait."""
+READS_MAX: Final = 256
+SYSTEM: Final = Grant("holdfast", "holdfast", (Scope(verbs=("admin",)),))
+"""Who acts in what a control plane does by itself, at its first start."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = logger("holdfast.control")
+
+
+class Control:
+    """A control plane that is ready once it is `running` and its shelf is warm."""
+
+    def __init__(self, settings: ControlSettings, parts: Parts, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._parts = parts
+        self.metrics = Metrics(registry("control"))
+        self.view = View(parts.journal, clock)
+        records = Records(self.view, parts.journal)
+        self.reading = Reading(records)
+        publisher = Publisher(
+            view=self.view,
+            journal=parts.journal,
+            blobs=parts.blobs,
+            proposals=parts.proposals,
+            clock=clock,
+            validate=validate,
+            new_id=lambda: secrets.token_hex(16),
+        )
+        self.desk = Desk(
+            view=self.view,
+            publisher=publisher,
+            proposals=parts.proposals,
+            blobs=parts.blobs,
+            records=records,
+            metrics=self.metrics,
+        )
+        self.shelf = Shelf(self.view, parts.blobs, parts.keys.sign, make_delta)
+        self.answers = Answers(self.shelf.newest, parts.blobs, clock)
+        self.fanout = Fanout()
+        self._tokens: tuple[object, dict[str, Token]] = (None, {})
+        self.door = TokenDoor(self.tokens, clock, settings.open_reads)
+        self._distribution = Distribution(Upstream(self.shelf), self.door, self.fanout)
+        self._writer = _Lane("holdfast-writer", 1, WRITES_MAX)
+        self._readers = _Lane("holdfast-reader", READERS, READS_MAX)
+        self.ready = False
+        self._gauges()
+        self.follow_roots()
+
+    def state(self) -> State:
+        """What stands now; a value that never changes under the reader."""
+        return self.view.state
+
+    def tokens(self) -> Mapping[str, Token]:
+        """The tokens that stand now, by id."""
+        kept = self.view.state.tokens
+        if self._tokens[0] is not kept:
+            self._tokens = (kept, {name: each.token for name, each in kept.items()})
+        return self._tokens[1]
+
+    def subjects_of(self, service: str) -> tuple[schemas.SubjectBody, ...]:
+        """The service's subjects with the revisions of their newest snapshots."""
+        standing = self.view.standing
+        return tuple(
+            schemas.SubjectBody(each.environment, each.service, standing.lineages[each].revision)
+            for environment in sorted(standing.state.environments)
+            if (each := Subject(environment, service)) in standing.live
+        )
+
+    async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work` on the writer thread, after what waits there already."""
+        return await self._writer.run(lambda: work(*args, **kwargs))
+
+    async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work` on a reader thread."""
+        return await self._readers.run(lambda: work(*args, **kwargs))
+
+    def handle(self, request: Request) -> Response | Stream | None:
+        """The data plane's routes; refused until the shelf is warm, so that nothing blocks."""
+        if self.ready or not is_data_plane(request.path):
+            return self._distribution.handle(request)
+        return http.error_response(Unavailable("the shelf is not warm yet"))
+
+    def export_flagd(self, service: str, environment: str) -> bytes:
+        """A service in one environment as a flagd file. Raises `NotFound`."""
+        return export_flagd(self.state(), service, environment, self._parts.blobs.get)
+
+    def first_token(self, name: str) -> str:
+        """Issue a token with every right, past the door: for the first start, and for tests."""
+        token_id = secrets.token_hex(8)
+        every = (Scope(verbs=("admin",)),)
+        text, token = issue(token_id, secrets.token_bytes(SECRET_BYTES), name, every)
+        self.desk.commit_edits(SYSTEM, (PutToken(token_id, token),), f"token {name}")
+        return text
+
+    def follow_roots(self) -> None:
+        """Commit the root documents that the keys' folder has and the journal has not."""
+        missing = self._parts.keys.missing_from(self.state().roots)
+        if missing:
+            self.desk.commit_edits(SYSTEM, missing, f"root version {missing[-1].version}")
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the journal and warm the shelf; on the way out drain and close everything."""
+        self.view.follow()
+        warming = asyncio.create_task(self._warm())
+        try:
+            yield
+        finally:
+            self.ready = False
+            self.fanout.close()
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
+            await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """End the threads once their work is done, keep a checkpoint, close the stores."""
+        self._writer.close()
+        self._readers.close()
+        self.view.close()
+        self._parts.close()
+
+    async def _warm(self) -> None:
+        await self.read(self.shelf.warm)
+        self.ready = True
+        head = self.state().head.revision
+        _log.info("ready", revision=head, subjects=len(self.view.standing.live))
+
+    def _gauges(self) -> None:
+        metrics = self.metrics
+        metrics.gauge(
+            "holdfast_head_revision", "The newest revision.", lambda: self.state().head.revision
+        )
+        metrics.gauge(
+            "holdfast_subjects", "Subjects handed out.", lambda: len(self.view.standing.live)
+        )
+        metrics.gauge("holdfast_streams", "Open streams.", lambda: len(self.fanout))
+        metrics.gauge(
+            "holdfast_journal_fault",
+            "1 while the journal can't be followed.",
+            lambda: self.view.fault is not None,
+        )
+        metrics.gauge("holdfast_writes_waiting", "Writes that wait.", lambda: self._writer.held)
+        metrics.gauge("holdfast_ready", "1 once ready.", lambda: self.ready)
+
+
+class _Lane:
+    """Threads with a bounded queue. `held` counts what runs or waits."""
+
+    def __init__(self, name: str, threads: int, held_max: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._held_max = held_max
+        self.held = 0
+        self.refused = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Called on the event loop. Raises `Unavailable` when too much waits already."""
+        if self.held >= self._held_max:
+            self.refused += 1
+            raise Unavailable("too many requests wait for their turn")
+        self.held += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self.held -= 1
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
