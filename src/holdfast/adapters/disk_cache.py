@@ -79,7 +79,8 @@ class DiskCache:
         name = f"{revision:016d}-{checksum[:16]}"
         try:
             if name not in _generations(folder) or self._read(folder / name) is None:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.parent.mkdir(mode=0o700, exist_ok=True)
+                folder.mkdir(mode=0o700, exist_ok=True)
                 _write(folder / name, _header(checksum, len(body)), body)
             self._sweep(folder)
         except OSError as error:

@@ -26,6 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
+from holdfast.core.bundle import BUNDLE_BYTES_MAX
 from holdfast.core.errors import (
     Forbidden,
     HoldfastError,
@@ -34,12 +35,7 @@ from holdfast.core.errors import (
     Unavailable,
     Untrusted,
 )
-from holdfast.core.limits import (
-    ENVELOPE_BYTES_MAX,
-    ROOTS_MAX,
-    SEGMENT_BYTES_MAX,
-    SNAPSHOT_BYTES_MAX,
-)
+from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import NAME, Subject
 from holdfast.ports import Fetched
 
@@ -50,7 +46,6 @@ TOTAL_S = 20.0
 """Longest whole answer, however lively it drips."""
 SILENCE_S = 45.0
 """A stream without even a heartbeat (one every 15 s) for this long counts as ended."""
-BUNDLE_BYTES_MAX = SNAPSHOT_BYTES_MAX + ROOTS_MAX * ENVELOPE_BYTES_MAX
 CATALOGUE_BYTES_MAX = 64 * 1024 * 1024
 HINT_BYTES_MAX = 64 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
