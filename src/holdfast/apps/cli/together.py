@@ -17,9 +17,20 @@ from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.connection import DEV_FILE, Connection, DevFile
 from holdfast.apps.cli.output import say
 from holdfast.apps.cli.texts import read_texts, send_members
-from holdfast.apps.control.schemas import Committed, Imported, Services, Settings, Text
+from holdfast.apps.control.schemas import (
+    PAGE_MAX,
+    Committed,
+    Environments,
+    Imported,
+    Issued,
+    Revised,
+    Services,
+    Settings,
+    Text,
+)
 from holdfast.apps.distribute import Listed
-from holdfast.apps.provision import Provisioned, provision
+from holdfast.apps.observe import start_logs
+from holdfast.apps.provision import KEPT, Kept, first_token, kept_tokens
 from holdfast.apps.settings import ControlSettings, EdgeSettings
 from holdfast.core.authoring import parse
 from holdfast.core.errors import HoldfastError
@@ -106,23 +117,52 @@ async def run_together(wanted: Wanted) -> int:
 
 
 async def _start(wanted: Wanted, children: dev.Children) -> None:
-    provisioned = await asyncio.to_thread(provision, wanted.data_dir, wanted.environment)
+    kept = kept_tokens(wanted.data_dir)
+    admin = kept.admin if kept else await asyncio.to_thread(_first_token, wanted)
     await children.start(_control(wanted))
-    api = Api(Connection(wanted.control_url, provisioned.admin_token))
-    edge = Api(Connection(wanted.edge_url, provisioned.admin_token))
-    await children.start(_edge(wanted, provisioned))
-    await dev.until(lambda: _answers(api, "/readyz"), children, [CONTROL], READY_S)
-    taken, left = await asyncio.to_thread(_take_over, api, wanted)
-    await dev.until(lambda: _same(api, edge), children, [CONTROL, EDGE], READY_S)
+    if kept:
+        # A warm start: the edge answers from its disk while the control plane comes up.
+        await children.start(_edge(wanted, kept.edge))
+    with Api(Connection(wanted.control_url, admin)) as api:
+        await dev.until(lambda: _answers(api, "/readyz"), children, [CONTROL], READY_S)
+        await asyncio.to_thread(_make_environment, api, wanted.environment)
+        if kept is None:
+            token = await asyncio.to_thread(_edge_token, api, wanted.data_dir, admin)
+            await children.start(_edge(wanted, token))
+        taken, left = await asyncio.to_thread(_take_over, api, wanted)
+        with Api(Connection(wanted.edge_url, admin)) as edge:
+            await dev.until(lambda: _same(api, edge), children, [CONTROL, EDGE], READY_S)
+        example = await asyncio.to_thread(_example, api, wanted)
     dev_file = DevFile(
         server=wanted.control_url,
         edge=wanted.edge_url,
-        token=provisioned.admin_token,
+        token=admin,
         environment=wanted.environment,
         processes={name: children.pid(name) for name in (CONTROL, EDGE)},
     )
     dev.write_private(wanted.data_dir / DEV_FILE.name, msgspec.json.encode(dev_file))
-    _introduce(wanted, provisioned, taken, left)
+    _introduce(wanted, admin, taken, left, example)
+
+
+def _first_token(wanted: Wanted) -> str:
+    say("First start: making development keys and an admin token.")
+    start_logs(wanted.log_level, "dev")
+    return first_token(wanted.data_dir, "holdfast dev", development=True)
+
+
+def _make_environment(api: Api, environment: str) -> None:
+    standing = api.call(Environments, "GET", "/v1/environments").environments
+    if environment not in {one.environment for one in standing}:
+        body = {"reason": "holdfast dev"}
+        api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
+
+
+def _edge_token(api: Api, data_dir: Path, admin: str) -> str:
+    """A token for the edge; both tokens are kept for the next start."""
+    body = {"name": "holdfast dev edge", "scopes": [{"verbs": ["follow"]}]}
+    token = api.call(Issued, "POST", "/v1/tokens", body).token
+    dev.write_private(data_dir / KEPT, msgspec.json.encode(Kept(admin=admin, edge=token)))
+    return token
 
 
 def _control(wanted: Wanted) -> dev.Program:
@@ -138,7 +178,7 @@ def _control(wanted: Wanted) -> dev.Program:
     )
 
 
-def _edge(wanted: Wanted, provisioned: Provisioned) -> dev.Program:
+def _edge(wanted: Wanted, token: str) -> dev.Program:
     flags = ["--open"] if wanted.open_reads else []
     return dev.holdfast(
         EDGE,
@@ -147,7 +187,7 @@ def _edge(wanted: Wanted, provisioned: Provisioned) -> dev.Program:
         *("--host", wanted.host, "--port", str(wanted.edge_port)),
         *("--log-level", wanted.log_level),
         *flags,
-        HOLDFAST_TOKEN=provisioned.edge_token,
+        HOLDFAST_TOKEN=token,
     )
 
 
@@ -173,51 +213,64 @@ def catalogue(api: Api) -> list[Listed]:
 
 def _take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
     """Import and apply what was given, but for services that stand: (taken, left as they are)."""
-    standing = {
-        line.service for line in api.call(Services, "GET", "/v1/services", limit=500).services
-    }
-    taken, left = [], []
-    if wanted.imports:
-        if wanted.service in standing:
-            left.append(wanted.service)
-        else:
-            body = {
-                "service": wanted.service,
-                "environment": wanted.environment,
-                "text": wanted.imports.read_text(encoding="utf-8"),
-                "file": str(wanted.imports),
-                "reason": f"import of {wanted.imports.name}",
-            }
-            api.call(Imported, "POST", "/v1/import/flagd", body)
-            taken.append(wanted.service)
-    texts, found, kept = _new_texts(wanted.paths, standing)
+    services = api.call(Services, "GET", "/v1/services", limit=PAGE_MAX).services
+    standing = {line.service for line in services}
+    texts, left = _new_texts(wanted.paths, standing)
+    taken = list(texts)
+    if wanted.imports and wanted.service in standing:
+        left.append(wanted.service)
+    elif wanted.imports:
+        _import(api, wanted.imports, wanted)
+        taken.append(wanted.service)
     if texts:
-        body = {
-            "documents": send_members(api, texts),
-            "reason": f"first start with {', '.join(map(str, wanted.paths))}",
-        }
+        reason = f"first start with {', '.join(map(str, wanted.paths))}"
+        body = {"documents": send_members(api, list(texts.values())), "reason": reason}
         api.call(Committed, "POST", "/v1/commits", body)
-    return taken + found, left + kept
+    return taken, left
 
 
-def _new_texts(
-    paths: Sequence[Path], standing: set[str]
-) -> tuple[list[Text], list[str], list[str]]:
-    """The files of services that do not stand yet, those services, and those that do."""
-    new, found, kept = [], [], []
+def _import(api: Api, file: Path, wanted: Wanted) -> None:
+    [text] = read_texts([file])
+    body = {
+        "service": wanted.service,
+        "environment": wanted.environment,
+        "text": text.text,
+        "file": text.file,
+        "reason": f"import of {file.name}",
+    }
+    api.call(Imported, "POST", "/v1/import/flagd", body)
+
+
+def _new_texts(paths: Sequence[Path], standing: set[str]) -> tuple[dict[str, Text], list[str]]:
+    """The files of services that do not stand yet, by service, and the services that do.
+
+    One that can't be read stands under its own name: the control plane says what is wrong with it.
+    """
+    new: dict[str, Text] = {}
+    kept = []
     for text in read_texts(paths) if paths else ():
         document = parse(text.text.encode(), text.file).document
-        if document is not None and document.service in standing:
-            kept.append(document.service)
-            continue
-        new.append(text)  # one that can't be read, too: the control plane says what is wrong
-        if document is not None:
-            found.append(document.service)
-    return new, found, kept
+        service = document.service if document else ""
+        if service in standing:
+            kept.append(service)
+        else:
+            new[service if service and service not in new else text.file] = text
+    return new, kept
+
+
+def _example(api: Api, wanted: Wanted) -> tuple[str, str] | None:
+    """(service, key) of a setting to show, of the imported service if there is one."""
+    query = {"environment": wanted.environment, "service": wanted.service or None, "limit": 1}
+    found = api.call(Settings, "GET", "/v1/settings", **query).settings
+    return (found[0].service, found[0].key) if found else None
 
 
 def _introduce(
-    wanted: Wanted, provisioned: Provisioned, taken: Sequence[str], left: Sequence[str]
+    wanted: Wanted,
+    admin: str,
+    taken: Sequence[str],
+    left: Sequence[str],
+    example: tuple[str, str] | None,
 ) -> None:
     """Everything that somebody needs for the first minute."""
     if taken:
@@ -226,29 +279,18 @@ def _introduce(
         say(f"There already, left as they are: {', '.join(left)}.")
     reads = "reads need no token" if wanted.open_reads else "reads need a token"
     say(f"\nHoldfast is up, with development keys; {reads}.\n", fg="green", bold=True)
-    say(f"  control plane  {wanted.control_url}   (API: {wanted.control_url}/v1/openapi.json)")
+    say(f"  control plane  {wanted.control_url}   (its API: /v1/openapi.json)")
     say(f"  edge           {wanted.edge_url}")
-    say(f"  token          {provisioned.admin_token}\n")
-    key = "" if wanted.open_reads else f" -H 'Authorization: Bearer {provisioned.admin_token}'"
-    example = example_of(wanted, provisioned)
-    if example:
-        service, setting = example
-        url = f"{wanted.edge_url}/{wanted.environment}/{service}/ofrep/v1/evaluate/flags/{setting}"
-        say(f'  curl -s {url} \\\n    -d \'{{"context": {{"targetingKey": "you"}}}}\'{key}')
-        say(f"  holdfast get {service} {setting}\n  holdfast explain {setting} -s {service}")
-    else:
+    say(f"  token          {admin}\n")
+    if example is None:
         say("  holdfast apply settings.yaml")
+    else:
+        service, key = example
+        bearer = "" if wanted.open_reads else f" -H 'Authorization: Bearer {admin}'"
+        url = f"{wanted.edge_url}/{wanted.environment}/{service}/ofrep/v1/evaluate/flags/{key}"
+        say(f'  curl {url} \\\n    -d \'{{"context": {{"targetingKey": "you"}}}}\'{bearer}')
+        say(f"  holdfast explain {key} --service {service} -c targetingKey=you")
     say("\nCtrl-C stops both.")
-
-
-def example_of(wanted: Wanted, provisioned: Provisioned) -> tuple[str, str] | None:
-    """A setting to show, of the imported service if there is one."""
-    with Api(Connection(wanted.control_url, provisioned.admin_token)) as api:
-        query = {"environment": wanted.environment, "limit": 1}
-        found = api.call(
-            Settings, "GET", "/v1/settings", service=wanted.service or None, **query
-        ).settings
-    return (found[0].service, found[0].key) if found else None
 
 
 def _url(host: str, port: int) -> str:
