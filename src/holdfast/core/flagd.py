@@ -23,6 +23,7 @@ from holdfast.core.model import (
     NAME,
     Audience,
     Edit,
+    Head,
     PutSegment,
     PutService,
     PutSetting,
@@ -35,6 +36,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.pointer import below, near, pointer
 from holdfast.core.state import ServiceState, State, closure, same
+from holdfast.core.subjects import subject_revision
 from holdfast.core.wire import canonical
 
 SCHEMA: Final = "https://flagd.dev/schema/v0/flags.json"
@@ -388,7 +390,9 @@ def export_flagd(
     Long member lists are written out, as flagd knows no tables. flagd's Python core refuses a file
     whose flags have descriptions, so they are left out unless asked for. Raises `NotFound`.
     """
-    snapshot = build(state, Subject(environment, service), None)
+    subject = Subject(environment, service)
+    at = Head(subject_revision(state, subject), "")  # of which nothing is exported
+    snapshot = build(state, subject, None, head=at)
     flags = {key: msgspec.json.decode(flag) for key, flag in snapshot.flags.items()}
     evaluators: dict[str, JSON] = dict(snapshot.evaluators)
     for name, facts in snapshot.holdfast.segments.items():

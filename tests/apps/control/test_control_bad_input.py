@@ -21,7 +21,7 @@ def test_invalid_yaml_is_told_with_its_line(plane: Plane) -> None:
     (problem,) = refused(plane, "service: shop\nsettings:\n  banner: [1, 2\n")
     assert problem["file"] == "0.yaml"
     assert problem["line"] >= 3
-    assert problem["hint"]
+    assert problem["message"]
 
 
 def test_cel_with_a_type_error_is_told_with_its_place(plane: Plane) -> None:

@@ -9,9 +9,11 @@ from typing import Final
 
 from holdfast.apps.control import schemas
 from holdfast.core.errors import NotFound
+from holdfast.core.evaluate import Explanation
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet
-from holdfast.core.snapshot import decode
+from holdfast.core.snapshot import Snapshot, decode
+from holdfast.core.state import State
 from holdfast.core.trust import Admitted, Generation, equip
 from holdfast.engine.shelf import Published
 from holdfast.ports import Blobs, Clock
@@ -26,29 +28,34 @@ class Answers:
     """Evaluates the snapshots of one shelf. Thread-safe."""
 
     def __init__(
-        self, newest: Callable[[Subject], Published | None], blobs: Blobs, clock: Clock
+        self,
+        newest: Callable[[Subject], Published | None],
+        state: Callable[[], State],
+        blobs: Blobs,
+        clock: Clock,
     ) -> None:
         self._newest = newest
+        self._state = state
         self._blobs = blobs
         self._clock = clock
         self._lock = threading.Lock()
         self._generations: OrderedDict[str, Generation] = OrderedDict()
 
-    def explain(self, asked: schemas.ExplainBody) -> schemas.Explained:
+    def explain(self, asked: schemas.ExplainBody) -> Explanation:
         """One answer and how it came about. Raises `NotFound` for a subject or key there is not."""
         generation = self._generation(Subject(asked.environment, asked.service))
         if asked.key not in generation.evaluator:
             raise NotFound(f"{generation.subject} has no setting {asked.key!r}")
-        outcome = generation.evaluator.evaluate(asked.key, asked.context)
-        return schemas.Explained(
-            key=asked.key,
-            value=outcome.value,
-            variant=outcome.variant,
-            reason=outcome.reason,
-            error_code=outcome.error_code,
-            error_message=outcome.error_message,
-            revision=generation.revision,
-        )
+        names = self._rule_names(generation.snapshot, asked.key)
+        return generation.evaluator.explain(asked.key, asked.context, names)
+
+    def _rule_names(self, snapshot: Snapshot, key: str) -> tuple[str, ...]:
+        """The rules' names, which snapshots do not carry; none when the setting has moved on."""
+        subject = snapshot.subject
+        owner = self._state().services.get(snapshot.setting(key).service or subject.service)
+        found = owner.settings.get(key) if owner else None
+        targeting = found.setting.environments.get(subject.environment) if found else None
+        return tuple(rule.name for rule in targeting.rules) if targeting else ()
 
     def _published(self, subject: Subject) -> Published:
         published = self._newest(subject)

@@ -22,6 +22,7 @@ from holdfast.apps.control.routes import access, changes, evaluation, history, o
 from holdfast.apps.control.traffic import Traffic
 from holdfast.core import limits
 from holdfast.core.access import Grant
+from holdfast.core.evaluate import Explanation
 
 SWEEP_S = 30.0
 """Between two sweeps of what the rate limiter remembers of callers that went away."""
@@ -35,12 +36,15 @@ ROUTES = (
     *access.ROUTES,
     *operations.ROUTES,
 )
-BODIES = tuple(
-    each
-    for each in vars(schemas).values()
-    if isinstance(each, type)
-    and issubclass(each, msgspec.Struct)
-    and each.__module__ == schemas.__name__
+BODIES = (
+    Explanation,
+    *(
+        each
+        for each in vars(schemas).values()
+        if isinstance(each, type)
+        and issubclass(each, msgspec.Struct)
+        and each.__module__ == schemas.__name__
+    ),
 )
 
 

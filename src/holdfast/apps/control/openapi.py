@@ -83,7 +83,7 @@ def config() -> OpenAPIConfig:
     )
 
 
-def document(app: Litestar, structs: tuple[type[msgspec.Struct], ...]) -> dict[str, Any]:
+def document(app: Litestar, structs: tuple[Any, ...]) -> dict[str, Any]:
     """The document, with the schemas of `structs` and of all they hold in msgspec's words."""
     spec: dict[str, Any] = app.openapi_schema.to_schema()
     _, exact = msgspec.json.schema_components(structs, ref_template=REF)

@@ -82,7 +82,7 @@ class Control:
             metrics=self.metrics,
         )
         self.shelf = Shelf(self.view, parts.blobs, parts.keys.sign, make_delta)
-        self.answers = Answers(self.shelf.newest, parts.blobs, clock)
+        self.answers = Answers(self.shelf.newest, self.state, parts.blobs, clock)
         self.fanout = Fanout()
         self._tokens: tuple[object, dict[str, Token]] = (None, {})
         self.door = TokenDoor(self.tokens, clock, settings.open_reads)
@@ -90,6 +90,7 @@ class Control:
         self._writer = _Lane("holdfast-writer", 1, WRITES_MAX)
         self._readers = _Lane("holdfast-reader", READERS, READS_MAX)
         self.ready = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._gauges()
         self.follow_roots()
 
@@ -148,6 +149,7 @@ class Control:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the journal and warm the shelf; on the way out drain and close everything."""
+        self._loop = asyncio.get_running_loop()
         self.view.follow()
         warming = asyncio.create_task(self._warm())
         try:
@@ -159,12 +161,19 @@ class Control:
             await asyncio.gather(warming, return_exceptions=True)
             await asyncio.to_thread(self.close)
 
+    def drain(self) -> None:
+        """Take no new traffic and end the streams; from any thread, a signal's handler too."""
+        self.ready = False
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.fanout.close)
+
     def close(self) -> None:
         """End the threads once their work is done, keep a checkpoint, close the stores."""
         self._writer.close()
         self._readers.close()
+        self.view.save_checkpoint()
+        self._parts.close()  # first, since it wakes the thread that watches the journal
         self.view.close()
-        self._parts.close()
 
     async def _warm(self) -> None:
         await self.read(self.shelf.warm)

@@ -337,18 +337,6 @@ class ExplainBody(Struct, frozen=True, forbid_unknown_fields=True):
     ] = {}
 
 
-class Explained(Struct, frozen=True):
-    """An answer in OpenFeature's words, and how it came about."""
-
-    key: str
-    value: JSON
-    variant: str | None
-    reason: str
-    error_code: str | None
-    error_message: str | None
-    revision: int
-
-
 class ImportBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A flagd file to take over into one environment of a service.
 

@@ -11,6 +11,7 @@ from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs, require
 from holdfast.apps.control.openapi import READING, WRITING, errors
 from holdfast.apps.control.routes.parameters import Caller, TheControl
+from holdfast.core.evaluate import Explanation
 
 _READ: dict[str, Any] = {"opt": needs("read"), "tags": ["evaluation"]}
 
@@ -24,7 +25,7 @@ _READ: dict[str, Any] = {"opt": needs("read"), "tags": ["evaluation"]}
 )
 async def explain(
     control: TheControl, caller: Caller, data: JSONBody[schemas.ExplainBody]
-) -> schemas.Explained:
+) -> Explanation:
     """Which rule decided, each condition with its value, the bucket: on the newest snapshot."""
     require(caller, "read", data.environment, data.service)
     return await control.read(control.answers.explain, data)
