@@ -24,6 +24,7 @@ from holdfast.core.delta import make_delta
 from holdfast.core.model import (
     Change,
     Edit,
+    Environment,
     PutEnvironment,
     PutService,
     PutSetting,
@@ -32,6 +33,7 @@ from holdfast.core.model import (
     Scope,
     Service,
     Setting,
+    Subject,
     Targeting,
 )
 from holdfast.core.validate import validate
@@ -39,6 +41,7 @@ from holdfast.engine.publish import Publisher
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
 
+SHOP_SUBJECT = Subject("production", "shop")
 SYSTEM = Grant("test", "test", (Scope(verbs=("admin",)),))
 FOLLOWER = ("follower", b"f" * 32, Scope(verbs=("follow",)))
 READER = ("reader", b"r" * 32, Scope(verbs=("read",), environment="production", service="shop"))
@@ -79,6 +82,7 @@ class World:
     """A journal with a shop in it, and what a control plane makes of it."""
 
     def __init__(self, folder: Path) -> None:
+        self._changes = itertools.count()
         self.blobs = MemoryBlobs()
         journal = MemoryJournal()
         keys = Keys.init(folder / "keys", development=True)
@@ -94,7 +98,7 @@ class World:
             new_id=lambda: str(next(ids)),
         )
         self.shelf = Shelf(self.view, self.blobs, keys.sign, make_delta)
-        self.commit(*keys.missing_from(()), PutEnvironment("production", _environment()))
+        self.commit(*keys.missing_from(()), PutEnvironment("production", Environment()))
         self.commit(_FOLLOW, _READ)
         self.commit(PutService("shop", Service()), *self.settings("shop", SHOP))
 
@@ -109,6 +113,14 @@ class World:
     def put(self, service: str, **settings: Setting) -> None:
         self.commit(*self.settings(service, settings))
 
+    def change(self) -> str:
+        """Change something of the shop; the digest of the snapshot that comes of it."""
+        number = next(self._changes)
+        self.put("shop", season=setting("string", {"name": f"season {number}"}, "name"))
+        newest = self.shelf.newest(SHOP_SUBJECT)
+        assert newest is not None
+        return newest.digest
+
     @contextlib.contextmanager
     def serving(self, port: int = 0, *, open_reads: bool = False) -> Iterator[Listener]:
         """The data plane's routes of this world on a real socket."""
@@ -120,9 +132,3 @@ class World:
         listener = Listener(face, Address("127.0.0.1", port, shutdown_s=1), fanout.close)
         with running(listener):
             yield listener
-
-
-def _environment() -> Any:
-    from holdfast.core.model import Environment
-
-    return Environment()

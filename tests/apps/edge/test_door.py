@@ -1,0 +1,163 @@
+"""The edge's door and its tickets by themselves, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upstream import token
+
+from holdfast.apps.edge import door as doors
+from holdfast.apps.edge.door import EdgeDoor, credential
+from holdfast.apps.edge.tickets import PERIOD_S, Tickets
+from holdfast.core.errors import Forbidden, Unauthenticated
+from holdfast.core.model import Scope, Subject
+
+SHOP = Subject("production", "shop")
+ACCESS = Subject("production", "_access")
+TEXT, KEPT = token("reader", b"r" * 32, Scope(("read",), "production", "shop"))
+OTHER, OTHER_KEPT = token("other", b"o" * 32, Scope(("read",), "staging"))
+FOLLOW, FOLLOW_KEPT = token("follower", b"f" * 32, Scope(("follow",)))
+
+
+class Clock:
+    now_s = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def bearer(text: str) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"x"), (b"authorization", f"Bearer {text}".encode())]
+
+
+@pytest.fixture
+def door() -> EdgeDoor:
+    door = EdgeDoor(Clock())
+    door.learn("production", {"reader": KEPT.to, "follower": FOLLOW_KEPT.to})
+    door.learn("staging", {"other": OTHER_KEPT.to, "follower": FOLLOW_KEPT.to})
+    return door
+
+
+def remembered(door: EdgeDoor, headers: list[tuple[bytes, bytes]]) -> bool:
+    return door.lets_read(credential(dict(headers)), str(SHOP))
+
+
+def test_who_was_let_in_is_remembered_there_and_nowhere_else(door):
+    assert not remembered(door, bearer(TEXT))
+    door.admit(bearer(TEXT), "read", SHOP)
+
+    assert remembered(door, bearer(TEXT))
+    assert not door.lets_read(bearer(TEXT)[1][1], "staging/shop")
+    assert not remembered(door, bearer(OTHER))
+    assert not remembered(door, [])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Basic xyz"), (b"x-api-key", TEXT.encode())],
+        [*bearer(TEXT), (b"authorization", b"Bearer bogus")],
+        [*bearer(TEXT), (b"x-api-key", b"bogus")],
+    ],
+)
+def test_a_credential_that_proved_nothing_is_not_remembered(door, headers):
+    door.admit(headers, "read", SHOP)
+
+    for value in (b"Basic xyz", b"Bearer bogus", b"bogus"):
+        assert not door.lets_read(value, str(SHOP))
+
+
+def test_a_token_of_another_environment_is_nobody_here(door):
+    with pytest.raises(Unauthenticated):
+        door.admit(bearer(OTHER), "read", SHOP)
+    door.admit(bearer(OTHER), "read", Subject("staging", "shop"))
+    assert door.refused == 1
+
+
+def test_new_tokens_forget_what_the_old_ones_allowed(door):
+    door.admit(bearer(TEXT), "read", SHOP)
+    door.learn("production", {})
+
+    assert not remembered(door, bearer(TEXT))
+    with pytest.raises(Unauthenticated):
+        door.admit(bearer(TEXT), "read", SHOP)
+
+
+def test_an_answer_in_progress_cannot_remember_a_revoked_token(door, monkeypatch):
+    # The token is revoked between its proof and its remembering.
+    remember = door._remember
+
+    def revoked_meanwhile(tokens, *rest):
+        door.learn("production", {})
+        remember(tokens, *rest)
+
+    monkeypatch.setattr(door, "_remember", revoked_meanwhile)
+    door.admit(bearer(TEXT), "read", SHOP)
+
+    assert not remembered(door, bearer(TEXT))
+
+
+def test_the_memory_is_bounded_and_that_is_counted(door, monkeypatch):
+    monkeypatch.setattr(doors, "ADMITTED_MAX", 1)
+    door.admit(bearer(TEXT), "read", SHOP)
+    door.admit(bearer(FOLLOW), "read", SHOP)
+
+    assert door.forgotten == 1
+    assert remembered(door, bearer(FOLLOW))
+    assert not remembered(door, bearer(TEXT))
+
+
+def test_only_followers_read_the_tokens(door):
+    with pytest.raises(Forbidden):
+        door.admit(bearer(TEXT), "read", ACCESS)
+    door.admit(bearer(FOLLOW), "read", ACCESS)
+    sees = door.sees(bearer(TEXT))
+    assert sees(SHOP)
+    assert not sees(ACCESS)
+    assert not sees(Subject("staging", "shop"))
+    assert door.sees(bearer(FOLLOW))(ACCESS)
+
+
+def test_open_reads_are_for_settings_only():
+    door = EdgeDoor(Clock(), open_reads=True)
+    door.admit([], "read", SHOP)
+
+    assert door.sees([])(SHOP)
+    assert not door.sees([])(ACCESS)
+    for verb, subject in (("read", ACCESS), ("follow", SHOP)):
+        with pytest.raises(Unauthenticated):
+            door.admit([], verb, subject)
+
+
+def test_before_it_knows_tokens_nobody_comes_in():
+    door = EdgeDoor(Clock())
+    assert not door.knows("production")
+    with pytest.raises(Unauthenticated):
+        door.admit(bearer(TEXT), "read", SHOP)
+    with pytest.raises(Unauthenticated):
+        door.sees(bearer(TEXT))
+
+
+@given(st.floats(0, 4e9), st.floats(0, 3 * PERIOD_S))
+def test_a_ticket_lives_one_to_two_periods(issued_s, later_s):
+    clock = Clock()
+    clock.now_s = issued_s
+    tickets = Tickets(b"secret", clock)
+    ticket = tickets.issue("production/shop")
+    left_s = tickets.lifetime_s("production/shop", ticket)
+    assert left_s is not None
+    assert PERIOD_S - 1 <= left_s <= 2 * PERIOD_S + 1
+
+    clock.now_s += later_s
+    now = tickets.lifetime_s("production/shop", ticket)
+    assert (now is not None) == (later_s < left_s)
+
+
+@given(st.text(max_size=60))
+def test_no_other_text_is_a_ticket(text):
+    tickets = Tickets(b"secret", Clock())
+    assert tickets.lifetime_s("production/shop", text) is None
+    good = tickets.issue("production/shop")
+    assert tickets.lifetime_s("production/mail", good) is None
+    assert Tickets(b"another", Clock()).lifetime_s("production/shop", good) is None
