@@ -31,6 +31,7 @@ from holdfast.core.errors import Invalid, NotFound
 from holdfast.core.lower import fractional
 from holdfast.core.model import (
     Audience,
+    DeleteSegment,
     DeleteSetting,
     DeleteToken,
     Edit,
@@ -334,6 +335,23 @@ def test_a_shared_setting_that_takes_over_from_a_removed_one_is_explained() -> N
     assert made(after[2]).setting("k").service == "shared"
     assert made(after[2]).setting("k").revision == 2
     assert made(after[2]).holdfast.removed == {}
+
+
+def test_a_shared_segment_that_takes_over_from_a_removed_one_is_explained() -> None:
+    def pilot(member: str, service: str) -> PutSegment:
+        return PutSegment(service, "pilot", Segment(Audience(by="tenant", members=(member,))))
+
+    after = states(
+        [
+            [pilot("theirs", "shared"), pilot("other", "late"), include("shared", "late")],
+            [pilot("ours", "shop"), put("k", serving("on", {"$ref": "pilot"}))],
+            [DeleteSegment("shop", "pilot")],
+            [include("late")],
+        ]
+    )
+    found = [made(state) for state in after[2:]]
+    assert [list(one.evaluators) for one in found] == [["pilot"], ["shared/pilot"], ["late/pilot"]]
+    assert [one.setting("k").revision for one in found] == [2, 3, 4]
 
 
 # -- revisions and removals

@@ -232,10 +232,13 @@ class _Builder:
         """The segment that `name` means in the rules of `owner`."""
         if (known := self.kept.segments.get((owner, name))) is not None:
             return known[1]
+        removed_at = 0
         for service, included_at in reach(self._services, owner):
-            state = self._services[service].segments.get(name)
-            if state is not None:
-                revision = max(included_at, state.revisions.get(self._subject.environment, 0))
+            found = self._services[service]
+            removed_at = max(removed_at, found.segments_removed.get(name, 0))
+            if (state := found.segments.get(name)) is not None:
+                own = state.revisions.get(self._subject.environment, 0)
+                revision = max(own, included_at, removed_at)
                 old = self._before.segments.get((owner, name))
                 if old is None or old[0] is not state or old[1].revision != revision:
                     old = (state, self._lowered(service, name, state, revision))

@@ -38,6 +38,7 @@ from holdfast.core.state import (
     closure,
     same,
     segment_environments,
+    segment_owners,
     setting_environments,
     visible,
 )
@@ -60,6 +61,7 @@ class _Reach(msgspec.Struct, frozen=True):
     """What a service reached through its includes before an entry."""
 
     owners: dict[tuple[str, str], str] = {}
+    segments: dict[str, str] = {}
     removed: dict[tuple[str, str], int] = {}
     environments: set[str] = set()
 
@@ -144,6 +146,7 @@ class _Batch:
         reached = [self._services[name] for name in closure(self._services, service)]
         return _Reach(
             owners=visible(self._services, service),
+            segments=segment_owners(self._services, service),
             removed={
                 (environment, key): revision
                 for one in reached
@@ -209,6 +212,7 @@ class _Batch:
             touched=dict(service.touched),
             removed={environment: dict(keys) for environment, keys in service.removed.items()},
             included_at=dict(service.included_at),
+            segments_removed=dict(service.segments_removed),
         )
         return service
 
@@ -217,7 +221,10 @@ class _Batch:
         if service is not None:
             self._owned.discard(name)
             self._gone[name] = ServiceState(
-                info=Service(), touched=service.touched, removed=service.removed
+                info=Service(),
+                touched=service.touched,
+                removed=service.removed,
+                segments_removed=service.segments_removed,
             )
 
     def _put_environment(self, edit: PutEnvironment, revision: int) -> None:
@@ -283,7 +290,10 @@ class _Batch:
         known = self._environments.keys() | state.touched.keys()
         before, after = old.segment if old else None, now.segment if now else None
         changed = segment_environments(before, after, known)
+        if now is None and old is not None:
+            _note_gone(state.segments_removed, name, revision, limits.SEGMENTS_MAX)
         if now is not None:
+            state.segments_removed.pop(name, None)
             state.segments[name] = SegmentState(
                 now.segment,
                 _revisions(changed | known, changed, old.revisions if old else {}, revision),
@@ -297,6 +307,9 @@ class _Batch:
         for (environment, key), owner in before.owners.items():
             if after.owners.get((environment, key)) not in (owner, service):
                 _bury(state.removed, environment, key, revision)
+        for name, owner in before.segments.items():
+            if after.segments.get(name) not in (owner, service):
+                _note_gone(state.segments_removed, name, revision, limits.SEGMENTS_MAX)
         for (environment, key), at in before.removed.items():
             buried = state.removed.get(environment, {}).get(key, 0)
             if at > buried and (environment, key) not in after.owners:
@@ -311,7 +324,12 @@ class _Batch:
         if service not in self._owned:
             self._owned.add(service)
             removed = {environment: dict(keys) for environment, keys in left.removed.items()}
-            left = ServiceState(info=left.info, touched=dict(left.touched), removed=removed)
+            left = ServiceState(
+                info=left.info,
+                touched=dict(left.touched),
+                removed=removed,
+                segments_removed=dict(left.segments_removed),
+            )
             self._gone[service] = left
         return left
 
@@ -330,7 +348,10 @@ def _revisions(
 
 
 def _bury(removed: dict[str, dict[str, int]], environment: str, key: str, revision: int) -> None:
-    keys = removed.setdefault(environment, {})
-    keys[key] = revision
-    if len(keys) > limits.SETTINGS_MAX:
-        del keys[min(keys, key=lambda one: (keys[one], one))]
+    _note_gone(removed.setdefault(environment, {}), key, revision, limits.SETTINGS_MAX)
+
+
+def _note_gone(gone: dict[str, int], name: str, revision: int, names_max: int) -> None:
+    gone[name] = revision
+    if len(gone) > names_max:
+        del gone[min(gone, key=lambda one: (gone[one], one))]

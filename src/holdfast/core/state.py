@@ -57,6 +57,8 @@ class ServiceState(msgspec.Struct, frozen=True):
       keys of a dropped include among them. A key that came back through an include stays here: its
       answer changed at that revision. The oldest beyond `limits.SETTINGS_MAX` are forgotten.
     - `included_at`: include -> revision that (last) added it.
+    - `segments_removed`: segment -> revision that took it, or the include that brought it, away.
+      Rules that find one of the same name further along the includes moved at that revision.
     """
 
     info: Service
@@ -65,6 +67,7 @@ class ServiceState(msgspec.Struct, frozen=True):
     touched: dict[str, int] = {}
     removed: dict[str, dict[str, int]] = {}
     included_at: dict[str, int] = {}
+    segments_removed: dict[str, int] = {}
 
 
 class EnvironmentState(msgspec.Struct, frozen=True):
@@ -153,6 +156,15 @@ def _of_all_environments(setting: Setting) -> bytes:
 
 def _audience(segment: Segment | None, environment: str) -> object:
     return segment.environments.get(environment, segment.audience) if segment else None
+
+
+def segment_owners(services: Mapping[str, ServiceState], service: str) -> dict[str, str]:
+    """Every segment that the service's rules can name -> the service that owns it."""
+    owners: dict[str, str] = {}
+    for name in closure(services, service):
+        for segment in services[name].segments:
+            owners.setdefault(segment, name)
+    return owners
 
 
 def visible(services: Mapping[str, ServiceState], service: str) -> dict[tuple[str, str], str]:
