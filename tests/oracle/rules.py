@@ -25,7 +25,8 @@ ATTRIBUTES = [
 PATHS = [
     *ATTRIBUTES, "targetingKey", "$flagd.flagKey", "$flagd.timestamp", "$flagd", "$flagd.absent",
     "object.a", "object.b.c", "object.absent", "list.0", "list.1", "list.-1", "list.length",
-    "list.00",     "tenant.0", "tenant.length", "", ".", "object.", "n.a", "accumulator", "current", "0", "1",
+    "list.00", "tenant.0", "tenant.length", "", ".", "object.", "n.a", "accumulator", "current",
+    "0", "1",
 ]  # fmt: skip
 VARIANTS: dict[str, Any] = {
     "on": True, "off": False, "true": "yes", "false": "no", "a": 1, "b": 2.5, "ab": None, "1": [1],
@@ -66,7 +67,8 @@ COMPARING = ["==", "!=", "===", "!==", "<", ">", "<=", ">="]
 ANY_OPERATOR = [
     *COMPARING, "!", "!!", "+", "-", "*", "/", "%", "min", "max", "in", "cat", "substr", "merge",
     "log", "if", "?:", "and", "or", "var", "missing", "missing_some", "map", "filter", "reduce",
-    "all",     "some", "none", "starts_with", "ends_with", "sem_ver", "fractional", "nope", "$ref", "a.b", "",
+    "all", "some", "none", "starts_with", "ends_with", "sem_ver", "fractional", "nope", "$ref",
+    "a.b", "",
 ]  # fmt: skip
 SEMVER_OPERATORS = ["=", "!=", "<", "<=", ">", ">=", "^", "~", "==", "", None, 1]
 
@@ -206,3 +208,58 @@ def flags(draw: st.DrawFn, asking: int) -> tuple[str, list[dict[str, Any]]]:
     }
     document = json.dumps({"flags": {KEY: flag}})
     return document, draw(st.lists(contexts, min_size=asking, max_size=asking))
+
+
+plain_rules = st.sampled_from(
+    [
+        {"in": [{"var": "tenant"}, ["contoso", "a"]]},
+        {"==": [{"var": "n"}, 1]},
+        {"!": {"var": "beta"}},
+        True,
+        "on",
+        ["on"],
+        None,
+    ]
+)
+metadata = st.dictionaries(
+    st.sampled_from(["owner", "version"]),
+    st.one_of(st.booleans(), st.integers(0, 3), st.sampled_from(["a", "b"]), st.just(1.5)),
+)
+references = st.sampled_from([{"$ref": "one"}, {"$ref": "two"}, {"$ref": "absent"}])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[str, list[dict[str, Any]]]:
+    """Documents with references, metadata, and whatever flagd takes for a definition."""
+    whole = st.one_of(
+        references, st.sampled_from([{}, None, [], 0, "", [1], "on", {"a": 1, "b": 2}])
+    )
+    flag = {
+        "state": draw(st.sampled_from(["ENABLED", "ENABLED", "DISABLED"])),
+        "variants": draw(st.sampled_from([VARIANTS, {"on": 1}, {"true": 1, "false": 0}])),
+        "targeting": draw(
+            st.one_of(
+                st.builds(lambda rule: {"if": [rule, "on", "off"]}, references),
+                st.builds(lambda rule: {"if": [{"and": [True, rule]}, "on"]}, references),
+                whole,
+            )
+        ),
+        **draw(
+            st.fixed_dictionaries({}, optional={"metadata": metadata, "defaultVariant": defaults})
+        ),
+    }
+    document = {
+        "flags": {KEY: flag},
+        **draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "metadata": metadata,
+                    "$evaluators": st.fixed_dictionaries(
+                        {}, optional={"one": plain_rules, "two": plain_rules}
+                    ),
+                },
+            )
+        ),
+    }
+    return json.dumps(document), draw(st.lists(contexts, min_size=2, max_size=2))

@@ -1,6 +1,7 @@
 """Holdfast answers what flagd's Python core answers: 2.0.0 for bucketing v3, 1.0.0 for v2.
 
-The differences that are allowed, with their reasons, are `REASONED` below and nowhere else.
+The differences that are allowed, with their reasons, are in `test_reasoned_differences` and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -111,6 +112,12 @@ def test_v3_answers_as_flagd_core_2(flagd_v3: Oracle, flag: Any) -> None:
 @given(few_rules)
 def test_v2_answers_as_flagd_core_1(flagd_v2: Oracle, flag: Any) -> None:
     check(*flag, flagd_v2, "v2")
+
+
+@SHORT
+@given(rules.documents())
+def test_documents_mean_what_they_mean_to_flagd(flagd_v3: Oracle, document: Any) -> None:
+    check(*document, flagd_v3, "v3")
 
 
 @pytest.mark.long

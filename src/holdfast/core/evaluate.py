@@ -201,9 +201,9 @@ class Evaluator:
             answers = Answers(
                 key, flag.variants, flag.default_variant, metadata, self._types.get(key)
             )
-            if not flag.targeting:
-                return answers.static
             root = self._rules.prepare(flag.targeting)
+            if root is None:
+                return answers.static
             return Setting(answers, root, self._facts, self.table.__setitem__)
         except (definitions.BadFlag, BadRule) as error:
             return self._unloadable(key, "PARSE_ERROR", str(error))

@@ -46,15 +46,13 @@ def check_flag(
     if default and default not in flag.variants:
         message = f"the default {default!r} is no variant"
         found.append(Problem(code="variant", message=message, path=path, severity="warning"))
-    if not flag.targeting:
-        return found
     try:
         root = Rules(evaluators, lambda name: decoded_rule(evaluators[name])).prepare(
             flag.targeting
         )
     except BadRule as error:
         return [*found, Problem(code="rule", message=str(error), path=f"{path}/targeting")]
-    for message in sorted(set(_unanswerable(root, tables))):
+    for message in sorted(set(_unanswerable(root, tables))) if root is not None else ():
         where = f"{path}/targeting"
         found.append(Problem(code="operator", message=message, path=where, severity="warning"))
     return found

@@ -33,7 +33,7 @@ Function: TypeAlias = Callable[[Mapping[str, Any]], Outcome]
 
 CALLS_MAX: Final = 2_000
 """Rules with more operators are interpreted: compiling them would stall the first caller."""
-SHAPES_MAX: Final = 4_096
+SHAPES_MAX: Final = 1_024
 
 _shapes: dict[str, CodeType] = {}
 

@@ -19,7 +19,7 @@ class BadFlag(Exception):
 class Flag(msgspec.Struct, frozen=True, rename={"default": "defaultVariant"}):
     """As the document has it; unknown fields are left out.
 
-    `default` is a variant's name, or none; `targeting` is an object, and empty for none.
+    `default` is a variant's name, or none; `targeting` should be an object, and is empty for none.
     """
 
     state: str
@@ -53,8 +53,6 @@ def decode(body: bytes | msgspec.Raw) -> Flag:
         raise BadFlag("there are no variants")
     if flag.default and not isinstance(flag.default, str | bool):
         raise BadFlag("the default variant is not a name")
-    if flag.targeting and not isinstance(flag.targeting, dict):
-        raise BadFlag("the targeting is not an object")
     return flag
 
 

@@ -89,10 +89,21 @@ class Rules:
         self._decode = decode
         self._shared: dict[str, Node] = {}
 
-    def prepare(self, logic: JSON) -> Node:
-        """Raises `BadRule` when the rule is too deep or too large."""
+    def prepare(self, logic: JSON) -> Node | None:
+        """A flag's targeting; None when there is none.
+
+        Raises `BadRule` when it is no object, too deep or too large.
+        """
+        name = _reference(logic)
+        follow = name not in self._names
+        if name is not None and not follow:
+            logic = self._decode(name)
+        if not logic:
+            return None
+        if not isinstance(logic, dict):
+            raise BadRule("the targeting is not an object")
         _check(logic)
-        node = self._node(logic, follow=True)
+        node = self._node(logic, follow=follow)
         if node.calls > limits.LOGIC_CALLS_MAX:
             raise BadRule(
                 f"with its segments the rule has {node.calls} operators; "
@@ -107,9 +118,10 @@ class Rules:
             return Items(tuple(self._node(item, follow=follow) for item in logic))
         if not isinstance(logic, dict) or len(logic) != 1:
             return Constant(logic)
+        name = _reference(logic) if follow else None
+        if name in self._names:
+            return self._shared_node(str(name))
         ((op, args),) = logic.items()
-        if follow and op == "$ref" and isinstance(args, str) and args in self._names:
-            return self._reference(args)
         if not isinstance(args, list):
             args = [args]
         nodes = tuple(self._node(arg, follow=follow) for arg in args)
@@ -118,7 +130,7 @@ class Rules:
             initial = self._substituted(args[2]) if follow else args[2]
         return Call(op, nodes, logic, initial)
 
-    def _reference(self, name: str) -> Node:
+    def _shared_node(self, name: str) -> Node:
         node = self._shared.get(name)
         if node is None:
             logic = self._decode(name)
@@ -132,10 +144,16 @@ class Rules:
             return [self._substituted(item) for item in logic]
         if not isinstance(logic, dict):
             return logic
-        name = logic.get("$ref")
-        if len(logic) == 1 and isinstance(name, str) and name in self._names:
+        name = _reference(logic)
+        if name is not None and name in self._names:
             return self._decode(name)
         return {key: self._substituted(item) for key, item in logic.items()}
+
+
+def _reference(logic: JSON) -> str | None:
+    """The name in `{"$ref": name}`; None for anything else."""
+    name = logic.get("$ref") if isinstance(logic, dict) and len(logic) == 1 else None
+    return name if isinstance(name, str) else None
 
 
 def _is_constant(logic: JSON) -> bool:
