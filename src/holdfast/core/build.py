@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 
 from holdfast.core import limits
+from holdfast.core.access import ACCESS
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.lower import Lowered, References, lower, segment_logic, uses
 from holdfast.core.model import JSON, Audience, Head, Setting, Subject, Targeting
 from holdfast.core.snapshot import (
-    ACCESS,
     ACCESS_KEY,
     Facts,
     Previous,

@@ -19,14 +19,14 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core import limits
+from holdfast.core.access import ACCESS
 from holdfast.core.errors import TooLarge, Untrusted
 from holdfast.core.model import NAME, Bucketing, SettingType, Subject
 from holdfast.core.wire import UNREADABLE, canonical, digest
 
 FORMAT: Final = 1
-ACCESS: Final = "_access"
-"""The reserved service whose snapshot carries tokens to edges; no author can use the name."""
 ACCESS_KEY: Final = "tokens"
+"""The one setting of the reserved service `access.ACCESS`."""
 STATEMENT_TYPE: Final = "application/vnd.holdfast.snapshot.v1+json"
 FRESHNESS_TYPE: Final = "application/vnd.holdfast.freshness.v1+json"
 

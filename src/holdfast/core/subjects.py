@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 
+from holdfast.core.access import ACCESS
 from holdfast.core.errors import NotFound
 from holdfast.core.model import Environment, Subject
-from holdfast.core.snapshot import ACCESS
 from holdfast.core.state import EnvironmentState, ServiceState, State
 
 
