@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 from tests.end_to_end.processes import DEMO_SHOP, HOLDFAST, Dev, eventually
 
 from holdfast import Client
@@ -98,10 +99,7 @@ def test_the_way_of_one_change_and_its_survival(start: Callable[..., Dev], tmp_p
                 dev.kill(CONTROL)
                 eventually(lambda: dev.value("drill", "step") == 1, "the edge answers on")
                 dev.kill(EDGE)
-                eventually(lambda: client.evaluate("step", -1).stale, "the stale label")
-                answer = client.evaluate("step", -1)
-                assert (answer.value, answer.stale) == (1, True)
-
+                assert client.get_int("step", -1) == 1
                 assert started_from_disk(dev, cache) == "1"
 
                 again.append(restart(dev, EDGE))
@@ -110,13 +108,41 @@ def test_the_way_of_one_change_and_its_survival(start: Callable[..., Dev], tmp_p
                 eventually(lambda: _ready(dev), "the control plane")
                 publish(dev, 2)
                 eventually(lambda: client.get_int("step", -1) == 2, "step 2 at the client")
-                eventually(lambda: not client.evaluate("step", -1).stale, "fresh again")
             finally:
-                for process in again:
-                    process.terminate()
-                for process in again:
-                    process.wait(30)
+                stop(again)
     assert seen == [1, 2]
+
+
+@pytest.mark.long
+def test_what_nobody_confirms_is_labelled_stale_until_somebody_does(
+    start: Callable[..., Dev], tmp_path: Path
+) -> None:
+    """As long as the snapshot says: 90 s. The value stays right all the while."""
+    dev = start("--open")
+    publish(dev, 1)
+    with client_of(dev, tmp_path / "cache") as client:
+        eventually(lambda: client.get_int("step", -1) == 1, "step 1 at the client")
+        assert not client.evaluate("step", default=-1).stale
+        dev.kill(CONTROL)
+        dev.kill(EDGE)
+        eventually(lambda: client.evaluate("step", default=-1).stale, "the label", within_s=180)
+        answer = client.evaluate("step", default=-1)
+        assert (answer.value, answer.reason, client.status().state) == (1, "STATIC", "stale")
+        again = [restart(dev, CONTROL), restart(dev, EDGE)]
+        try:
+            eventually(
+                lambda: not client.evaluate("step", default=-1).stale, "fresh again", within_s=180
+            )
+        finally:
+            stop(again)
+        assert client.get_int("step", -1) == 1
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait(30)
 
 
 def started_from_disk(dev: Dev, cache: Path) -> str:

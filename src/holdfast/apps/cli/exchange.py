@@ -102,7 +102,10 @@ def export_flagd(api: Api, service: str, environment: str, to: Path | None) -> N
       holdfast export flagd --service demo-shop --environment production > flags.json
     """
     query = {"service": service, "environment": environment}
-    _write(api.raw("GET", "/v1/export/flagd", query=query), to)
+    import msgspec
+
+    body = api.raw("GET", "/v1/export/flagd", query=query)
+    _write(msgspec.json.format(body, indent=2), to)
 
 
 @export_group.command("snapshot")

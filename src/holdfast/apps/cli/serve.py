@@ -62,11 +62,13 @@ def listening(port: int, variable: str) -> Callable[[Command], Command]:
 def control(parent: int | None, **given: Any) -> None:
     """Run a control plane: the write door, the journal, the API.
 
-    It needs signing keys (holdfast keys init) unless --development makes them.
+    It needs signing keys (holdfast keys init) unless --development makes them, and a first token
+    (holdfast token first).
 
     \b
     Examples:
       holdfast keys init --data /var/lib/holdfast
+      holdfast token first --data /var/lib/holdfast
       holdfast control --data /var/lib/holdfast --host 0.0.0.0
     """
     from holdfast.apps.control import serve

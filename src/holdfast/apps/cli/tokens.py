@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.options import connected, output_option
+from holdfast.apps.cli.options import DATA, connected, output_option
 from holdfast.apps.cli.output import age, print_data, print_table, say
 
 if TYPE_CHECKING:
@@ -67,6 +68,30 @@ def create_token(
     if not print_data(issued, output):
         click.echo(issued.token)
         say(f"Token {issued.id} ({name}). It is not shown again: keep it now.")
+
+
+@token.command("first")
+@click.argument("name", default="first")
+@DATA
+@output_option()
+def create_first_token(name: str, data_dir: Path, output: str) -> None:
+    """Issue a token with every right, called NAME, beside the data of a control plane.
+
+    For a new control plane that has none, and for one whose tokens are all lost. It takes no token,
+    but the files: run it as who runs the control plane, whether that is up or not.
+
+    \b
+    Example:
+      holdfast token first --data /var/lib/holdfast
+    """
+    from holdfast.apps.observe import start_logs
+    from holdfast.apps.provision import first_token
+
+    start_logs("warning", "token")
+    text = first_token(data_dir, name, development=False)
+    if not print_data({"token": text}, output):
+        click.echo(text)
+        say("It may do everything, and is not shown again: keep it now.", bold=True)
 
 
 @token.command("list")
