@@ -427,6 +427,13 @@ def test_tokens_follow_to_the_edges_of_their_environments() -> None:
     decode(encode(found[1]))
 
 
+def test_more_tokens_than_an_edge_would_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_after([PRODUCTION, PutToken(token="one", to=token("*"))])
+    monkeypatch.setattr(limits, "VALUE_BYTES_MAX", 100)
+    with pytest.raises(Invalid, match="tokens-size"):
+        made(state, Subject("production", "_access"))
+
+
 # -- properties over random journals
 
 

@@ -307,14 +307,30 @@ def _too_many(subject: Subject, count: int) -> Problem:
     )
 
 
+def _too_many_tokens(subject: Subject, count: int, size: int) -> Problem:
+    return Problem(
+        code="tokens-size",
+        message=f"the {count} tokens of {subject.environment} take {size} bytes, "
+        f"at most {limits.VALUE_BYTES_MAX} are allowed",
+        path="/tokens",
+        hint="revoke tokens that nobody uses, or scope each to one environment",
+    )
+
+
 def _access(state: State, subject: Subject, revision: int) -> _Parts:
-    """One object setting with the tokens that may do anything in the environment."""
+    """One object setting with the tokens that may do anything in the environment.
+
+    It is held to the bound of every value: an edge that refused it would let nobody in.
+    """
     tokens = {}
     for name, kept in state.tokens.items():
         here = tuple(s for s in kept.token.scopes if s.environment in (subject.environment, "*"))
         if here:
             tokens[name] = msgspec.structs.replace(kept.token, scopes=here)
-    variants = {ACCESS_KEY: tokens}
+    value = canonical(tokens)
+    if len(value) > limits.VALUE_BYTES_MAX:
+        raise Invalid([_too_many_tokens(subject, len(tokens), len(value))])
+    variants = {ACCESS_KEY: msgspec.Raw(value)}
     flag = canonical({"state": "ENABLED", "variants": variants, "defaultVariant": ACCESS_KEY})
     source = canonical([msgspec.Raw(flag), {}, {}, _semantics(state, subject)])
     facts = SettingFacts(type="object", revision=revision, digest=digest(source))
