@@ -372,9 +372,8 @@ class TestDamage:
         ("tamper", "said"),
         [
             (
-                "UPDATE entries SET body = CAST(replace(body, 'ann', 'eve') AS BLOB)"
-                " WHERE revision = 3",
-                "entry 3",
+                "UPDATE entries SET body = CAST(replace(body, 'ann', 'eve') AS BLOB)",
+                "entry 1",
             ),
             ("UPDATE entries SET hash = zeroblob(32) WHERE revision = 3", "entry 3"),
             ("DELETE FROM entries WHERE revision = 3", "entry 4 does not continue entry 2"),

@@ -30,8 +30,8 @@ ATTEMPTS_MAX: Final = 16
 """Tries of a change without a base revision while other nodes write too."""
 EVERY: Final = "*"
 
-Validate: TypeAlias = Callable[[State, Sequence[Edit]], Sequence[Problem]]
-"""(the state before, the edits) -> all problems; `core.validate.validate`."""
+Validate: TypeAlias = Callable[[State, Sequence[Edit], State], Sequence[Problem]]
+"""(the state before, the edits, the state after) -> all problems; `core.validate.validate`."""
 
 _Settled: TypeAlias = tuple[tuple[Edit, ...], list[Problem]]
 
@@ -127,8 +127,8 @@ class Publisher:
             state = self._caught_up()
             _check_base(change, state)
             try:
-                name = digest(canonical(change))
                 plan = self._plan(state, settled, "check", change.reason)
+                name = digest(canonical(change))
                 if not _errors(plan.problems) and plan.differences:
                     self._view.prepare(plan.entry)
             except Invalid as error:
@@ -218,12 +218,17 @@ class Publisher:
         """Raises `Invalid` for values that have no canonical form: they can't even be compared."""
         edits, problems = settled
         at_ms = max(int(self._clock() * 1000), self._view.standing.at_ms)
-        entry = seal(state.head, at_ms, actor, reason, edits)
+        try:
+            entry = seal(state.head, at_ms, actor, reason, edits)
+        except Invalid as error:
+            located = list(_without_canonical_form(edits))
+            raise Invalid([*problems, *(located or error.problems)]) from None
+        new = fold(state, entry)
         return _Plan(
             edits=entry.edits,
             entry=entry,
-            problems=(*problems, *self._validate(state, entry.edits)),
-            differences=diff(state, fold(state, entry)),
+            problems=(*problems, *self._validate(state, entry.edits, new)),
+            differences=diff(state, new),
         )
 
     def _append(self, entry: Entry) -> None:
@@ -257,6 +262,16 @@ def bounds(change: Change) -> list[Problem]:
             )
         )
     return problems
+
+
+def _without_canonical_form(edits: Sequence[Edit]) -> Iterator[Problem]:
+    for number, edit in enumerate(edits):
+        try:
+            canonical(edit)
+        except Invalid as error:
+            for problem in error.problems:
+                path = f"/edits/{number}{problem.path}"
+                yield msgspec.structs.replace(problem, path=path)
 
 
 def authorise(

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from holdfast.core.build import Fragments
+from holdfast.core.bundle import Bundle, encode_bundle
 from holdfast.core.lineage import Lineage, Standing, rebuild
 from holdfast.core.model import Subject
 from holdfast.core.snapshot import (
@@ -26,7 +27,7 @@ from holdfast.core.snapshot import (
     freshness,
     statement,
 )
-from holdfast.core.wire import canonical
+from holdfast.core.wire import Envelope
 from holdfast.engine.views import View
 from holdfast.ports import Blobs, Sign
 
@@ -53,7 +54,7 @@ class Published(msgspec.Struct, frozen=True):
     body: bytes
     bundle: bytes
     gzipped: bytes
-    signature: msgspec.Raw
+    signature: Envelope
     roots: int
     tables: frozenset[str]
 
@@ -209,8 +210,9 @@ class Shelf:
 
     def _publish(self, standing: Standing, snapshot: Snapshot, body: bytes) -> Published:
         lineage = standing.lineages[snapshot.subject]
-        signature = msgspec.Raw(self._sign(STATEMENT_TYPE, statement(snapshot, body)))
-        bundle = self._bundle(standing, signature, {"snapshot": msgspec.Raw(body)})
+        signed = self._sign(STATEMENT_TYPE, statement(snapshot, body))
+        signature = msgspec.json.decode(signed, type=Envelope)
+        bundle = encode_bundle(Bundle(_roots(standing), signature, snapshot=body))
         gzipped = gzip.compress(bundle, _GZIP_LEVEL, mtime=0)
         self.made += 1
         return Published(
@@ -229,14 +231,11 @@ class Shelf:
         delta = self._make_delta(old, published.body)
         if delta is None:
             return None
-        rest = {"delta": msgspec.Raw(delta)}
-        return self._bundle(self._view.standing, published.signature, rest)
+        return encode_bundle(Bundle(_roots(self._view.standing), published.signature, delta=delta))
 
-    def _bundle(
-        self, standing: Standing, signature: msgspec.Raw, rest: Mapping[str, msgspec.Raw]
-    ) -> bytes:
-        roots = msgspec.Raw(canonical(list(standing.state.roots)))
-        return canonical({"roots": roots, "signature": signature, **rest})
+
+def _roots(standing: Standing) -> tuple[Envelope, ...]:
+    return msgspec.convert(standing.state.roots, tuple[Envelope, ...])
 
 
 def _is_current(published: Published, standing: Standing) -> bool:

@@ -23,7 +23,8 @@ Listener: TypeAlias = Callable[[Standing, Mapping[Subject, bytes]], None]
 
 CHECKPOINT_ENTRIES = 256
 """Entries between two checkpoints: at most so many are taken anew after a crash."""
-_WATCH_S = 1.0
+WATCH_S = 0.25
+"""The longest that one look at the journal waits, and so about the longest that `close` does."""
 _RETRY_S = 1.0
 
 
@@ -35,11 +36,17 @@ class View:
     """
 
     def __init__(
-        self, journal: Journal, clock: Clock, *, checkpoint_entries: int = CHECKPOINT_ENTRIES
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        checkpoint_entries: int = CHECKPOINT_ENTRIES,
+        watch_s: float = WATCH_S,
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._checkpoint_entries = checkpoint_entries
+        self._watch_s = watch_s
         self._fragments = Fragments()
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
@@ -110,7 +117,7 @@ class View:
         """Stop following and keep a checkpoint; the journal stays open, it is the caller's."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(_WATCH_S + _RETRY_S)
+            self._thread.join(self._watch_s + _RETRY_S)
         self.save_checkpoint()
 
     def _load(self) -> tuple[Standing, int]:
@@ -144,7 +151,7 @@ class View:
         while not self._stop.is_set():
             try:
                 asked_s = self._clock()
-                if self._journal.watch(self.state.head.revision, _WATCH_S):
+                if self._journal.watch(self.state.head.revision, self._watch_s):
                     self.catch_up()
                 else:
                     self.current_s = max(asked_s, self.current_s)
