@@ -15,13 +15,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from holdfast.openfeature import HoldfastProvider
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider import AbstractProvider, Metadata
 from peers import holdfast_client
 from workloads import CONTEXT, USER, mixed, static
+
+from holdfast.openfeature import HoldfastProvider
 
 THREADS = 8
 SECONDS = 1.0

@@ -13,8 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from holdfast.core.targeting.segments import SegmentTable, build
 from worker import resident_mb
+
+from holdfast.core.targeting.segments import SegmentTable, build
 
 MEMBERS = 1_000_000
 
