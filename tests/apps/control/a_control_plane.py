@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.apps.control.plane import Control
 from litestar.testing import TestClient
+
+from holdfast.apps.asgi import App
+from holdfast.apps.control.plane import Control
 
 SHOP = """\
 service: shop
@@ -55,8 +57,9 @@ class Clock:
 class Plane:
     """A running control plane, an admin's client, and what tests ask for again and again."""
 
-    def __init__(self, control: Control, client: TestClient[Any]) -> None:
+    def __init__(self, control: Control, app: App, client: TestClient[Any]) -> None:
         self.control = control
+        self.app = app
         self.client = client
         self.admin = control.first_token("test admin")
         client.headers["Authorization"] = f"Bearer {self.admin}"

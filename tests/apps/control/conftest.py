@@ -30,5 +30,6 @@ def clock() -> Clock:
 def plane(tmp_path: Path, settings: ControlSettings, clock: Clock) -> Iterator[Plane]:
     keys = Keys.init(tmp_path, development=True)
     control = Control(settings, memory_parts(keys), clock)
-    with TestClient(create_app(control)) as client:
-        yield Plane(control, client)
+    app = create_app(control)
+    with TestClient(app) as client:
+        yield Plane(control, app, client)

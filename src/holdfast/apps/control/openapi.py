@@ -16,6 +16,7 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 
 import holdfast
+from holdfast.apps.control.examples import EXAMPLES
 from holdfast.apps.control.schemas import ErrorBody
 
 REF: Final = "#/components/schemas/{name}"
@@ -35,6 +36,8 @@ _WHEN: Final[Mapping[int, str]] = {
 }
 READING: Final = (400, 401, 403, 404, 429, 503)
 WRITING: Final = (400, 401, 403, 404, 408, 409, 413, 422, 429, 503)
+
+PUBLIC_PATHS: Final = ("/healthz", "/readyz", "/metrics")
 
 _TAGS: Final = {
     "changes": "The one write door: check, propose, commit.",
@@ -80,6 +83,7 @@ def config() -> OpenAPIConfig:
         security=[{"bearer": []}, {"key": []}],
         operation_id_creator=lambda handler, _method, _path: handler.handler_name,
         render_plugins=(),
+        use_handler_docstrings=True,
     )
 
 
@@ -92,9 +96,28 @@ def document(app: Litestar, structs: tuple[Any, ...]) -> dict[str, Any]:
     for schema in exact.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
+    _supplement(spec["paths"])
     used = _reachable(spec["paths"], schemas)
     spec["components"]["schemas"] = {name: schemas[name] for name in sorted(used)}
     return spec
+
+
+def _supplement(paths: dict[str, Any]) -> None:
+    """What Litestar can't know: an example of each body, and bodies that are not JSON."""
+    for item in paths.values():
+        for operation in item.values():
+            example = EXAMPLES.get(operation["operationId"])
+            if example is not None:
+                operation["requestBody"]["content"]["application/json"]["example"] = example
+    for path in PUBLIC_PATHS:
+        paths[path]["get"]["security"] = []
+    text = {"schema": {"type": "string"}}
+    answers = paths["/v1/services/{service}"]["get"]["responses"]
+    answers["200"]["content"]["application/yaml"] = text
+    paths["/v1/blobs"]["put"]["requestBody"] = {
+        "required": True,
+        "content": {"text/plain": {**text, "example": "contoso\nfabrikam\n"}},
+    }
 
 
 def _reachable(paths: object, schemas: Mapping[str, object]) -> set[str]:

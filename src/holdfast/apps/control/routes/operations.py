@@ -14,7 +14,7 @@ from holdfast.apps.observe import exposition
 from holdfast.core import limits
 from holdfast.core.errors import Unavailable
 
-_OPEN: dict[str, Any] = {"opt": PUBLIC, "security": [], "tags": ["operations"]}
+_OPEN: dict[str, Any] = {"opt": PUBLIC, "tags": ["operations"]}
 
 
 @get("/healthz", summary="Is the process alive", sync_to_thread=False, **_OPEN)
@@ -41,7 +41,7 @@ def readyz(control: TheControl) -> schemas.Health:
     "/metrics",
     summary="Prometheus metrics",
     media_type="text/plain",
-    responses=errors(503),
+    responses=errors(429, 503),
     **_OPEN,
 )
 async def metrics(control: TheControl) -> Response[str]:

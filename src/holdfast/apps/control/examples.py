@@ -1,0 +1,52 @@
+"""One example of each request body, by operation; the tests send them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_DOCUMENT: Final = """\
+service: teams-calling
+owners: [calling-oncall@example.com]
+attributes: {tenant: string}
+settings:
+  max-video-tiles:
+    type: integer
+    schema: {minimum: 1, maximum: 49}
+    variants: {few: 9, many: 49}
+    environments:
+      production:
+        default: few
+        rules:
+          - {name: pilot tenants, when: tenant == "contoso", serve: many}
+"""
+_FLAGD: Final = """\
+{"flags": {"dark-mode": {"state": "ENABLED", "variants": {"on": true, "off": false},
+ "defaultVariant": "off"}}}
+"""
+_CHANGE: Final = {
+    "documents": [{"file": "teams-calling.yaml", "text": _DOCUMENT}],
+    "reason": "pilot tenants get 49 tiles",
+}
+_WHERE: Final = {"environment": "production", "service": "teams-calling"}
+
+EXAMPLES: Final[Mapping[str, Any]] = {
+    "check_change": _CHANGE,
+    "commit": {**_CHANGE, "base_revision": 12},
+    "propose_change": _CHANGE,
+    "commit_change": {},
+    "revert": {"revision": 12, "reason": "calls without video since revision 12"},
+    "restore": {"service": "teams-calling", "key": "max-video-tiles"},
+    "put_environment": {"bucketing": "v3", "description": "everybody"},
+    "explain": {
+        **_WHERE,
+        "key": "max-video-tiles",
+        "context": {"targetingKey": "user-1", "tenant": "contoso"},
+    },
+    "import_flagd": {**_WHERE, "text": _FLAGD, "check": True},
+    "issue_token": {
+        "name": "calling in production",
+        "scopes": [{"verbs": ["read"], **_WHERE}],
+        "expires_s": 1_830_297_600,
+    },
+}

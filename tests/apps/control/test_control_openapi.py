@@ -1,0 +1,119 @@
+"""The OpenAPI document: it is up to date, complete, and the API keeps to it (schemathesis)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from a_control_plane import MAIL, SHOP, Plane
+from hypothesis import HealthCheck, Phase, given
+from schemathesis import checks
+from schemathesis.generation import GenerationMode
+
+KEPT = Path(__file__).parents[3] / "docs" / "reference" / "openapi.json"
+
+
+def document(plane: Plane) -> dict[str, Any]:
+    found: dict[str, Any] = plane.ok("GET", "/v1/openapi.json")
+    return found
+
+
+def test_the_kept_document_is_up_to_date(plane: Plane) -> None:
+    served = plane.client.get("/v1/openapi.json").content
+    assert KEPT.read_bytes() == served, "make it anew: python -m holdfast.apps.control.openapi_file"
+
+
+def test_every_route_says_what_it_does_and_how_it_is_refused(plane: Plane) -> None:
+    lacking = []
+    for path, item in document(plane)["paths"].items():
+        for method, operation in item.items():
+            public = operation.get("security") == []
+            expected = set() if public else {"400", "401", "403", "429"}
+            if not (operation.get("summary") and operation.get("description")):
+                lacking.append((method, path, "no summary or description"))
+            if not expected <= operation["responses"].keys():
+                lacking.append((method, path, sorted(operation["responses"])))
+    assert lacking == []
+
+
+def test_there_is_one_shape_of_error(plane: Plane) -> None:
+    shapes = {
+        json.dumps(answer["content"]["application/json"]["schema"])
+        for item in document(plane)["paths"].values()
+        for operation in item.values()
+        for status, answer in operation["responses"].items()
+        if int(status) >= 400
+    }
+    assert shapes == {'{"$ref": "#/components/schemas/ErrorBody"}'}
+
+
+def test_the_examples_are_what_the_routes_take(plane: Plane) -> None:
+    """Each is read and understood: what comes back is an answer, or a refusal of its content."""
+    for path, item in document(plane)["paths"].items():
+        for method, operation in item.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            if "example" in body:
+                answer = plane.client.request(method, path, json=body["example"])
+                assert answer.status_code not in (400, 401, 403), answer.text
+
+
+checks.load_all_checks()
+CHECKS = [
+    checks.not_a_server_error,
+    *map(
+        checks.CHECKS.get_one,
+        [
+            "status_code_conformance",
+            "content_type_conformance",
+            "response_headers_conformance",
+            "response_schema_conformance",
+            "allow_header_conformance",
+            "unsupported_method",
+            "ignored_auth",
+        ],
+    ),
+]
+
+
+def keep_to_the_document(plane: Plane, examples: int) -> None:
+    """Play valid and invalid calls, drawn from the document, against every route of it."""
+    plane.commit(SHOP, MAIL)
+    bounded = hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":  # the lifespan is the plane's
+            await plane.app(scope, receive, send)
+
+    headers = plane.bearing(plane.admin)
+    api = schemathesis.openapi.from_asgi("/v1/openapi.json", app, headers=headers)
+    for found in api.get_all_operations():
+        for mode in GenerationMode:
+            calls = found.ok().as_strategy(generation_mode=mode)
+
+            @bounded
+            @given(case=calls)
+            def keeps(case: Any) -> None:
+                case.call_and_validate(headers=headers, checks=CHECKS)
+
+            keeps()
+
+
+def test_the_api_keeps_to_its_document(plane: Plane) -> None:
+    keep_to_the_document(plane, examples=5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_api_keeps_to_its_document_at_length(plane: Plane) -> None:
+    keep_to_the_document(plane, examples=200)
