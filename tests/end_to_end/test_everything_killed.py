@@ -51,12 +51,13 @@ def client_of(dev: Dev, cache: Path) -> Client:
 
 @contextmanager
 def watched(client: Client) -> Iterator[list[int]]:
-    """Steps that a reader in a tight loop saw, each new one once."""
+    """Steps that a steady reader saw, each new one once."""
     seen: list[int] = []
     done = threading.Event()
 
     def read() -> None:
-        while not done.is_set():
+        # Often enough to see each step, seldom enough to leave the others a core.
+        while not done.wait(0.0005):
             step = client.get_int("step", -1)
             if not seen or seen[-1] != step:
                 seen.append(step)

@@ -34,7 +34,7 @@ def test_every_flag_of_the_demo_shop_answers_with_its_default(shop: Dev) -> None
         assert body["key"] == key
         assert body["variant"] == flag["defaultVariant"]
         assert body["value"] == flag["variants"][flag["defaultVariant"]]
-        assert body["reason"] == "STATIC"
+        assert body["reason"] == ("TARGETING_MATCH" if flag.get("targeting") else "STATIC")
 
 
 def test_the_unmodified_ofrep_client_reads_every_type(shop: Dev) -> None:
@@ -87,7 +87,7 @@ def test_what_others_must_not_read_they_can_not(shop: Dev) -> None:
 
 def test_writes_take_a_token_even_where_reads_are_open(shop: Dev) -> None:
     body = {"edits": [], "reason": "mine"}
-    assert call("POST", f"{shop.control}/v1/commits", body)[0] == 401
+    assert call("POST", f"{shop.control}/v1/commits", body)[0] == 403
     wrong = "hf_nobody_" + "0" * 64
     assert call("POST", f"{shop.control}/v1/commits", body, wrong)[0] == 401
 
