@@ -121,11 +121,11 @@ class _Compiler:
     def _attribute_name(self, name: str, kind: str) -> None:
         path: Path = ("attributes", name)
         if name in BUILT_IN:
-            hint = "take it out"
-            self._report("built-in", f"`{name}` is there without declaring it", path, hint)
+            message = f"`{name}` is there without declaring it"
+            self._report("built-in", message, path, "take it out", at_key=True)
         elif name in RESERVED:
             hint = "use another name: conditions can't contain this one"
-            self._report("reserved-name", f"`{name}` is a word of CEL", path, hint)
+            self._report("reserved-name", f"`{name}` is a word of CEL", path, hint, at_key=True)
         elif self._visible.scope.attributes.get(name, kind) != kind:
             other = self._visible.scope.attributes[name]
             message = f"`{name}` is {other} in a service that includes or is included by this one"

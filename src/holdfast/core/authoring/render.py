@@ -124,6 +124,10 @@ def _split(split: Split) -> dict[str, JSON]:
     return {**written, "weights": split.weights}
 
 
+_BREAKS = ("\x85", "\u2028", "\u2029")
+"""Line breaks to YAML 1.1 and characters like others to YAML 1.2: only escapes keep them."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes no anchors, and every string so that any reader of YAML takes it for one."""
 
@@ -133,7 +137,12 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     """PyYAML quotes what YAML 1.1 takes for something else; we read by other rules (`1e5`)."""
-    style = "|" if "\n" in text else None if is_text(text) else "'"
+    if any(character in text for character in _BREAKS):
+        style: str | None = '"'
+    elif "\n" in text:
+        style = "|"
+    else:
+        style = None if is_text(text) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

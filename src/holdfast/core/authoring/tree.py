@@ -31,6 +31,7 @@ _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|[-+]?Infinity|NaN")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_JSON_ONLY = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _JSON_PAIR = re.compile(
     r"((?<!\\)(?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
 )
@@ -137,7 +138,7 @@ def read_tree(text: bytes, file: str) -> Tree:
         return tree
     tree.lines = source.split("\n")
     if source.lstrip()[:1] in {"{", "["}:
-        source = _JSON_PAIR.sub(_code_point, source)
+        source = _JSON_ONLY.sub(_escape, _JSON_PAIR.sub(_code_point, source))
     builder = _Builder(tree)
     try:
         builder.read(source)
@@ -179,6 +180,11 @@ def _syntax(failure: yaml.YAMLError, source: str, file: str) -> Problem:
     return Problem(code=code, message=message, hint=hint, file=file, line=line, column=column)
 
 
+def _escape(match: re.Match[str]) -> str:
+    """What JSON takes as it is, and YAML refuses or takes for a line break."""
+    return f"\\u{ord(match[0]):04X}"
+
+
 def _unprintable(source: str) -> tuple[int, int]:
     """Where the first character stands that YAML does not allow: its reader gives no place."""
     found = _UNPRINTABLE.search(source)
@@ -192,7 +198,8 @@ class _Builder:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._open: list[Node] = []
-        self._keys: list[str | None] = []  # the pending key of each open mapping
+        self._keys: list[str] = []  # the last key of each open mapping
+        self._pending: list[bool] = []  # whether its value is still to come
         self._documents = 0
         self._unreadable = False
 
@@ -218,12 +225,14 @@ class _Builder:
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
             self._keys.pop()
+            self._pending.pop()
         elif isinstance(event, yaml.NodeEvent):
             self._add(self._node(event, line, column))
             if len(self._open) > DEPTH_MAX:
                 self._unreadable = True
                 self._open.clear()
                 self._keys.clear()
+                self._pending.clear()
                 hint = f"{DEPTH_MAX} levels are the most"
                 self._report("too-deep", "the document is nested too deeply", hint, line, column)
         if self._unreadable:
@@ -240,7 +249,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return Node(line, column, BROKEN), False
         is_key = (
-            bool(self._open) and isinstance(self._open[-1].value, dict) and self._keys[-1] is None
+            bool(self._open) and isinstance(self._open[-1].value, dict) and not self._pending[-1]
         )
         if is_key or event.style:
             return Node(line, column, event.value, event.style or ""), False
@@ -267,14 +276,14 @@ class _Builder:
             self._add_to_mapping(self._open[-1], node)
         if stays_open:
             self._open.append(node)
-            self._keys.append(None)
+            self._keys.append("")
+            self._pending.append(False)
 
     def _add_to_mapping(self, mapping: Node, node: Node) -> None:
-        key = self._keys[-1]
-        if key is not None:
-            self._keys[-1] = None
-            if isinstance(mapping.value, dict) and key not in mapping.value:
-                mapping.value[key] = node
+        if self._pending[-1]:
+            self._pending[-1] = False
+            if isinstance(mapping.value, dict):
+                mapping.value.setdefault(self._keys[-1], node)
             return
         text = node.value if isinstance(node.value, str) else None
         if text is None:
@@ -288,6 +297,7 @@ class _Builder:
         else:
             mapping.keys[text] = (node.line, node.column)
         self._keys[-1] = text
+        self._pending[-1] = True
 
     def _resolve(self, text: str, line: int, column: int) -> Scalar:
         """A plain scalar's value."""
@@ -339,11 +349,12 @@ class _Builder:
         )
 
     def _path(self) -> Iterator[str | int]:
-        for node, key in zip(self._open, self._keys, strict=True):
+        innermost = len(self._open) - 1
+        for level, node in enumerate(self._open):
             if isinstance(node.value, list):
-                yield max(len(node.value) - (node is not self._open[-1]), 0)
-            elif key is not None:
-                yield key
+                yield len(node.value) - (level < innermost)
+            elif level < innermost or self._pending[level]:
+                yield self._keys[level]
 
 
 def _events(source: str) -> Iterator[Any]:
