@@ -278,6 +278,16 @@ def test_all_rules_with_unknown_segments_are_named_at_once() -> None:
     ]
 
 
+def test_targeting_that_a_consumer_would_refuse_is_refused() -> None:
+    logic: Any = {"var": "tenant"}
+    for _ in range(limits.LOGIC_DEPTH_MAX // 2):
+        logic = {"!": [logic]}
+    wide = {"in": [{"var": "tenant"}, ["x"] * limits.LOGIC_NODES_MAX]}
+    for rule, code in ((logic, "logic-depth"), (wide, "logic-size")):
+        with pytest.raises(Invalid, match=code):
+            made(state_after([put("a", serving("on", rule))]))
+
+
 # -- includes
 
 

@@ -30,6 +30,7 @@ from holdfast.core.snapshot import (
 )
 from holdfast.core.state import SegmentState, SettingState, State
 from holdfast.core.subjects import environment_of, known_services, reach, subject_revision
+from holdfast.core.targeting.prepare import measure
 from holdfast.core.wire import canonical, digest
 
 FRAGMENT_SUBJECTS_MAX: Final = 256
@@ -202,7 +203,9 @@ class _Builder:
         setting = state.setting
         targeting = setting.environments[self._subject.environment]
         references = References(resolve=lambda name: self._segment(owner, name))
-        flag = msgspec.Raw(canonical(_flag(setting, targeting, lower(targeting, references))))
+        logic = lower(targeting, references)
+        references.problems.extend(_past_bounds(logic))
+        flag = msgspec.Raw(canonical(_flag(setting, targeting, logic)))
         path = f"/services/{owner}/settings/{key}/environments/{self._subject.environment}"
         for problem in references.problems:
             self._problems.append(msgspec.structs.replace(problem, path=path))
@@ -255,6 +258,18 @@ class _Builder:
             body=b"" if audience.members_digest else canonical(segment_logic(audience)),
             table=_table(audience) if audience.members_digest else None,
         )
+
+
+def _past_bounds(logic: JSON) -> Iterator[Problem]:
+    """Lowering adds a few levels to what the author wrote: consumers count them all."""
+    depth, nodes = measure(logic)
+    for code, count, count_max in (
+        ("logic-depth", depth, limits.LOGIC_DEPTH_MAX),
+        ("logic-size", nodes, limits.LOGIC_NODES_MAX),
+    ):
+        if count > count_max:
+            message = f"its targeting has a {code.replace('-', ' ')} of {count}, above {count_max}"
+            yield Problem(code=code, message=message, hint="name parts of it as segments")
 
 
 def _table(audience: Audience) -> SegmentFacts:
