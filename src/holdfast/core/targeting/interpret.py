@@ -6,7 +6,7 @@ Whatever the generated functions don't cover, or meet with unexpected data, ends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from holdfast.core import limits
@@ -81,26 +81,38 @@ class Run:
 def weight(value: Any, most: int) -> int:
     """A value's size in units of work, counted up to `most` and a little more.
 
-    A list inside a list counts as often as it is there, since texts made of it would, too.
+    A list inside a list counts as often as it is there, since texts made of it would, too. What
+    contains itself (the scope of a `reduce` may) counts once on each way down.
     """
+    units = _own_weight(value)
+    if not isinstance(value, list | dict):
+        return units
+    way, inside = [id(value)], [_children(value)]
+    while inside and units <= most:
+        for item in inside[-1]:
+            units += _own_weight(item)
+            if isinstance(item, list | dict) and id(item) not in way:
+                way.append(id(item))
+                inside.append(_children(item))
+                break
+            if units > most:
+                break
+        else:
+            way.pop()
+            inside.pop()
+    return units
+
+
+def _own_weight(value: Any) -> int:
     if isinstance(value, str):
         return 1 + len(value) // STRING_UNIT_CHARS
     if isinstance(value, int):
         return 1 + value.bit_length() // INTEGER_UNIT_BITS
-    if not isinstance(value, list | dict):
-        return 1
-    units, inside = 1, [value]
-    while inside and units <= most:
-        collection = inside.pop()
-        units += len(collection)
-        for item in collection.values() if isinstance(collection, dict) else collection:
-            if isinstance(item, list | dict):
-                inside.append(item)
-            elif isinstance(item, str):
-                units += len(item) // STRING_UNIT_CHARS
-            elif isinstance(item, int):
-                units += item.bit_length() // INTEGER_UNIT_BITS
-    return units
+    return 1
+
+
+def _children(value: list[Any] | dict[str, Any]) -> Iterator[Any]:
+    return iter(value.values() if isinstance(value, dict) else value)
 
 
 def _if(run: Run, node: Call, data: Any) -> Any:

@@ -1,6 +1,7 @@
 """Big segments: millions of members as a table of 64-bit fingerprints, mapped rather than read.
 
-    header   40 bytes, little-endian: magic, format, members, slots, checksum of the slots
+    header   24 bytes, little-endian: magic, format, slots, members
+    checksum 16 bytes, MurmurHash3 x64-128 of the header and the slots
     slots    one fingerprint of 64 bits each, 0 where empty, little-endian
 
 A member's fingerprint is the lower half of MurmurHash3 x64-128 of its UTF-8, 1 in place of 0. Its
@@ -28,8 +29,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MAGIC: Final = b"HFSEGMNT"
 FORMAT: Final = 1
-_HEADER: Final = struct.Struct("<8sIIQ16s")
-HEADER_BYTES: Final = _HEADER.size
+_HEADER: Final = struct.Struct("<8sIIQ")
+_CHECKSUM_BYTES: Final = 16
+HEADER_BYTES: Final = _HEADER.size + _CHECKSUM_BYTES
 _SLOTS_PER_MEMBER: Final = 2
 
 
@@ -43,8 +45,14 @@ def build(members: Iterable[str]) -> bytes:
     if sys.byteorder == "big":
         slots.byteswap()
     body = slots.tobytes()
-    checksum = mmh3.mmh3_x64_128_digest(body)
-    return _HEADER.pack(MAGIC, FORMAT, len(slots), len(prints), checksum) + body
+    header = _HEADER.pack(MAGIC, FORMAT, len(slots), len(prints))
+    return header + _checksum(header, body) + body
+
+
+def _checksum(header: Buffer, body: Buffer) -> bytes:
+    hasher = mmh3.mmh3_x64_128(header)
+    hasher.update(body)
+    return bytes(hasher.digest())
 
 
 def _fingerprint(member: str) -> int:
@@ -77,13 +85,14 @@ class SegmentTable:
         view = memoryview(body).cast("B")
         if len(view) < HEADER_BYTES:
             raise Damaged("the segment table is cut short: fetch it again")
-        magic, version, slots, members, checksum = _HEADER.unpack_from(view)
+        header, checksum = view[: _HEADER.size], view[_HEADER.size : HEADER_BYTES]
+        magic, version, slots, members = _HEADER.unpack(header)
         if magic != MAGIC or version != FORMAT:
             raise Damaged("these bytes are no segment table of format 1: fetch it again")
         content = view[HEADER_BYTES:]
         if len(content) != slots * 8 or slots <= members * _SLOTS_PER_MEMBER:
             raise Damaged("the segment table has not the size that it says: fetch it again")
-        if mmh3.mmh3_x64_128_digest(content) != checksum:
+        if _checksum(header, content) != checksum:
             raise Damaged("the segment table is not what was written: fetch it again")
         self._slots = content.cast("Q") if sys.byteorder == "little" else _swapped(content)
         if self._slots[-1]:
