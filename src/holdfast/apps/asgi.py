@@ -39,11 +39,20 @@ class Face:
     What `handle` answers with none goes to `otherwise`, another ASGI application (404 without one):
     so the control plane mounts the data plane's routes before its own. Bodies beyond
     `body_bytes_max` are refused while they are read, and counted in `bodies_refused`.
-    `answered[status]` counts answers.
+    `answered[status]` counts answers. With `direct`, answers go straight to connections of
+    `holdfast.apps.listen`, past whatever wraps `send`.
     """
 
-    def __init__(self, handle: Handle, body_bytes_max: int, otherwise: App | None = None) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        body_bytes_max: int,
+        otherwise: App | None = None,
+        *,
+        direct: bool = False,
+    ) -> None:
         self._handle = handle
+        self._direct = direct
         self._body_bytes_max = body_bytes_max
         self._otherwise = otherwise
         self.answered: dict[int, int] = {200: 0}
@@ -67,11 +76,12 @@ class Face:
         )
         answer = self._answer(request)
         if isinstance(answer, Response):
-            # Sent from here and not from a method: a coroutine less for each request.
             status = answer.status
             self.answered[status] = self.answered.get(status, 0) + 1
-            await send(answer.start or _start(answer))
-            return await send({"type": "http.response.body", "body": answer.body})
+            respond = scope.get("holdfast.respond") if self._direct else None
+            if respond is None or not respond(scope, answer):
+                await _send(answer, send)
+            return None
         if answer is None:
             return await self._pass_on(scope, receive, send)
         return await self._stream(answer, scope, receive, send)
@@ -110,8 +120,7 @@ class Face:
     async def _refuse(self, refusal: Response | None, send: Send) -> None:
         if refusal is not None:
             self.answered[refusal.status] = self.answered.get(refusal.status, 0) + 1
-            await send(_start(refusal))
-            await send({"type": "http.response.body", "body": refusal.body})
+            await _send(refusal, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._otherwise is not None:
@@ -147,10 +156,9 @@ async def _until_gone(feed: Feed, receive: Receive) -> None:
     feed.close()
 
 
-def _start(answer: Response) -> Message:
-    """The first ASGI message of an answer, kept on it: prebuilt answers are sent again."""
+async def _send(answer: Response, send: Send) -> None:
     headers = answer.headers
     if answer.status not in EMPTY:
         headers = [*headers, (b"content-length", b"%d" % len(answer.body))]
-    answer.start = {"type": "http.response.start", "status": answer.status, "headers": headers}
-    return answer.start
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

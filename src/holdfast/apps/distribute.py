@@ -98,6 +98,25 @@ class Door(Protocol):
 Answer: TypeAlias = Response | Stream
 
 
+class _Ready(msgspec.Struct, frozen=True, gc=False):
+    """The answers about one shelved bundle, made once."""
+
+    shelved: Shelved
+    etag: bytes
+    unchanged: Response
+    whole: Response
+    zipped: Response
+
+    def still(self, shelved: Shelved) -> bool:
+        """Whether these are the answers about that one, too."""
+        made = self.shelved
+        return (
+            made.body is shelved.body
+            and made.gzipped is shelved.gzipped
+            and made.freshness is shelved.freshness
+        )
+
+
 class Distribution:
     """The routes over a shelf. `handle` is called on the event loop (streams live there)."""
 
@@ -105,6 +124,7 @@ class Distribution:
         self._shelf = shelf
         self._door = door
         self._fanout = fanout
+        self._ready: dict[Subject, _Ready] = {}
         shelf.subscribe(self._changed)
 
     def handle(self, request: Request) -> Answer | None:
@@ -136,20 +156,20 @@ class Distribution:
         shelved = self._shelf.newest(subject)
         if shelved is None:
             return http.fault(404, "not-found", f"there is no snapshot of {subject}")
-        etag = b'"%b"' % shelved.digest.encode()
-        headers = self._snapshot_headers(shelved, etag)
-        if http.etag_matches(request.header(b"if-none-match"), etag):
-            return Response(304, headers)
-        headers.append(http.JSON_TYPE)
+        ready = self._ready.get(subject)
+        if ready is None or not ready.still(shelved):
+            ready = self._ready[subject] = self._prepare(shelved)
+        if http.etag_matches(request.header(b"if-none-match"), ready.etag):
+            return ready.unchanged
         delta = self._delta(request, shelved)
         if delta is not None:
-            return Response(200, headers, delta)
+            return Response(200, ready.whole.headers, delta)
         if shelved.gzipped and http.accepts_gzip(request.header(b"accept-encoding")):
-            headers.append((b"content-encoding", b"gzip"))
-            return Response(200, headers, shelved.gzipped)
-        return Response(200, headers, shelved.body)
+            return ready.zipped
+        return ready.whole
 
-    def _snapshot_headers(self, shelved: Shelved, etag: bytes) -> Headers:
+    def _prepare(self, shelved: Shelved) -> _Ready:
+        etag = b'"%b"' % shelved.digest.encode()
         headers = [
             (b"etag", etag),
             (b"cache-control", self._cache_control(b"no-cache, stale-if-error=%d" % MONTH_S)),
@@ -158,7 +178,14 @@ class Distribution:
         ]
         if shelved.freshness:
             headers.append((FRESHNESS_HEADER, base64.b64encode(shelved.freshness)))
-        return headers
+        typed = [*headers, http.JSON_TYPE]
+        return _Ready(
+            shelved=shelved,
+            etag=etag,
+            unchanged=Response(304, headers),
+            whole=Response(200, typed, shelved.body),
+            zipped=Response(200, [*typed, (b"content-encoding", b"gzip")], shelved.gzipped),
+        )
 
     def _cache_control(self, rest: bytes) -> bytes:
         # Bytes carry their own signature, so a cache that hands out old ones does no harm; one

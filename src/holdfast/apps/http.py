@@ -25,7 +25,7 @@ code, the log gets the message.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -106,14 +106,14 @@ class Request(msgspec.Struct, gc=False):
 class Response(msgspec.Struct, gc=False):
     """One answer. `headers` hold no content-length: the face adds it, of `body`.
 
-    A response may be handed out many times, so nobody changes one; `start` is the face's own,
-    where it keeps the head as it sends it.
+    A response may be handed out many times, so nobody changes one; `head` is the face's own, where
+    it keeps the head as it sends it.
     """
 
     status: int
     headers: Headers
     body: bytes = b""
-    start: dict[str, Any] | None = None
+    head: bytes = b""
 
     def but(self, *headers: tuple[bytes, bytes]) -> Response:
         """The same answer with more headers."""

@@ -11,15 +11,20 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, MutableMapping
 from typing import Any, Final
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from holdfast.apps import http
-from holdfast.apps.asgi import App
+from holdfast.apps.asgi import CLOSE, EMPTY, App
+from holdfast.apps.http import Response
 from holdfast.core.errors import Unavailable
 
 SWEEP_S: Final = 1.0
@@ -46,6 +51,46 @@ class Bounds:
         """Once in `SWEEP_S`: end the connections that take too long."""
         for connection in tuple(self.connections):
             connection.sweep()
+
+
+def respond(scope: MutableMapping[str, Any], answer: Response) -> bool:
+    """Send a whole answer in one write; false, and nothing done, when the client reads too slowly.
+
+    It does for an answer what the cycle's `send` does for two ASGI messages, without checking again
+    headers that were made here: a sixth of the time of a request.
+    """
+    cycle: RequestResponseCycle = scope["holdfast.cycle"]
+    if cycle.flow.write_paused or cycle.disconnected:
+        return False
+    cycle.response_started = True
+    cycle.waiting_for_100_continue = False
+    head = answer.head
+    if not head:
+        head = answer.head = _head(answer)
+    parts = [head]
+    parts += [b"%b: %b\r\n" % header for header in cycle.default_headers]
+    if CLOSE in answer.headers:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        parts.append(b"connection: close\r\n")
+    parts.append(b"\r\n")
+    if scope["method"] != "HEAD":
+        parts.append(answer.body)
+    cycle.transport.write(b"".join(parts))
+    cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
+
+
+def _head(answer: Response) -> bytes:
+    lines = [STATUS_LINE[answer.status]]
+    lines += [b"%b: %b\r\n" % header for header in answer.headers]
+    if answer.status not in EMPTY:
+        lines.append(b"content-length: %d\r\n" % len(answer.body))
+    return b"".join(lines)
 
 
 class _Refused(Exception):
@@ -94,8 +139,12 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > http.HEADERS_MAX:
             self._refuse_head(431, "a request may have 64 headers")
             raise _Refused
-        self.scope["holdfast.abort"] = self.abort  # type: ignore[typeddict-unknown-key]
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # with keys of our own
+        scope["holdfast.abort"] = self.abort
         super().on_headers_complete()
+        # The application runs later: `create_task` only schedules it.
+        scope["holdfast.cycle"] = self.cycle
+        scope["holdfast.respond"] = respond
 
     def send_400_response(self, msg: str) -> None:
         if not self.transport.is_closing():

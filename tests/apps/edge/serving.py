@@ -23,9 +23,10 @@ def listening(
     *,
     body_bytes_max: int = 64 * 1024,
     connections_max: int = 100,
+    direct: bool = False,
     on_stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Listener]:
-    face = Face(handle, body_bytes_max)
+    face = Face(handle, body_bytes_max, direct=direct)
     address = Address("127.0.0.1", 0, connections_max=connections_max, shutdown_s=2)
     with running(Listener(face, address, on_stop)) as listener:
         yield listener

@@ -132,7 +132,7 @@ def test_open_reads_are_for_settings_only():
 
 def test_before_it_knows_tokens_nobody_comes_in():
     door = EdgeDoor(Clock())
-    assert not door.knows("production")
+    assert not door.knows_tokens
     with pytest.raises(Unauthenticated):
         door.admit(bearer(TEXT), "read", SHOP)
     with pytest.raises(Unauthenticated):

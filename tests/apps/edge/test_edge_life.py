@@ -238,6 +238,8 @@ def test_a_process_is_killed_starts_again_from_its_disk_and_ends_cleanly(
         gone = upstream.port
         first = process(cache_dir, gone, free_port)
         until(lambda: answers(free_port))
+        kept = cache_dir / "holdfast-1" / "generations" / "production"
+        until(lambda: {each.parent.name for each in kept.glob("*/*")} == {"shop", "_access"})
         first.kill()
         first.communicate()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
-from serving import Raw, call, listening, running, until
+import serving
+from serving import Raw, call, running, until
 
 from holdfast.apps import listen
 from holdfast.apps.asgi import Face
@@ -12,11 +15,22 @@ from holdfast.apps.listen import Address, Listener
 from holdfast.core.errors import Unavailable
 
 
+@pytest.fixture(params=[False, True], ids=["ASGI", "direct"])
+def direct(request) -> bool:
+    """Whether answers go through ASGI's messages, or straight to the connection."""
+    return request.param
+
+
+@pytest.fixture
+def listening(direct):
+    return partial(serving.listening, direct=direct)
+
+
 def echo(request: Request) -> Response:
     return Response(200, [(b"x-method", request.method.encode())], request.body)
 
 
-def test_bodies_go_through_whole_up_to_their_bound():
+def test_bodies_go_through_whole_up_to_their_bound(listening):
     with listening(echo, body_bytes_max=300_000) as listener:
         answer = call(listener.port, "POST", "/", b"x" * 300_000)
 
@@ -35,7 +49,7 @@ def test_a_longer_body_is_refused_while_it_is_read(size):
         assert call(listener.port, "GET", "/").status == 200
 
 
-def test_a_chunked_body_is_bounded_too():
+def test_a_chunked_body_is_bounded_too(listening):
     with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
         client.send(b"3e9\r\n" + b"x" * 1001 + b"\r\n")
@@ -43,7 +57,7 @@ def test_a_chunked_body_is_bounded_too():
         assert client.read_all().startswith(b"HTTP/1.1 413 ")
 
 
-def test_an_expected_continue_is_given():
+def test_an_expected_continue_is_given(listening):
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(
             b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
@@ -54,7 +68,7 @@ def test_an_expected_continue_is_given():
         assert b"200 OK" in client.read_until(b"hi")
 
 
-def test_head_has_the_length_and_no_body():
+def test_head_has_the_length_and_no_body(listening):
     def hello(request: Request) -> Response:
         return Response(200, [], b"hello")
 
@@ -66,7 +80,7 @@ def test_head_has_the_length_and_no_body():
         assert body == b""
 
 
-def test_a_304_has_no_length():
+def test_a_304_has_no_length(listening):
     with listening(lambda _: Response(304, [])) as listener:
         answer = call(listener.port, "GET", "/")
 
@@ -86,7 +100,7 @@ def test_a_304_has_no_length():
         (b"GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\nabc", 400),
     ],
 )
-def test_a_bad_head_is_answered_and_closed(request_bytes, status):
+def test_a_bad_head_is_answered_and_closed(request_bytes, status, listening):
     with listening(echo) as listener:
         with Raw(listener.port) as client:
             client.send(request_bytes)
@@ -99,7 +113,7 @@ def test_a_bad_head_is_answered_and_closed(request_bytes, status):
         until(lambda: not listener.bounds.connections)
 
 
-def test_one_connection_too_many_is_told_so():
+def test_one_connection_too_many_is_told_so(listening):
     with listening(echo, connections_max=1) as listener:
         with Raw(listener.port) as first:
             first.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -118,7 +132,7 @@ def test_one_connection_too_many_is_told_so():
     [b"", b"GET / HT", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc"],
     ids=["silent", "half a head", "half a body"],
 )
-def test_a_request_that_never_arrives_is_given_up(beginning, monkeypatch):
+def test_a_request_that_never_arrives_is_given_up(beginning, monkeypatch, listening):
     monkeypatch.setattr(listen, "SWEEP_S", 0.01)
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(beginning)
@@ -127,7 +141,7 @@ def test_a_request_that_never_arrives_is_given_up(beginning, monkeypatch):
         assert listener.bounds.arrivals_timed_out == 1
 
 
-def test_without_the_sweep_it_stays_for_ever(monkeypatch):
+def test_without_the_sweep_it_stays_for_ever(monkeypatch, listening):
     monkeypatch.setattr(listen, "SWEEP_S", 3600.0)
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(b"GET / HT")
@@ -139,7 +153,7 @@ def test_without_the_sweep_it_stays_for_ever(monkeypatch):
         assert listener.bounds.arrivals_timed_out == 0
 
 
-def test_a_connection_at_rest_between_requests_is_left_alone(monkeypatch):
+def test_a_connection_at_rest_between_requests_is_left_alone(monkeypatch, listening):
     monkeypatch.setattr(listen, "SWEEP_S", 0.001)
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -169,12 +183,12 @@ def test_a_failure_of_ours_is_a_500_and_the_next_request_is_fine():
         assert face.answered[500] == 1
 
 
-def test_a_taken_port_is_an_error_before_anything_runs():
+def test_a_taken_port_is_an_error_before_anything_runs(listening):
     with listening(echo) as listener, pytest.raises(Unavailable, match="can't be used"):
         Listener(Face(echo, 1), Address("127.0.0.1", listener.port))
 
 
-def test_requests_in_one_packet_are_answered_in_their_order():
+def test_requests_in_one_packet_are_answered_in_their_order(listening):
     def name(request: Request) -> Response:
         return Response(200, [], request.path.encode())
 

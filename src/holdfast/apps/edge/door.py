@@ -71,9 +71,10 @@ class EdgeDoor:
         """Take an environment's tokens from a newly active `_access` snapshot."""
         self._tokens = _Tokens({**self._tokens.by_environment, environment: tokens})
 
-    def knows(self, environment: str) -> bool:
-        """Whether callers can be told apart there."""
-        return environment in self._tokens.by_environment
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether callers can be told apart in any environment."""
+        return bool(self._tokens.by_environment)
 
     def lets_read(self, credential: bytes | None, name: str) -> bool:
         """The hot path of `admit`: whether this very header value was let in there before.
@@ -88,6 +89,8 @@ class EdgeDoor:
 
     def admit(self, headers: Sequence[tuple[bytes, bytes]], verb: Verb, subject: Subject) -> None:
         if self.public and verb == "read" and subject.service != ACCESS:
+            return
+        if verb == "read" and self.lets_read(credential(dict(headers)), str(subject)):
             return
         tokens = self._tokens
         try:

@@ -87,7 +87,7 @@ class Edge:
         self.follower = Follower(self._following())
         self.shelf = EdgeShelf(self.follower.freshness)
         self.routes = Routes(self._parts())
-        self.face = Face(self.routes.handle, BODY_BYTES_MAX)
+        self.face = Face(self.routes.handle, BODY_BYTES_MAX, direct=True)
         address = Address(
             settings.host, settings.port, settings.connections_max, settings.shutdown_s
         )
@@ -116,7 +116,8 @@ class Edge:
         _log.info("edge stopped")
 
     def ready(self) -> tuple[bool, Mapping[str, Any]]:
-        """Ready once every subject known has a generation, or was refused; and then for good.
+        """Ready once every subject known has a generation, or was refused, and callers can be told
+        apart; and then for good.
 
         Afterwards only answers count, and there are answers: staleness is a label.
         """
@@ -124,7 +125,8 @@ class Edge:
         known = self._known
         missing = [] if known is None else sorted(map(str, known - held - self._refused))
         if not self._ready:
-            self._ready = not missing and bool(held or known is not None)
+            open_to_somebody = self.settings.open_reads or self.door.knows_tokens
+            self._ready = not missing and open_to_somebody and bool(held or known is not None)
         facts = {
             "ready": self._ready,
             "subjects": len(self.table),
