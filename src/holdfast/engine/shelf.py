@@ -39,7 +39,7 @@ BODIES_BYTES_MAX: Final = 512 * 1024 * 1024
 PREVIOUS_MAX: Final = 4
 """Older bodies of a subject kept to make deltas from."""
 FRESHNESS_INTERVAL_S: Final = 1.0
-_GZIP_LEVEL: Final = 6
+_GZIP_LEVEL: Final = 3  # a third of the time of 6 in every commit, for a tenth more bytes
 
 
 class Published(msgspec.Struct, frozen=True):

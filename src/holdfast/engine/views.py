@@ -32,7 +32,8 @@ class View:
     """The read model of a journal. Thread-safe.
 
     `current_s` is when the view last knew that it was in step, in unix seconds; `fault` is what
-    keeps it from following, or none. `replayed` counts the entries that the start had to take.
+    keeps it from following, or none. `replayed` counts the entries that the start had to take,
+    `checkpoints_failed` the checkpoints that the disk refused.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class View:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.fault: HoldfastError | None = None
+        self.checkpoints_failed = 0
         self.standing, self._saved_revision = self._load()
         started = self.standing.state.head.revision
         self.current_s = 0.0
@@ -98,8 +100,8 @@ class View:
             self.standing = prepared.standing
             for listener in self._listeners:
                 listener(prepared.standing, prepared.bodies)
-        if self.state.head.revision - self._saved_revision >= self._checkpoint_entries:
-            self.save_checkpoint()
+        if self._thread is None:  # else the thread does it, and no commit waits for it
+            self._save_if_due()
 
     def save_checkpoint(self) -> None:
         """Keep a checkpoint of what stands now; when the disk refuses, the next one will do."""
@@ -110,8 +112,12 @@ class View:
         self._saved_revision = revision
         try:
             self._journal.save_checkpoint(Checkpoint(revision, encode_standing(standing)))
-        except HoldfastError as error:
-            self.fault = error
+        except HoldfastError:
+            self.checkpoints_failed += 1
+
+    def _save_if_due(self) -> None:
+        if self.state.head.revision - self._saved_revision >= self._checkpoint_entries:
+            self.save_checkpoint()
 
     def close(self) -> None:
         """Stop following and keep a checkpoint; the journal stays open, it is the caller's."""
@@ -156,6 +162,7 @@ class View:
                 else:
                     self.current_s = max(asked_s, self.current_s)
                 self.fault = None
+                self._save_if_due()
             except HoldfastError as error:
                 self.fault = error
                 self._stop.wait(_RETRY_S)
