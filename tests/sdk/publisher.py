@@ -150,6 +150,10 @@ class Publisher:
         self.signature = self.key.sign(STATEMENT_TYPE, statement(snapshot, self.body))
         return encode_bundle(Bundle(tuple(self.roots), self.signature, self.body))
 
+    def bundle_now(self) -> bytes:
+        """The whole bundle of the newest publication, under the newest roots."""
+        return encode_bundle(Bundle(tuple(self.roots), self.signature, self.body))
+
     def delta(self) -> bytes:
         """The delta bundle from the publication before to the newest one."""
         delta = make_delta(self.before, self.body)

@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar
 from holdfast.core.conversation import Report
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Subject
+from holdfast.core.roots import RootSet
 from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.trust import Generation
 from holdfast.sdk import bind as binding
@@ -109,7 +110,13 @@ class Client:
             streams=streams,
         )
         settings = settle(given, os.environ)
-        follower = follower_for(settings, self._activated, self._refused, self._stepped)
+        follower = follower_for(
+            settings,
+            on_activate=self._activated,
+            on_report=self._refused,
+            on_root=self._trusted,
+            on_step=self._stepped,
+        )
         self._begin(_defaults_view(settings.defaults), settings.subject, follower)
         follower.start()
         self._starting = False
@@ -136,7 +143,7 @@ class Client:
         self._tally = Tally()
         self._problems: dict[str, int] = {}
         self._listeners: list[OnChange] = []
-        self._state_listeners: list[OnState] = []
+        self._state_listeners: list[_StateListener] = []
         self._state: State = "starting" if follower else "ready"
         self._starting = follower is not None
         self._closed = False
@@ -211,6 +218,10 @@ class Client:
             metadata=outcome.metadata,
         )
 
+    def answer(self, key: str, context: Context | None = None) -> Outcome:
+        """The setting's shared answer as it is, the fastest way to its variant and reason."""
+        return self._answer(self._view, key, context)
+
     def evaluate_all(self, context: Context | None = None) -> Mapping[str, Outcome]:
         """Every setting's answer in one context, by key. The answers are shared: read-only."""
         evaluator, table = self._view.evaluator, self._table
@@ -248,10 +259,15 @@ class Client:
         self._listeners.append(callback)
         return lambda: _drop(self._listeners, callback)
 
-    def on_state(self, callback: OnState) -> Callable[[], None]:
-        """Call `callback(state)` when the client becomes ready or stale; as `on_change`."""
-        self._state_listeners.append(callback)
-        return lambda: _drop(self._state_listeners, callback)
+    def on_state(self, callback: OnState, told: State | None = None) -> Callable[[], None]:
+        """Call `callback(state)` when the client becomes ready or stale; as `on_change`.
+
+        `told` is the state that the caller believes in, if another one than now: then the callback
+        hears of the difference as soon as the follower does anything.
+        """
+        listener = _StateListener(callback, told or self._now())
+        self._state_listeners.append(listener)
+        return lambda: _drop(self._state_listeners, listener)
 
     def keys(self) -> frozenset[str]:
         """The settings that there are."""
@@ -368,6 +384,8 @@ class Client:
 
     def _activated(self, _: Subject, generation: Generation) -> None:
         old = self._view
+        if old.evaluator is generation.evaluator:
+            return  # the same settings, under newer roots or after a fork
         origin: Origin = "disk" if self._starting else "upstream"
         evaluator = generation.evaluator
         view = view_of_snapshot(evaluator, generation.snapshot, generation.digest, origin)
@@ -379,6 +397,15 @@ class Client:
             for listener in list(self._listeners):
                 self._tell(listener, keys, view.revision)
 
+    def _trusted(self, roots: RootSet, seen_first: bool) -> None:
+        if seen_first:
+            loud(
+                f"no root= was given: trusting and pinning the first roots seen, {roots.digest}; "
+                "compare them with `holdfast keys show` and give them as root="
+            )
+        if roots.development:
+            loud("the trusted keys are development keys: made by themselves, proof of nothing")
+
     def _refused(self, report: Report) -> None:
         name = self._follower.name_of(report.upstream) if self._follower else ""
         loud(f"an answer of {name} was refused [{report.code}]: {report.message}")
@@ -386,12 +413,13 @@ class Client:
     def _stepped(self) -> None:
         """After everything that the follower did: the state may be another one."""
         state = self._now()
-        if state == self._state:
-            return
-        self._state = state
-        (loud if state == "stale" else quiet)(f"settings of {self._subject} are {state}")
+        if state != self._state:
+            self._state = state
+            (loud if state == "stale" else quiet)(f"settings of {self._subject} are {state}")
         for listener in list(self._state_listeners):
-            self._tell(listener, state)
+            if listener.told != state:
+                listener.told = state
+                self._tell(listener.callback, state)
 
     def _tell(self, listener: Callable[..., None], *facts: object) -> None:
         try:
@@ -399,6 +427,16 @@ class Client:
         except Exception as error:  # noqa: BLE001  the host's own error must not end the thread
             self._count("callbacks_failed")
             loud(f"a callback failed: {error!r}")
+
+
+class _StateListener:
+    """A callback and the last state that it knows."""
+
+    __slots__ = ("callback", "told")
+
+    def __init__(self, callback: OnState, told: State) -> None:
+        self.callback = callback
+        self.told = told
 
 
 def _read(outcome: Outcome, kind: Kind | None) -> Any:

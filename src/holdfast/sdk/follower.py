@@ -74,10 +74,11 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     - `sources` makes the upstreams, preferred one first: at the start, and again after a fork.
     - `subjects` are followed, and with `catalogue` all that the upstream names.
     - `root`: the roots to trust; none pins the first ones seen, in `cache`.
-    - `on_activate(subject, generation)` when a generation answers from now on; `on_fresh(subject,
-      envelope)` when a newer freshness statement came; `on_report(report)` when an answer was
-      refused; `on_step()` after anything happened. Called on the follower's thread (`on_activate`
-      also from `start`); what they raise is counted as `callbacks_failed`.
+    - Callbacks run on the follower's thread (`on_activate`, `on_root` also in `start`); what they
+      raise is counted as `callbacks_failed`. `on_activate(subject, generation)`: it answers from
+      now on. `on_fresh(subject, envelope)`: a newer freshness statement came. `on_report(report)`:
+      an answer was refused. `on_root(roots, seen_first)`: these are trusted from now on, by sight
+      if `seen_first`. `on_step()`: something happened.
     - `poll_interval_s` overrides the interval that the snapshots ask for.
     """
 
@@ -90,6 +91,7 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     on_activate: Callable[[Subject, Generation], None] = _pass_over
     on_fresh: Callable[[Subject, bytes], None] = _pass_over
     on_report: Callable[[Report], None] = _pass_over
+    on_root: Callable[[RootSet, bool], None] = _pass_over
     on_step: Callable[[], None] = _pass_over
     poll_interval_s: float | None = None
     streams: bool = True
@@ -127,6 +129,7 @@ class Follower:
         self._clock = clock
         self._intake = Intake(following.cache, following.root, following.verify, clock)
         self.counts: Counter[str] = Counter()
+        self._told_root: RootSet | None = None
         self._closed = False
         self._begin()
 
@@ -171,6 +174,8 @@ class Follower:
             event = Restored(subject, (standing_of(generation),))
             commands = self._machine.step(event, self._clock())
             waiting += [each for each in commands if not isinstance(each, Activate)]
+            # The fork may have come between taking a generation in and telling of it.
+            self._tell(self._following.on_activate, subject, generation)
         self._run_thread([*waiting, *self._machine.step(Tick(), self._clock())])
 
     def close(self) -> None:
@@ -294,6 +299,7 @@ class Follower:
         renewed = self.generation(subject)
         if renewed is not None and renewed is not generation:  # the same, under newer roots
             self._intake.keep(subject)
+            self._tell_root()
             self._tell(self._following.on_activate, subject, renewed)
         if self.freshness(subject) != sealed:
             self._tell(self._following.on_fresh, subject, self.freshness(subject))
@@ -312,6 +318,7 @@ class Follower:
     def _activate(self, command: Activate) -> None:
         generation = self._intake.activate(command.subject, command.standing.digest)
         self.counts["activated"] += 1
+        self._tell_root()
         self._tell(self._following.on_activate, command.subject, generation)
         with self._activated:
             self._activated.notify_all()
@@ -319,6 +326,12 @@ class Follower:
     def _report(self, report: Report) -> None:
         self.counts[f"refused_{report.code}"] += 1
         self._tell(self._following.on_report, report)
+
+    def _tell_root(self) -> None:
+        roots = self._intake.pinned
+        if roots is not None and roots != self._told_root:
+            self._told_root = roots
+            self._tell(self._following.on_root, roots, self._intake.seen_first)
 
     def _tell(self, callback: Callable[..., None], *facts: object) -> None:
         try:

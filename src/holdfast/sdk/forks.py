@@ -3,10 +3,14 @@
 No HTTP client survives a fork with a warm pool: parent and child would read each other's answers.
 And no lock is safe that another thread may hold at that moment, an import's lock least of all: so
 the slow import of the HTTP stack, which a thread does after the start, keeps a fork waiting.
+
+`logging` is imported first: it holds its own lock over a fork, and the import that is waited for
+needs that one. Hooks before a fork run last one first, so that this module's wait comes earlier.
 """
 
 from __future__ import annotations
 
+import logging as _  # noqa: F401  before the hooks: see above
 import os
 import threading
 from typing import Any, Final, Protocol

@@ -56,6 +56,8 @@ class Intake:
         self.held: dict[Subject, Held] = {}
         self.pinned_by_sight = root is None
         self.pinned = root if root is not None else self._noted_root()
+        self.seen_first = False
+        """Whether the pinned roots were seen for the first time by this process."""
         self.last_error = ""
         self.cache_error = ""
 
@@ -95,6 +97,7 @@ class Intake:
         generation = held.candidates.pop(digest)
         held.candidates.clear()
         held.generation = generation
+        self._trust(generation.admitted.roots)
         return generation
 
     def keep(self, subject: Subject) -> None:
@@ -109,7 +112,7 @@ class Intake:
                 if name not in self._cache.names(name):
                     self._cache.note(name, table)
             self._cache.save(subject, generation.revision, generation.bundle)
-            self._note_root(generation.admitted.roots)
+            self._note_root()
             self._note_freshness(subject, held)
             self._drop_tables(generation)
             self.cache_error = ""
@@ -148,6 +151,7 @@ class Intake:
         admitted = trust.admit(whole, subject, active.admitted, self.pinned, self._verify)
         if admitted.digest == active.digest:
             held.generation = msgspec.structs.replace(active, admitted=admitted)
+            self._trust(admitted.roots)
             self._judge(subject, held, held.generation, sealed)
 
     def _admit(self, source: Source, subject: Subject, held: Held, bundle: bytes) -> Admitted:
@@ -209,12 +213,17 @@ class Intake:
         body = self._cache.noted(ROOT)
         return decode_root_set(body) if body else None
 
-    def _note_root(self, roots: RootSet) -> None:
-        if self.pinned is not None and roots.version <= self.pinned.version:
-            return
-        self.pinned = roots
-        if self.pinned_by_sight:
-            self._cache.note(ROOT, encode_root_set(roots))
+    def _trust(self, roots: RootSet) -> None:
+        """Go on with the newest roots; without given ones, the first seen are those from now on."""
+        if self.pinned is None or roots.version > self.pinned.version:
+            self.seen_first = self.pinned is None
+            self.pinned = roots
+
+    def _note_root(self) -> None:
+        if self.pinned_by_sight and self.pinned is not None:
+            body = encode_root_set(self.pinned)
+            if self._cache.noted(ROOT) != body:
+                self._cache.note(ROOT, body)
 
     def _drop_tables(self, generation: Generation) -> None:
         """Forget tables that no generation on disk refers to."""

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.memory_cache import MemoryCache
-from holdfast.core.conversation import Report
 from holdfast.core.errors import Invalid, Problem, Unavailable, Untrusted
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet, decode_root_set
-from holdfast.core.trust import Generation
 from holdfast.core.wire import canonical, decode_envelope
 from holdfast.ports import Cache, Fetched, Hints
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.forks import import_http
 from holdfast.sdk.settings import ClientSettings
 
+_log: Final = logging.getLogger("holdfast")
+
 
 def loud(message: str) -> None:
     """A warning that somebody should read: logged under `holdfast`."""
-    import logging  # late: the host has mostly loaded it, and a start is to be short
-
-    logging.getLogger("holdfast").warning(message)
+    _log.warning(message)
 
 
 def quiet(message: str) -> None:
-    import logging  # late: as above
-
-    logging.getLogger("holdfast").info(message)
+    _log.info(message)
 
 
 class LaterSource:
@@ -67,13 +63,8 @@ class LaterSource:
         return self._source
 
 
-def follower_for(
-    settings: ClientSettings,
-    on_activate: Callable[[Subject, Generation], None],
-    on_report: Callable[[Report], None],
-    on_step: Callable[[], None],
-) -> Follower:
-    """The follower of one subject. It is not started."""
+def follower_for(settings: ClientSettings, **callbacks: Any) -> Follower:
+    """The follower of one subject, not started; `callbacks` are those of `Following`."""
     root = _trusted(settings.root) if settings.root else None
     return Follower(
         Following(
@@ -82,11 +73,9 @@ def follower_for(
             verify=verify,
             subjects=(settings.subject,),
             root=root,
-            on_activate=on_activate,
-            on_report=on_report,
-            on_step=on_step,
             poll_interval_s=settings.poll_interval_s,
             streams=settings.streams,
+            **callbacks,
         )
     )
 
