@@ -11,7 +11,8 @@ import pytest
 from securesystemslib.dsse import Envelope as OracleEnvelope
 from securesystemslib.signer import SSlibKey
 
-from holdfast.adapters.signing import CHAIN, KEYS, NEXT_ROOT_KEY, ROOT_KEY, Keys, verify
+from holdfast.adapters.ed25519 import verify
+from holdfast.adapters.signing import CHAIN, KEYS, NEXT_ROOT_KEY, ROOT_KEY, Keys
 from holdfast.core.errors import CallerError, Damaged, HoldfastError, Unavailable, Untrusted
 from holdfast.core.roots import encode_root_set, extend
 from holdfast.core.wire import decode_envelope, signers

@@ -9,10 +9,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from holdfast.adapters.signing import verify
+from holdfast.adapters.ed25519 import verify
 from holdfast.core import limits, roots
 from holdfast.core.errors import Untrusted
-from holdfast.core.model import PutRoot
 from holdfast.core.roots import ROOT_TYPE, RootSet, decode_root_set, encode_root_set, extend
 from holdfast.core.wire import Envelope, canonical, envelope, pae
 
@@ -143,26 +142,6 @@ def test_as_many_root_keys_must_sign_as_the_threshold_says() -> None:
     following = msgspec.structs.replace(two_of_two, version=2)
     chain = (sealed(two_of_two, ROOT, ROOT2), sealed(following, ROOT))
     assert refusal(chain) == "root-handover"
-
-
-def plain(sealed: Envelope) -> Any:
-    return msgspec.to_builtins(sealed)
-
-
-def test_the_write_door_takes_what_follows_and_nothing_else() -> None:
-    journaled = [plain(each) for each in CHAIN[:2]]
-    assert roots.next_problem(journaled, PutRoot(3, plain(CHAIN[2])), verify) is None
-    assert roots.next_problem([], PutRoot(1, plain(CHAIN[0])), verify) is None
-    for edit, code in (
-        (PutRoot(4, plain(CHAIN[3])), "root-version"),
-        (PutRoot(4, plain(CHAIN[2])), "root-version"),
-        (PutRoot(3, plain(sealed(THREE, ROOT))), "root-own"),
-        (PutRoot(3, {"payload": 1}), "envelope"),
-        (PutRoot(3, "text"), "envelope"),
-    ):
-        problem = roots.next_problem(journaled, edit, verify)
-        assert problem is not None
-        assert problem.code == code
 
 
 def documents(change: Callable[[dict[str, Any]], None]) -> bytes:

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from tests.vectors import make
 
-from holdfast.adapters.signing import Keys, verify
+from holdfast.adapters.ed25519 import verify
+from holdfast.adapters.signing import Keys
 from holdfast.core.bundle import decode_bundle
 from holdfast.core.delta import apply_delta
 from holdfast.core.history import verify_link

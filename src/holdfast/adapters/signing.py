@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from holdfast.adapters.ed25519 import verify
 from holdfast.core import limits, roots
 from holdfast.core.errors import CallerError, Damaged, Unavailable, Untrusted
 from holdfast.core.model import JSON, PutRoot
@@ -43,15 +44,6 @@ NEXT_ROOT_KEY: Final = "root.next.key"
 KEYS: Final = "keys"
 _CHAIN_BYTES_MAX: Final = limits.ROOTS_MAX * limits.ENVELOPE_BYTES_MAX
 _KEY_BYTES_MAX: Final = 4096
-
-
-def verify(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether an Ed25519 signature holds (`core.wire.Verify`); false for malformed input too."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 class _Named(msgspec.Struct):

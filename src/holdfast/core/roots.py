@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import Invalid, Problem, Untrusted
-from holdfast.core.model import JSON, NAME, PutRoot
+from holdfast.core.errors import Invalid, Untrusted
+from holdfast.core.model import NAME
 from holdfast.core.wire import UNREADABLE, Envelope, Verify, canonical, digest, signers
 
 ROOT_TYPE: Final = "application/vnd.holdfast.root.v1+json"
@@ -143,24 +143,6 @@ def succeed(before: RootSet | None, sealed: Envelope, verify: Verify) -> RootSet
     if before is not None and before.development != own.development:
         raise Untrusted("root-development", "development roots and others don't mix in one chain")
     return own
-
-
-def next_problem(chain: Sequence[JSON], edit: PutRoot, verify: Verify) -> Problem | None:
-    """What keeps a root document out of the journal after `chain`; none when it follows.
-
-    The write door asks this: a chain that doesn't hold would make every consumer refuse everything.
-    """
-    try:
-        envelopes = [msgspec.convert(each, Envelope) for each in (*chain, edit.envelope)]
-        newest = extend(None, envelopes, verify)
-    except (msgspec.ValidationError, Untrusted) as error:
-        code, message = getattr(error, "code", "envelope"), str(error)
-    else:
-        if newest.version == edit.version:
-            return None
-        code, message = "root-version", f"the edit says version {edit.version}"
-    hint = "rotate with the keys whose chain the journal holds"
-    return Problem(code=code, message=message, path=f"/roots/{edit.version}", hint=hint)
 
 
 def _signed(sealed: Envelope, by: RootSet, verify: Verify) -> bool:

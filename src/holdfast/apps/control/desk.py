@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.adapters.signing import verify
+from holdfast.adapters.ed25519 import verify
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import require_somewhere
 from holdfast.apps.control.traffic import Metrics
