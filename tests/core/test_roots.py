@@ -173,6 +173,7 @@ def documents(change: Callable[[dict[str, Any]], None]) -> bytes:
         (documents(lambda d: d["roots"].update({name(ROOT2): "zz"})), "root-keys"),
         (documents(lambda d: d["keys"][name(SIGNER)].update(environments=[])), "root-keys"),
         (documents(lambda d: d["keys"][name(SIGNER)].update(environments=["A/B"])), "root-keys"),
+        (documents(lambda d: d["keys"][name(SIGNER)].update(environments=["a\n"])), "root-keys"),
     ],
 )
 def test_what_is_no_root_document_is_refused(body: bytes, code: str) -> None:

@@ -66,6 +66,7 @@ def rename(document: dict[str, Any], key: str) -> None:
         (changed(lambda d: d["holdfast"].update(revision="1")), "shape"),
         (changed(lambda d: d["holdfast"].update(service="Shop")), "shape"),
         (changed(lambda d: d["holdfast"].update(service="_other")), "shape"),
+        (changed(lambda d: d["holdfast"].update(service="shop\n")), "shape"),
         (changed(lambda d: d["holdfast"].update(environment="a/b")), "shape"),
         (changed(lambda d: d["holdfast"]["semantics"].update(bucketing="v4")), "shape"),
         (changed(lambda d: d["holdfast"].update(format=2)), "format"),

@@ -164,7 +164,7 @@ def _check_keys(roots: RootSet) -> None:
 
 
 def _is_environment(name: str) -> bool:
-    return name == EVERY or _NAME.match(name) is not None
+    return name == EVERY or _NAME.fullmatch(name) is not None
 
 
 def current_keys(roots: RootSet, environment: str) -> list[str]:

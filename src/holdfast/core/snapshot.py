@@ -281,8 +281,8 @@ def _other_format(found: Any) -> Untrusted:
 
 
 def _check_subject(facts: Facts) -> None:
-    named = facts.service == ACCESS or _NAME.match(facts.service)
-    if not named or not _NAME.match(facts.environment) or facts.revision < 1:
+    named = facts.service == ACCESS or _NAME.fullmatch(facts.service)
+    if not named or not _NAME.fullmatch(facts.environment) or facts.revision < 1:
         raise Untrusted("shape", "the service, the environment or the revision is none")
 
 
