@@ -206,7 +206,7 @@ def write_private(path: Path, body: bytes) -> None:
 async def until(
     holds: Callable[[], bool], children: Children, needed: Sequence[str], deadline_s: float
 ) -> None:
-    """Wait until `holds()`, asked in a thread every 20 ms; fails when a needed child has ended."""
+    """Wait until `holds()`, asked in a thread every 50 ms; fails when a needed child has ended."""
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s
     while not await asyncio.to_thread(holds):
@@ -215,4 +215,4 @@ async def until(
             raise Unavailable(f"the {dead[0]} ended before it was ready; its log above says why")
         if loop.time() > end:
             raise Unavailable(f"the {needed[-1]} is not ready after {deadline_s:.0f} s")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.apps.control.parts import open_parts
-from holdfast.apps.control.plane import Control
 from holdfast.apps.settings import ControlSettings
 from holdfast.core.errors import Damaged
 
@@ -33,6 +31,10 @@ def first_token(data_dir: Path, name: str, *, development: bool) -> str:
     A control plane may be running on the same directory. Raises `Unavailable` without signing
     keys, unless `development` makes them, and `Damaged` for stores that are not what was written.
     """
+    # A warm start reads what was kept, and has no use for a control plane's weight.
+    from holdfast.apps.control.parts import open_parts
+    from holdfast.apps.control.plane import Control
+
     settings = ControlSettings(data_dir=data_dir, development=development)
     control = Control(settings, open_parts(data_dir, development=development), time.time)
     try:

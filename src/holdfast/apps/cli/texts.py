@@ -10,13 +10,13 @@ import click
 import msgspec
 
 from holdfast.apps.cli.api import Api
+from holdfast.apps.cli.files import SUFFIXES, files_of
 from holdfast.apps.control.schemas import DOCUMENTS_MAX, Blob, Text
 from holdfast.core.authoring import SourceFile, parse, plan
 from holdfast.core.authoring.tree import Node
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.limits import DOCUMENT_BYTES_MAX, SEGMENT_BYTES_MAX
 
-SUFFIXES: Final = (".yaml", ".yml", ".json")
 LISTED: Final = "members_file"
 BY_DIGEST: Final = "members_digest"
 ELSEWHERE: Final = "unknown-service"
@@ -36,7 +36,7 @@ def read_texts(paths: Sequence[Path]) -> list[Text]:
 
     Raises a usage error for what is not there or can't be read, naming all of it.
     """
-    files = [file for path in paths for file in _files_of(path)]
+    files = files_of(paths)
     if not files:
         raise click.UsageError(
             f"No settings files in {', '.join(map(str, paths))}: they end in {', '.join(SUFFIXES)}."
@@ -44,7 +44,7 @@ def read_texts(paths: Sequence[Path]) -> list[Text]:
     if len(files) > DOCUMENTS_MAX:
         raise click.UsageError(f"{len(files)} files, and one change holds {DOCUMENTS_MAX} at most.")
     texts, problems = [], []
-    for file in dict.fromkeys(files):
+    for file in files:
         try:
             texts.append(Text(file=str(file), text=_text_of(file)))
         except (OSError, ValueError) as failed:
@@ -52,18 +52,6 @@ def read_texts(paths: Sequence[Path]) -> list[Text]:
     if problems:
         raise click.UsageError("\n".join(problems))
     return texts
-
-
-def _files_of(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix in SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
 
 
 def _text_of(file: Path) -> str:

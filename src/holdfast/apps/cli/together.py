@@ -7,6 +7,7 @@ finds all that and leaves every service as it is.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import msgspec
 from holdfast.apps import dev
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.connection import DEV_FILE, Connection, DevFile
+from holdfast.apps.cli.files import files_of
 from holdfast.apps.cli.output import say
-from holdfast.apps.cli.texts import read_texts, send_members
 from holdfast.apps.control.schemas import (
     PAGE_MAX,
     Committed,
@@ -26,13 +27,10 @@ from holdfast.apps.control.schemas import (
     Revised,
     Services,
     Settings,
-    Text,
 )
 from holdfast.apps.distribute import Listed
-from holdfast.apps.observe import start_logs
 from holdfast.apps.provision import KEPT, Kept, first_token, kept_tokens
 from holdfast.apps.settings import ControlSettings, EdgeSettings
-from holdfast.core.authoring import parse
 from holdfast.core.errors import HoldfastError
 
 READY_S = 60.0
@@ -145,6 +143,8 @@ async def _start(wanted: Wanted, children: dev.Children) -> None:
 
 
 def _first_token(wanted: Wanted) -> str:
+    from holdfast.apps.observe import start_logs
+
     say("First start: making development keys and an admin token.")
     start_logs(wanted.log_level, "dev")
     return first_token(wanted.data_dir, "holdfast dev", development=True)
@@ -211,51 +211,53 @@ def catalogue(api: Api) -> list[Listed]:
     return api.call(dict[str, list[Listed]], "GET", "/v1/catalogue")["subjects"]
 
 
+NAMES_ITS_SERVICE = re.compile(
+    r"""^ (?: service | \s* \{? \s* "service" ) \s* : \s* ["']? ([a-z0-9-]+)""",
+    re.MULTILINE | re.VERBOSE,
+)
+"""Where a settings file says whose it is: enough to see that this service stands already."""
+
+
 def _take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
     """Import and apply what was given, but for services that stand: (taken, left as they are)."""
     services = api.call(Services, "GET", "/v1/services", limit=PAGE_MAX).services
     standing = {line.service for line in services}
-    texts, left = _new_texts(wanted.paths, standing)
-    taken = list(texts)
+    files = files_of(wanted.paths)
+    left = [service for file in files if (service := _service_of(file)) in standing]
+    new = [file for file in files if _service_of(file) not in standing]
+    taken = _apply(api, new, wanted) if new else []
     if wanted.imports and wanted.service in standing:
         left.append(wanted.service)
     elif wanted.imports:
         _import(api, wanted.imports, wanted)
         taken.append(wanted.service)
-    if texts:
-        reason = f"first start with {', '.join(map(str, wanted.paths))}"
-        body = {"documents": send_members(api, list(texts.values())), "reason": reason}
-        api.call(Committed, "POST", "/v1/commits", body)
     return taken, left
 
 
+def _service_of(file: Path) -> str:
+    """Whose settings a file says it has, as far as a glance tells; the control plane reads it."""
+    named = NAMES_ITS_SERVICE.search(file.read_text(encoding="utf-8", errors="replace"))
+    return named[1] if named else ""
+
+
+def _apply(api: Api, files: Sequence[Path], wanted: Wanted) -> list[str]:
+    from holdfast.apps.cli.texts import read_texts, send_members
+
+    reason = f"first start with {', '.join(map(str, wanted.paths))}"
+    body = {"documents": send_members(api, read_texts(files)), "reason": reason}
+    committed = api.call(Committed, "POST", "/v1/commits", body)
+    return sorted({one.service for one in committed.differences if one.service})
+
+
 def _import(api: Api, file: Path, wanted: Wanted) -> None:
-    [text] = read_texts([file])
     body = {
         "service": wanted.service,
         "environment": wanted.environment,
-        "text": text.text,
-        "file": text.file,
+        "text": file.read_text(encoding="utf-8"),
+        "file": str(file),
         "reason": f"import of {file.name}",
     }
     api.call(Imported, "POST", "/v1/import/flagd", body)
-
-
-def _new_texts(paths: Sequence[Path], standing: set[str]) -> tuple[dict[str, Text], list[str]]:
-    """The files of services that do not stand yet, by service, and the services that do.
-
-    One that can't be read stands under its own name: the control plane says what is wrong with it.
-    """
-    new: dict[str, Text] = {}
-    kept = []
-    for text in read_texts(paths) if paths else ():
-        document = parse(text.text.encode(), text.file).document
-        service = document.service if document else ""
-        if service in standing:
-            kept.append(service)
-        else:
-            new[service if service and service not in new else text.file] = text
-    return new, kept
 
 
 def _example(api: Api, wanted: Wanted) -> tuple[str, str] | None:

@@ -1,0 +1,26 @@
+"""Settings files on this machine: which there are below the paths that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Each file once, directories walked in the order of names; what is hidden is left alone."""
+    return list(dict.fromkeys(file for path in paths for file in _files_of(path)))
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
