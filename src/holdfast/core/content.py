@@ -6,7 +6,6 @@ door both call these: a file, an import and the API can't differ in what they le
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -17,6 +16,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import Problem
+from holdfast.core.json_check import check_json, check_mapping_key, check_text, is_encodable
 from holdfast.core.logic_check import check_logic
 from holdfast.core.model import (
     JSON,
@@ -92,9 +92,9 @@ def check_key(key: str) -> Iterator[Problem]:
 def check_service(name: str, service: Service) -> list[Problem]:
     """A service's own facts; whether those that it names exist is for `core.validate`."""
     found = [*check_name(name, "a service")]
-    found += _text(service.description, "/description")
+    found += check_text(service.description, "/description")
     for number, owner in enumerate(service.owners):
-        found += _text(owner, f"/owners/{number}")
+        found += check_text(owner, f"/owners/{number}")
     for field, names in (("depends_on", service.depends_on), ("includes", service.includes)):
         found += _repeated(names, f"/{field}")
         for number, other in enumerate(names):
@@ -136,7 +136,7 @@ def _repeated(names: Iterable[str], path: str) -> Iterator[Problem]:
 
 def check_setting(key: str, setting: Setting) -> list[Problem]:
     """Everything about one setting that needs no other part of the state."""
-    found = [*check_key(key), *_text(setting.description, "/description")]
+    found = [*check_key(key), *check_text(setting.description, "/description")]
     if setting.type not in get_args(SettingType):
         hint = f"write one of {', '.join(get_args(SettingType))}"
         message = f"`{setting.type}` is not a type of setting"
@@ -168,7 +168,7 @@ def _metadata(metadata: dict[str, Any]) -> Iterator[Problem]:
             message = f"metadata can't hold {word(value)}"
             yield Problem(code="wrong-type", message=message, path=path, hint=hint)
         yield from check_json(value, path)
-        yield from _mapping_key(name, path)
+        yield from check_mapping_key(name, path)
 
 
 def _variants(setting: Setting) -> Iterator[Problem]:
@@ -183,7 +183,7 @@ def _variants(setting: Setting) -> Iterator[Problem]:
             hint = f"use 1 to {limits.NAME_CHARS_MAX} characters and no leading `$`"
             message = f"`{short(name)}` can't name a variant"
             yield Problem(code="wrong-name", message=message, path=path, hint=hint)
-        yield from _mapping_key(name, path)
+        yield from check_mapping_key(name, path)
         if not fits(value, setting.type):
             message = (
                 f"variant `{short(name)}` is {word(value)}, the setting's type is {setting.type}"
@@ -286,10 +286,8 @@ def check_targeting(targeting: Targeting, variants: Iterable[str]) -> list[Probl
 
 
 def check_rule(rule: Rule, variants: list[str]) -> list[Problem]:
-    found = [*_text(rule.name, "/name")]
-    if len(rule.when) > limits.SOURCE_CHARS_MAX:
-        message = f"{len(rule.when)} characters; {limits.SOURCE_CHARS_MAX} are the most"
-        found.append(Problem(code="too-long", message=message, path="/when"))
+    found = [*check_text(rule.name, "/name")]
+    found += check_text(rule.when, "/when", limits.SOURCE_CHARS_MAX)
     if bool(rule.serve) == (rule.split is not None):
         message, hint = "a rule serves one variant or splits", "give `serve` or `split`"
         found.append(Problem(code="rule", message=message, hint=hint))
@@ -310,8 +308,8 @@ def _split(split: Split, variants: list[str]) -> Iterator[Problem]:
     if not split.by:
         hint = "leave `by` out for the targetingKey"
         yield Problem(code="wrong-name", message="`by` is empty", path="/by", hint=hint)
-    yield from _text(split.by, "/by")
-    yield from _text(split.seed, "/seed")
+    yield from check_text(split.by, "/by")
+    yield from check_text(split.seed, "/seed")
     good = True
     for name, weight in split.weights.items():
         yield from _variant(name, variants, pointer(("weights", name)))
@@ -340,7 +338,7 @@ def _variant(name: str, variants: list[str], path: str) -> Iterator[Problem]:
 
 def check_segment(name: str, segment: Segment) -> list[Problem]:
     """Everything about one segment that needs no other part of the state."""
-    found = [*check_name(name, "a segment"), *_text(segment.description, "/description")]
+    found = [*check_name(name, "a segment"), *check_text(segment.description, "/description")]
     found += check_audience(segment.audience)
     for environment, audience in segment.environments.items():
         path = pointer(("environments", environment))
@@ -359,8 +357,9 @@ def check_audience(audience: Audience) -> list[Problem]:
         if audience.members or audience.members_digest:
             hint = "keep the members or the rule"
             return [Problem(code="segment", message="a rule has no members", hint=hint)]
-        return check_logic(audience.logic, "/logic", segments=False)
-    return [*_text(audience.by, "/by"), *_members(audience)]
+        when = check_text(audience.when, "/when", limits.SOURCE_CHARS_MAX)
+        return [*when, *check_logic(audience.logic, "/logic", segments=False)]
+    return [*check_text(audience.by, "/by"), *_members(audience)]
 
 
 def _members(audience: Audience) -> Iterator[Problem]:
@@ -385,64 +384,6 @@ def _members(audience: Audience) -> Iterator[Problem]:
         hint = "give them as `members_file`: longer lists travel as tables"
         yield Problem(code="too-many", message=message, path="/members", hint=hint)
     for number, member in enumerate(audience.members):
-        if len(member) > limits.TEXT_CHARS_MAX or not _encodable(member):
+        if len(member) > limits.TEXT_CHARS_MAX or not is_encodable(member):
             message = f"member {number + 1} is too long or no valid text"
             yield Problem(code="member", message=message, path=f"/members/{number}")
-
-
-# JSON -------------------------------------------------------------------------------------------
-
-
-def check_json(value: JSON, path: str) -> Iterator[Problem]:
-    """What JSON does not carry: NaN, huge integers, lone surrogates, depth without end."""
-    level: list[tuple[str, JSON]] = [(path, value)]
-    for _ in range(limits.VALUE_DEPTH_MAX + 1):
-        below: list[tuple[str, JSON]] = []
-        for place, item in level:
-            if isinstance(item, dict):
-                for key, inner in item.items():
-                    yield from _mapping_key(key, place + pointer((key,)))
-                    below.append((place + pointer((key,)), inner))
-            elif isinstance(item, list | tuple):
-                below += [(f"{place}/{number}", inner) for number, inner in enumerate(item)]
-            else:
-                yield from _scalar(item, place)
-        if not below:
-            return
-        level = below
-    message = f"nested deeper than {limits.VALUE_DEPTH_MAX} levels"
-    yield Problem(code="too-deep", message=message, path=path, hint="flatten it")
-
-
-def _scalar(value: JSON, path: str) -> Iterator[Problem]:
-    if isinstance(value, str) and not _encodable(value):
-        message, hint = "half of a surrogate pair is not a character", "write the character itself"
-        yield Problem(code="lone-surrogate", message=message, path=path, hint=hint)
-    elif isinstance(value, float) and not math.isfinite(value):
-        hint = "JSON has no such number"
-        yield Problem(code="not-a-number", message=f"{value} is no number", path=path, hint=hint)
-    elif isinstance(value, int) and abs(value) > limits.SAFE_INTEGER_MAX:
-        hint = "not every reader of JSON keeps it exact: make it a string"
-        yield Problem(code="number-range", message="beyond 2^53-1", path=path, hint=hint)
-
-
-def _mapping_key(key: str, path: str) -> Iterator[Problem]:
-    if not _encodable(key) or any(ord(character) > 0xFFFF for character in key):
-        hint = "use characters of the basic multilingual plane: canonical JSON orders keys by them"
-        message = "a key holds a character beyond U+FFFF, or half of one"
-        yield Problem(code="key-characters", message=message, path=path, hint=hint)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _text(text: str, path: str) -> Iterator[Problem]:
-    if len(text) > limits.TEXT_CHARS_MAX:
-        message = f"{len(text)} characters; {limits.TEXT_CHARS_MAX} are the most"
-        yield Problem(code="too-long", message=message, path=path, hint="shorten it")
-    yield from _scalar(text, path)

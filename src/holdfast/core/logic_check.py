@@ -7,6 +7,7 @@ from typing import Final
 
 from holdfast.core import limits
 from holdfast.core.errors import Problem
+from holdfast.core.json_check import check_json
 from holdfast.core.model import JSON
 from holdfast.core.pointer import near, pointer
 from holdfast.core.targeting import semver
@@ -50,7 +51,7 @@ def check_logic(
     if nodes > limits.LOGIC_NODES_MAX:
         message = f"the logic has {nodes} values, {limits.LOGIC_NODES_MAX} are the most"
         return [Problem(code="too-large", message=message, path=path, hint="make lists segments")]
-    return list(_walk(logic, path, segments))
+    return [*check_json(logic, path, depth_max), *_walk(logic, path, segments)]
 
 
 def references(logic: JSON) -> set[str]:

@@ -54,12 +54,11 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     affected = _with_includers(touched, old, new)
     found = [*_counts(new), *_environments(edits), *_nouns(new, edits)]
     found += _services(new, affected, touched)
-    if any(problem.code == "include-cycle" for problem in found):
-        return _unique(found)
     found += _collisions(old, new, touched, affected)
     found += _references(old, new, edits, affected)
-    found += _sizes(old, new, touched, affected)
-    return _unique(found)
+    if not found:  # what has problems may have no bytes to measure
+        found += _sizes(old, new, touched, affected)
+    return list(dict.fromkeys(found))
 
 
 def _after(old: State, edits: tuple[Edit, ...]) -> State:
@@ -74,10 +73,6 @@ def _after(old: State, edits: tuple[Edit, ...]) -> State:
         hash="",
     )
     return fold(old, entry)
-
-
-def _unique(problems: Iterable[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
 
 
 def _with_includers(touched: Collection[str], *states: State) -> set[str]:
@@ -262,15 +257,17 @@ def _references(
     old: State, new: State, edits: Iterable[Edit], affected: Iterable[str]
 ) -> Iterator[Problem]:
     """References of edited settings; of all settings where segments went out of reach."""
-    edited = {(e.service, e.key) for e in edits if isinstance(e, PutSetting)}
+    edited: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for edit in edits:
+        if isinstance(edit, PutSetting):
+            edited[edit.service][edit.key] = None
     for name in sorted(affected):
         service = new.services.get(name)
         if service is None:
             continue
         segments = _visible_segments(new.services, name)
         lost = _visible_segments(old.services, name) - segments
-        keys = service.settings if lost else [key for owner, key in edited if owner == name]
-        for key in keys:
+        for key in service.settings if lost else edited[name]:
             if key in service.settings:
                 path = pointer(("services", name, "settings", key))
                 yield from below(path, _unresolved(service.settings[key].setting, segments))
