@@ -134,12 +134,6 @@ def test_what_is_no_json_value_is_a_mistake_of_the_caller(value: Any) -> None:
         wire.canonical(value)
 
 
-@given(st.dictionaries(keys, values, max_size=5))
-def test_joining_canonical_members_is_the_same_as_canonical(members: dict[str, Any]) -> None:
-    raws = {key: msgspec.Raw(wire.canonical(value)) for key, value in members.items()}
-    assert wire.join(raws) == wire.canonical(members)
-
-
 def test_digest_is_lower_case_hex_sha256() -> None:
     assert wire.digest(b"abc") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

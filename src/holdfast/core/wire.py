@@ -52,11 +52,6 @@ def canonical(value: Any) -> bytes:
     return _rewrite_floats(body) if rewrite else body
 
 
-def join(members: Mapping[str, msgspec.Raw]) -> bytes:
-    """The canonical object of members that are canonical already, without a look at each."""
-    return _encode(members)
-
-
 def digest(body: bytes | bytearray | memoryview) -> str:
     """Lower-case hex SHA-256."""
     return hashlib.sha256(body).hexdigest()
