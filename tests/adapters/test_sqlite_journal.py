@@ -104,6 +104,14 @@ class TestRestarts:
         assert journal.checkpoint() is None
         journal.close()
 
+    def test_a_checkpoint_that_cannot_be_written_is_unavailable(
+        self, journal: SqliteJournal, path: Path
+    ) -> None:
+        grow(journal, 1)
+        path.with_name("journal.db-checkpoints").write_bytes(b"in the way")
+        with pytest.raises(Unavailable):
+            journal.save_checkpoint(Checkpoint(1, b"state"))
+
     def test_any_flip_or_cut_of_a_checkpoint_is_seen(self, path: Path) -> None:
         journal = SqliteJournal(path)
         grow(journal, 1)
@@ -334,6 +342,21 @@ class TestDamage:
         assert not isinstance(found, str)
         assert found != made
         assert found == made[: len(found)]
+
+    def test_a_damaged_witness_says_nothing_and_is_written_anew(self, path: Path) -> None:
+        journal = SqliteJournal(path)
+        made = grow(journal, 3)
+        journal.close()
+        body = witness(path).read_bytes()
+        for place in range(len(body)):
+            witness(path).write_bytes(flipped(body, place, 1))
+            assert outcome(path) == made
+        journal = SqliteJournal(path)
+        grow(journal, 1)
+        journal.close()
+        path.unlink()
+        with pytest.raises(Damaged, match="it held 4 entries"):
+            SqliteJournal(path)
 
     @pytest.mark.parametrize("body", [b"", b"x", b"SQLite format 3\0", bytes(8_192)])
     def test_what_is_no_journal_is_refused_with_the_way_out(self, path: Path, body: bytes) -> None:

@@ -10,7 +10,7 @@ from conftest import Clock, Node, setting
 
 from holdfast.core.bundle import decode_bundle
 from holdfast.core.delta import apply_delta
-from holdfast.core.errors import Untrusted
+from holdfast.core.errors import Unavailable, Untrusted
 from holdfast.core.history import seal
 from holdfast.core.lineage import Standing
 from holdfast.core.model import (
@@ -181,3 +181,22 @@ def test_a_long_list_is_served_as_the_table_that_the_snapshot_names(node: Node) 
     assert table is not None
     assert digest(table) == name
     assert node.shelf.segment(SUBJECT, "0" * 64) is None
+
+
+def test_a_key_that_fails_stops_no_commit_and_is_told_to_who_asks() -> None:
+    node = Node()
+    node.commit(*SHOP)
+    key = node.shelf._sign
+
+    def lost(payload_type: str, payload: bytes) -> bytes:
+        raise Unavailable("the key is not there")
+
+    node.shelf._sign = lost
+    assert node.commit(PutSetting("shop", "k7", setting(70))).revision == 2
+    assert node.shelf.failed == 1
+    with pytest.raises(Unavailable, match="the key is not there"):
+        node.shelf.newest(SUBJECT)
+    node.shelf._sign = key
+    published = node.shelf.newest(SUBJECT)
+    assert published is not None
+    assert published.revision == 2

@@ -189,6 +189,13 @@ class TestStarting:
         node.view.close()
         assert Node(node.journal).view.replayed == 0
 
+    def test_a_checkpoint_that_the_disk_refuses_is_counted_and_stops_nothing(self) -> None:
+        node = Node(Hoarding(), checkpoint_entries=1)
+        node.commit(*SHOP)
+        node.commit(PutSetting("shop", "tiles", setting(1)))
+        assert node.view.checkpoints_failed == 2
+        assert node.view.state.head.revision == 2
+
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"format":"holdfast.standing.v9"}'])
     def test_an_unusable_checkpoint_is_passed_over(self, body: bytes) -> None:
         node = Node()
@@ -253,6 +260,11 @@ class TestFollowing:
         view.follow()
         wait_for(lambda: view.current_s == started_s + 60)
         view.close()
+
+
+class Hoarding(MemoryJournal):
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        raise Unavailable("the disk is full")
 
 
 class Stuttering(MemoryJournal):

@@ -16,6 +16,7 @@ import msgspec
 
 from holdfast.core.build import Fragments
 from holdfast.core.bundle import Bundle, encode_bundle
+from holdfast.core.errors import HoldfastError
 from holdfast.core.lineage import Lineage, Standing, rebuild
 from holdfast.core.model import Subject
 from holdfast.core.snapshot import (
@@ -77,7 +78,8 @@ class _Place(msgspec.Struct):
 class Shelf:
     """Ready bytes over a `View`. Thread-safe; what is there already is handed out without waiting.
 
-    `made` counts bundles made, `dropped` those that the bound on bytes pushed out.
+    `made` counts bundles made, `dropped` those that the bound on bytes pushed out, `failed` those
+    that could not be signed when they were committed.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Shelf:
         self._bytes = 0
         self._listeners: list[Callable[[Sequence[Published]], None]] = []
         self.made = 0
+        self.failed = 0
         self.dropped = 0
         view.subscribe(self._changed)
 
@@ -184,8 +187,14 @@ class Shelf:
             self.newest(subject)
 
     def _changed(self, standing: Standing, bodies: Mapping[Subject, bytes]) -> None:
+        new = []
         with self._lock:
-            new = [self._put(standing, subject, body) for subject, body in bodies.items()]
+            for subject, body in bodies.items():
+                try:
+                    new.append(self._put(standing, subject, body))
+                except HoldfastError:  # committed all the same: whoever asks for it is told why
+                    self.failed += 1
+                    self._forget(subject)
         for listener in self._listeners:
             listener(new)
 
@@ -207,6 +216,11 @@ class Shelf:
             self._bytes -= self._places.popitem(last=False)[1].size()
             self.dropped += 1
         return published
+
+    def _forget(self, subject: Subject) -> None:
+        place = self._places.pop(subject, None)
+        if place is not None:
+            self._bytes -= place.size()
 
     def _publish(self, standing: Standing, snapshot: Snapshot, body: bytes) -> Published:
         lineage = standing.lineages[snapshot.subject]
