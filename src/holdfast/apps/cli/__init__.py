@@ -6,7 +6,6 @@ The commands talk to a control plane through its HTTP API only.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -112,8 +111,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         return code
-    except KeyboardInterrupt:
-        return _told(click.Abort()) or PROBLEMS_FOUND
+    except SystemExit:
+        # click's way out when the reader of a pipe has left (`holdfast history | head`): it has
+        # what it wanted.
+        return FINE
     return left_with if isinstance(left_with, int) else FINE
 
 
@@ -125,10 +126,6 @@ def _told(error: Exception) -> int | None:
     if isinstance(error, click.Abort):
         click.echo("Stopped; nothing more was done.", err=True)
         return PROBLEMS_FOUND
-    if isinstance(error, BrokenPipeError):
-        # `holdfast history | head`: the reader has what it wanted, and gets no complaint at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINE
     from holdfast.apps.cli.failures import tell_failure
 
     return tell_failure(error)
