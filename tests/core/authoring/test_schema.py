@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +54,42 @@ def test_the_examples_fit_it_and_point_editors_at_it(file: Path) -> None:
 )
 def test_editors_see_mistakes_of_shape(document: dict[str, Any]) -> None:
     assert not jsonschema_rs.is_valid(json_schema(), document)
+
+
+SOURCES = [
+    path
+    for pattern in (
+        "authoring/*.py",
+        "cel/*.py",
+        "*_check.py",
+        "content.py",
+        "validate.py",
+        "flagd.py",
+    )
+    for path in sorted((ROOT / "src" / "holdfast" / "core").glob(pattern))
+    if path.suffix == ".py"
+]
+REPORTERS = {"_report", "_refuse", "_mend", "_note", "_broken", "_problem", "problem"}
+CODE = re.compile(r"[a-z]+(-[a-z]+)*")
+
+
+def codes_of(path: Path) -> Iterator[str]:
+    """Every literal that stands where a problem's code does."""
+    for call in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(call, ast.Call):
+            continue
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        places = [word.value for word in call.keywords if word.arg == "code"]
+        places += call.args[:2] if name in REPORTERS else []
+        texts = [place.value for place in places if isinstance(place, ast.Constant)]
+        yield from (text for text in texts if isinstance(text, str) and CODE.fullmatch(text))
+
+
+def test_every_problem_code_is_in_the_reference_and_none_besides() -> None:
+    reference = (ROOT / "docs" / "reference" / "authoring.md").read_text()
+    tables = reference.split("## Problem codes")[1]
+    rows = [line.split("|")[1] for line in tables.split("\n") if line.startswith("| `")]
+    documented = {code for row in rows for code in re.findall(r"`([a-z-]+)`", row)}
+    emitted = {code for path in SOURCES for code in codes_of(path)}
+    computed = {"unknown-service", "unknown-environment", "syntax", "lone-surrogate"}
+    assert emitted | computed == documented
