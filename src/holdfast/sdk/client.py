@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from holdfast.core.conversation import Report
 from holdfast.core.evaluate import Evaluator
@@ -19,7 +19,6 @@ from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet
 from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.trust import Generation
-from holdfast.sdk import bind as binding
 from holdfast.sdk.evaluation import (
     NOT_READY,
     TYPE_MISMATCH,
@@ -36,6 +35,9 @@ from holdfast.sdk.forks import survive
 from holdfast.sdk.settings import Given, settle
 from holdfast.sdk.setup import follower_for, loud, quiet
 from holdfast.sdk.status import ClientStatus, State
+
+if TYPE_CHECKING:
+    from holdfast.sdk.bind import Live
 
 T = TypeVar("T")
 Context = Mapping[str, Any]
@@ -241,11 +243,15 @@ class Client:
 
         Raises `Invalid` with every field that can't be filled.
         """
-        return binding.fill(shape, lambda key: self._known(key, context))
+        from holdfast.sdk.bind import fill  # late: dataclasses lengthen every start
 
-    def bind_live(self, shape: type[T], context: Context | None = None) -> binding.Live[T]:
+        return fill(shape, lambda key: self._known(key, context))
+
+    def bind_live(self, shape: type[T], context: Context | None = None) -> Live[T]:
         """Like `bind`, but call what comes back for the configuration of now."""
-        return binding.Live(lambda: self.bind(shape, context), lambda: self._view)
+        from holdfast.sdk.bind import Live  # late: as above
+
+        return Live(lambda: self.bind(shape, context), lambda: self._view)
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Answers so far: setting -> variant -> number; variant "" is the caller's default."""

@@ -57,17 +57,24 @@ class View(msgspec.Struct, frozen=True):
         return frozenset(key for key in keys if self.sources.get(key) != other.sources.get(key))
 
 
+_KINDS: Final[Mapping[type, Kind | None]] = {
+    type(None): None,
+    bool: "boolean",
+    str: "string",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "object",
+    tuple: "object",
+}
+
+
 def kind_of(default: Any) -> Kind | None:
     """The kind that a read with this default asks for; none for any."""
-    if isinstance(default, bool):
-        return "boolean"
-    kinds: tuple[tuple[Any, Kind], ...] = (
-        (str, "string"),
-        (int, "integer"),
-        (float, "number"),
-        ((Mapping, list, tuple), "object"),
-    )
-    return next((kind for types, kind in kinds if isinstance(default, types)), None)
+    try:
+        return _KINDS[type(default)]
+    except KeyError:
+        return "object" if isinstance(default, Mapping) else None
 
 
 class Tally:

@@ -12,7 +12,7 @@ has a thread of its own. Both are daemons.
 
 from __future__ import annotations
 
-import random
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -62,6 +62,11 @@ def boot_clock() -> float:
 
 
 _BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def draw() -> float:
+    """Chance, evenly from [0, 1); another one in every process, after a fork too."""
+    return int.from_bytes(os.urandom(6)) / 2**48
 
 
 def _pass_over(*_: object) -> None:
@@ -148,7 +153,7 @@ class Follower:
             streams=following.streams,
             poll_interval_s=following.poll_interval_s,
         )
-        self._machine = Follow(plan, random.SystemRandom().random, self._clock())
+        self._machine = Follow(plan, draw, self._clock())
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
