@@ -93,6 +93,20 @@ def test_only_the_apps_are_async(trees: dict[str, ast.Module]) -> None:
     assert asynchronous == []
 
 
+def test_there_is_one_write_door(trees: dict[str, ast.Module]) -> None:
+    writing = [
+        name
+        for name, tree in trees.items()
+        if not name.startswith("adapters/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "append"
+        and "journal" in ast.unparse(node.func.value)
+    ]
+    assert writing == ["engine/publish.py"]
+
+
 def test_nothing_is_left_for_later_in_a_comment() -> None:
     later = [
         f"{name_of(path)}:{number}"

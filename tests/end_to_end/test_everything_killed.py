@@ -101,7 +101,7 @@ def test_the_way_of_one_change_and_its_survival(start: Callable[..., Dev], tmp_p
                 eventually(lambda: dev.value("drill", "step") == 1, "the edge answers on")
                 dev.kill(EDGE)
                 assert client.get_int("step", -1) == 1
-                assert started_from_disk(dev, cache) == "1"
+                assert started_from_disk(dev, cache) == "1 True"
 
                 again.append(restart(dev, EDGE))
                 eventually(lambda: _value(dev) == 1, "the edge answers from its disk")
@@ -147,12 +147,14 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def started_from_disk(dev: Dev, cache: Path) -> str:
-    """What a new process reads with nobody alive; it may not even open a socket to elsewhere."""
+    """What a new process reads with nobody alive, and whether it says that nobody confirms it."""
     code = (
-        "import sys; from holdfast import Client\n"
+        "import sys, time; from holdfast import Client\n"
         "client = Client(endpoints=[sys.argv[1]], environment='production', service='drill',"
         " cache_dir=sys.argv[2])\n"
-        "print(client.get_int('step', -1)); client.close()\n"
+        "value = client.get_int('step', -1)\n"
+        "while not client.evaluate('step', default=-1).stale: time.sleep(0.01)\n"
+        "print(value, client.evaluate('step', default=-1).stale); client.close()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, dev.edge, str(cache)],

@@ -82,7 +82,7 @@ def test_no_problems_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_pipe_gets_tabs_and_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(["key", "revision"], [["a b", 12], ["c", None]])
-    assert capsys.readouterr().out == "KEY\tREVISION\na b\t12\nc\t\n"
+    assert capsys.readouterr().out == "key\trevision\na b\t12\nc\t\n"
 
 
 def test_json_keeps_the_order_of_fields(capsys: pytest.CaptureFixture[str]) -> None:

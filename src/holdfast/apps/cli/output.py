@@ -84,7 +84,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     """Rows under `columns`, to standard output; in a pipe tab-separated, so that `cut` works."""
     lines = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for line in [[column.upper() for column in columns], *lines]:
+        for line in [list(columns), *lines]:
             click.echo("\t".join(line))
         return
     from rich.box import SIMPLE_HEAD
