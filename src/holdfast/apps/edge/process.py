@@ -8,6 +8,7 @@ event loop          answers, from the table; it waits for none of the others
 
 from __future__ import annotations
 
+import gc
 import secrets
 import threading
 import time
@@ -54,7 +55,7 @@ _log = logger("holdfast.edge")
 def run(settings: EdgeSettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises `Invalid` and `Unavailable`."""
     start_logs(settings.log_level, "edge")
-    edge = Edge(settings)
+    edge = Edge(settings, once_ready=_settle)
     try:
         edge.start()
         edge.listener.run()
@@ -62,19 +63,31 @@ def run(settings: EdgeSettings) -> None:
         edge.close()
 
 
+def _settle() -> None:
+    """Spare the collector what stays: settings that are loaded are walked over no more."""
+    gc.collect()
+    gc.freeze()
+
+
 class Edge:
     """One edge. `start` answers from the disk as soon as it returns; `listener.run` serves.
 
     Raises `Invalid` for settings that can't be meant, `Unavailable` for an address or a directory
-    that can't be used.
+    that can't be used. `once_ready` is called once, from a thread of the edge.
     """
 
-    def __init__(self, settings: EdgeSettings, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        clock: Clock = time.time,
+        once_ready: Callable[[], None] = lambda: None,
+    ) -> None:
         problems = problems_of(settings)
         if problems:
             raise Invalid(problems)
         self.settings = settings
         self._clock = clock
+        self._once_ready = once_ready
         self._upstream = ""
         self._ready = False
         self._known: frozenset[Subject] | None = None
@@ -217,7 +230,11 @@ class Edge:
             self._upstream = name
 
     def _label_all(self) -> None:
+        settled = False
         while not self._stop.wait(LABELS_S):
+            if not settled and self.ready()[0]:
+                settled = True
+                self._once_ready()
             for active in self.table:
                 self._label(active)
 
