@@ -105,6 +105,13 @@ DIFFERENCES = [
         {"ring": Ring.GENERAL},
     ),
     Difference(
+        "what is no JSON equals nothing in a rule; flagd fails with a TypeError",
+        document(flag({"if": [{"==": [{"var": "ring"}, "general"]}, "on", "off"]})),
+        "GENERAL",
+        "off",
+        {"ring": b"general"},
+    ),
+    Difference(
         "a date is its ISO text, as OFREP sends it; flagd makes an HTTP date in local time of it",
         document(
             flag(
@@ -135,6 +142,27 @@ DIFFERENCES = [
         "on",
         "GENERAL",
         {"items": [[0] * 300] * 300},
+    ),
+    Difference(
+        f"products are at most {limits.EVALUATED_INTEGER_BITS_MAX} bits long",
+        document(flag({"if": [{"*": [{"var": "n"}] * 50}, "on", "off"]})),
+        "on",
+        "GENERAL",
+        {"n": 2**2_000},
+    ),
+    Difference(
+        f"lists that rules make have at most {limits.EVALUATED_ITEMS_MAX} items",
+        document(flag({"if": [{"merge": [{"var": "items"}] * 40}, "on", "off"]})),
+        "on",
+        "GENERAL",
+        {"items": [0] * 30_000},
+    ),
+    Difference(
+        f"texts that rules make have at most {limits.EVALUATED_CHARS_MAX} characters",
+        document(flag({"if": [{"cat": [{"var": "text"}] * 100}, "on", "off"]})),
+        "on",
+        "GENERAL",
+        {"text": "x" * 60_000},
     ),
     Difference(
         "numbers are finite (RFC 8259); flagd's Python core reads NaN",

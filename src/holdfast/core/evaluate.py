@@ -17,9 +17,10 @@ import msgspec
 from holdfast.core.model import Bucketing
 from holdfast.core.targeting import flags as definitions
 from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.attributes import Every, optional_attributes
 from holdfast.core.targeting.check import check_bounds
 from holdfast.core.targeting.compile import Function, compiled, constant
-from holdfast.core.targeting.emit import Every, Facts, optional_attributes
+from holdfast.core.targeting.emit import Facts
 from holdfast.core.targeting.explain import (
     Explanation,
     Recorded,

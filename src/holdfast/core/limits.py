@@ -60,3 +60,9 @@ ENVELOPE_BYTES_MAX = 256 * 1024
 """One DSSE envelope; root documents are the largest."""
 EVALUATION_STEPS_MAX = 250_000
 """Work of one evaluation inside `map`, `filter`, `reduce`, `all`, `some` and `none`."""
+EVALUATED_CHARS_MAX = 4 * 1024 * 1024
+"""One text that a rule puts together."""
+EVALUATED_ITEMS_MAX = 1_000_000
+"""One list that a rule puts together."""
+EVALUATED_INTEGER_BITS_MAX = 65_536
+"""One product that a rule computes."""

@@ -10,7 +10,7 @@ Nothing of a rule enters the source: `Emitter.bind` gives a name for every const
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from math import isnan
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +19,7 @@ import mmh3
 from holdfast.core.model import Bucketing
 from holdfast.core.targeting import bucket
 from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.attributes import attribute_name, constant_text
 from holdfast.core.targeting.operators import EAGER, TRUE_FALSE_OR_NULL, TRUE_OR_FALSE
 from holdfast.core.targeting.prepare import NULL, Call, Constant, Items, Node
 from holdfast.core.targeting.segments import SegmentTable
@@ -372,8 +373,12 @@ def _text_test(method: str) -> Emit:
 
 
 def _cat(emitter: Emitter, node: Call) -> str | None:
-    """A text `+` a text; the empty text in front makes anything else raise."""
-    if not 0 < len(node.args) <= ARGUMENTS_MAX:
+    """A text `+` a text; the empty text in front makes anything else raise.
+
+    Not nested, so that no text passes a bound here which the interpreter would keep.
+    """
+    nested = any(type(arg) is Call and arg.op == "cat" for arg in node.args)
+    if nested or not 0 < len(node.args) <= ARGUMENTS_MAX:
         return None
     pieces = [
         emitter.bind(to_string(arg.value)) if type(arg) is Constant else emitter.value(arg)
@@ -424,10 +429,6 @@ def _not(emitter: Emitter, node: Call) -> str:
     return f"(not {emitter.truth(node.args[0])})" if node.args else "True"
 
 
-def constant_text(node: Node) -> str | None:
-    return node.value if type(node) is Constant and isinstance(node.value, str) else None
-
-
 _VALUES: Final[dict[str, Emit]] = {
     "var": _var,
     "==": _equal,
@@ -459,43 +460,3 @@ _TRUTHS: Final[dict[str, Callable[[Emitter, Call], str]]] = {
     "!": _not,
     "!!": lambda emitter, node: emitter.truth(node.args[0]) if node.args else "False",
 }
-
-
-def optional_attributes(root: Node) -> frozenset[str]:
-    """Attributes whose absence the rule itself asks about: it pays to expect it."""
-    names: set[str] = set()
-    nodes = [root]
-    while nodes:
-        node = nodes.pop()
-        if type(node) is Items:
-            nodes += node.items
-        elif type(node) is Call:
-            nodes += node.args
-            names.update(_asked_about(node))
-    return frozenset(names)
-
-
-def _asked_about(node: Call) -> Iterator[str]:
-    if node.op in ("==", "!=", "===", "!=="):
-        asks = any(type(arg) is Constant and arg.value is None for arg in node.args)
-    else:
-        asks = node.op in ("!", "!!", "and", "or", "if", "?:")
-    for arg in node.args if asks else ():
-        name = attribute_name(arg)
-        if name is not None:
-            yield name
-
-
-def attribute_name(node: Node) -> str | None:
-    """The attribute that a plain `var` reads; None for anything else."""
-    if type(node) is not Call or node.op != "var" or len(node.args) != 1:
-        return None
-    name = constant_text(node.args[0])
-    return name if name and "." not in name and not name.startswith("$flagd") else None
-
-
-class Every:
-    """A container of all there is: every attribute may be absent."""
-
-    def __contains__(self, item: object) -> bool:
-        return item is not None

@@ -18,7 +18,7 @@ from holdfast.core.targeting.segments import SegmentTable
 from holdfast.core.targeting.values import look_up, to_number, truth
 
 STRING_UNIT_CHARS: Final = 64
-INTEGER_UNIT_BITS: Final = 512
+INTEGER_UNIT_BITS: Final = 256
 
 
 class UnknownOperator(Exception):
@@ -107,7 +107,7 @@ def _own_weight(value: Any) -> int:
     if isinstance(value, str):
         return 1 + len(value) // STRING_UNIT_CHARS
     if isinstance(value, int):
-        return 1 + value.bit_length() // INTEGER_UNIT_BITS
+        return 1 + (value.bit_length() // INTEGER_UNIT_BITS) ** 2  # as multiplying costs
     return 1
 
 

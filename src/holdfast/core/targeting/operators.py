@@ -2,7 +2,7 @@
 
 Each takes any number of arguments, as flagd's Python core does: missing ones are null, most ignore
 what is too many. Odd arguments raise what they raise in flagd:
-TypeError, ZeroDivisionError or OverflowError.
+TypeError, ZeroDivisionError or OverflowError; the last also for results past a bound.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import nan
 from typing import Any, Final, TypeAlias
 
+from holdfast.core import limits
 from holdfast.core.targeting import semver
 from holdfast.core.targeting.values import (
     Number,
@@ -73,6 +74,8 @@ def _product(*args: Any) -> Number:
     total: Number = 1
     for arg in args:
         total *= to_number(arg)
+        if isinstance(total, int) and total.bit_length() > limits.EVALUATED_INTEGER_BITS_MAX:
+            raise OverflowError("the product is too large")
     return total
 
 
@@ -93,7 +96,20 @@ def _merged(*args: Any) -> list[Any]:
             merged.extend(arg)
         else:
             merged.append(arg)
+        if len(merged) > limits.EVALUATED_ITEMS_MAX:
+            raise OverflowError("the list is too long")
     return merged
+
+
+def _text(*args: Any) -> str:
+    pieces: list[str] = []
+    left = limits.EVALUATED_CHARS_MAX
+    for arg in args:
+        pieces.append(to_string(arg))
+        left -= len(pieces[-1])
+        if left < 0:
+            raise OverflowError("the text is too long")
+    return "".join(pieces)
 
 
 def _identical(a: Any = None, b: Any = None, *_: Any) -> bool:
@@ -124,7 +140,7 @@ EAGER: Final[dict[str, Operator]] = {
     "min": lambda *args: min([to_number(arg) for arg in args], default=nan),
     "max": lambda *args: max([to_number(arg) for arg in args], default=nan),
     "in": _is_in,
-    "cat": lambda *args: "".join([to_string(arg) for arg in args]),
+    "cat": _text,
     "substr": substring,
     "merge": _merged,
     "log": _first,

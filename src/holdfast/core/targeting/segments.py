@@ -103,19 +103,16 @@ class SegmentTable:
 
     def __contains__(self, value: Any, hash64: Any = mmh3.mmh3_x64_128_utupledigest) -> bool:
         """False for whatever is not a text."""
-        if not isinstance(value, str):
-            return False
         try:
-            wanted = hash64(value.encode())[0] or 1
-        except UnicodeEncodeError:
+            wanted: int = hash64(value.encode())[0] or 1
+        except (AttributeError, UnicodeEncodeError):
             return False
         slots = self._slots
+        found: int
         at = wanted * self._homes >> 64
-        found = slots[at]
-        while found and found < wanted:
+        while (found := slots[at]) < wanted and found:
             at += 1
-            found = slots[at]
-        return bool(found == wanted)
+        return found == wanted
 
     def __len__(self) -> int:
         return self.members

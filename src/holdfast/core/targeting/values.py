@@ -77,7 +77,7 @@ def truth(value: Any) -> bool:
 def equal(a: Any, b: Any) -> bool:
     """`==`: numbers and texts meet as numbers, lists and texts as texts; objects by identity.
 
-    Raises TypeError for values that are not JSON.
+    Two values of which one is not JSON are equal when Python says so and their types are one.
     """
     if type(a) is type(b):
         return a is b if type(a) in (list, dict) else bool(a == b)
@@ -85,13 +85,10 @@ def equal(a: Any, b: Any) -> bool:
         return bool(a == to_number(b))
     if isinstance(b, NUMBERS):
         return bool(to_number(a) == b)
-    if a is None or b is None:
-        return False
-    if isinstance(a, list | dict) and isinstance(b, list | dict):
-        return False
-    if isinstance(a, str | list | dict) and isinstance(b, str | list | dict):
-        return to_string(a) == to_string(b)
-    raise TypeError("these two values can't be compared")
+    if isinstance(a, str) or isinstance(b, str):
+        texts = isinstance(a, str | list | dict) and isinstance(b, str | list | dict)
+        return texts and to_string(a) == to_string(b)
+    return False
 
 
 def comparable(a: Any, b: Any) -> tuple[Any, Any]:
