@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import schemathesis
 from a_control_plane import MAIL, SHOP, Plane
 from hypothesis import HealthCheck, Phase, given
+from hypothesis.errors import Unsatisfiable
 from schemathesis import checks
 from schemathesis.generation import GenerationMode
 
@@ -79,6 +81,16 @@ CHECKS = [
 ]
 
 
+def statuses(plane: Plane) -> Counter[int]:
+    """Calls answered so far, by the first digit of their status."""
+    found: Counter[int] = Counter()
+    for metric in plane.control.metrics.requests.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_count"):
+                found[int(sample.labels["status"][0])] += int(sample.value)
+    return found
+
+
 def keep_to_the_document(plane: Plane, examples: int) -> None:
     """Play valid and invalid calls, drawn from the document, against every route of it."""
     plane.commit(SHOP, MAIL)
@@ -95,6 +107,7 @@ def keep_to_the_document(plane: Plane, examples: int) -> None:
         if scope["type"] == "http":  # the lifespan is the plane's
             await plane.app(scope, receive, send)
 
+    broke = []
     headers = plane.bearing(plane.admin)
     api = schemathesis.openapi.from_asgi("/v1/openapi.json", app, headers=headers)
     for found in api.get_all_operations():
@@ -106,7 +119,16 @@ def keep_to_the_document(plane: Plane, examples: int) -> None:
             def keeps(case: Any) -> None:
                 case.call_and_validate(headers=headers, checks=CHECKS)
 
-            keeps()
+            try:
+                keeps()
+            except Unsatisfiable:  # what takes nothing can't be called wrongly
+                assert mode is GenerationMode.NEGATIVE
+            except Exception as broken:  # noqa: BLE001  # all operations are tried
+                broke.append(f"{found.ok().label} ({mode.value}): {broken}")
+    assert broke == [], "\n\n".join(broke)
+    answered = statuses(plane)
+    assert answered[2] > 50, answered  # it did get through, and was not only refused
+    assert answered[4] > 100, answered
 
 
 def test_the_api_keeps_to_its_document(plane: Plane) -> None:
