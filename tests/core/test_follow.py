@@ -170,6 +170,29 @@ def test_retries_end_with_the_budget_and_the_poll_goes_on() -> None:
     assert 120 <= asked <= 120 * 1.2 + 8
 
 
+def test_failing_over_needs_no_budget() -> None:
+    """However much was retried before: a dead upstream is left within seconds, not polls."""
+    machine, now_s = follow(upstreams=2, streams=True), 0.0
+    commands = machine.step(Tick(), now_s)
+    while now_s < 600:  # both are dead, and the budget is used up
+        if of(Fetch, commands):
+            commands = machine.step(Failed(SHOP, of(Fetch, commands)[0].upstream), now_s)
+        else:
+            now_s = wake_s(commands)
+            commands = machine.step(Tick(), now_s)
+    while now_s < 610 or not of(Fetch, commands):
+        now_s = wake_s(commands)
+        commands = machine.step(Tick(), now_s)
+    upstream = of(Fetch, commands)[0].upstream
+    machine.step(Answered(SHOP, upstream, ONE), now_s)
+    machine.step(Tick(), now_s + 45)
+    machine.step(Answered(SHOP, 1 - upstream, None), now_s + 45)
+    commands = machine.step(Hinted({SHOP: "digest-2"}), now_s + 50)
+    asked_s = wake_s(commands)
+    fetch = of(Fetch, machine.step(Tick(), asked_s))[0]
+    assert wake_s(machine.step(Failed(SHOP, fetch.upstream), asked_s)) < asked_s + 1
+
+
 def test_a_refusal_is_reported_once_and_another_upstream_asked() -> None:
     machine = follow(upstreams=2)
     machine.step(Tick(), 0)

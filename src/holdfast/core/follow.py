@@ -6,6 +6,7 @@ For each subject the machine keeps what is active (its `Standing`) and when to a
 - A hint only says "poll now". It is never believed, and never comes more often than `HINT_GAP_S`.
 - One question at a time, hinted subjects first: the load on an upstream is bounded by that.
 - A failure is retried with full jitter out of a budget; without budget the steady poll retries.
+  Moving on to an upstream that is not known to fail needs none.
 - A subject's revision never goes down, whoever answers.
 - What was refused is reported once, and asked of another upstream while the refuser rests.
 
@@ -59,6 +60,8 @@ HINT_GAP_S = 0.05
 LOOK_SPREAD_S = 1.0
 """After a stream opened or closed, polls come within this time, evenly spread."""
 STREAM_BASE_S = 0.5
+CLOSINGS_NOTED = 3
+"""Short-lived streams in a row after which one more is no reason to ask."""
 STREAM_PROVEN_S = 30.0
 """A stream that lived this long reopens without the backoff of the failures before it."""
 REFUSED_REST_S = 60.0
@@ -225,7 +228,9 @@ class Follow:
     def _failed(self, event: Failed, now_s: float) -> list[Command]:
         self._asking = False
         self._links = links.failed(self._links, event.upstream, now_s, self._draw())
-        self._retry(event.subject, self._watches[event.subject], now_s)
+        # Moving to one that isn't known to fail happens once per upstream: it needs no budget.
+        untried = any(not link.failures for link in self._links.links)
+        self._retry(event.subject, self._watches[event.subject], now_s, free=untried)
         return []
 
     def _hinted(self, digests: Mapping[Subject, str], now_s: float) -> list[Command]:
@@ -254,10 +259,8 @@ class Follow:
         failures = 1 if proven else stream.failures + 1
         wait_s = full_jitter(failures, STREAM_BASE_S, self._poll_interval_s, self._draw())
         self._stream = _Stream(failures=failures, reopen_s=now_s + wait_s)
-        budget = self._budget.spend()
-        if opened_s is not None and budget:
+        if opened_s is not None and failures <= CLOSINGS_NOTED:
             # The upstream may be gone: one question finds out, long before the steady poll.
-            self._budget = budget
             self._look_around(now_s, LOOK_SPREAD_S, self._topics()[:1])
         return []
 
@@ -319,9 +322,9 @@ class Follow:
         if watch.wanted and (watch.standing is None or watch.standing.digest != watch.wanted):
             self._hurry(topic, watch, now_s)
 
-    def _retry(self, topic: _Topic, watch: _Watch, now_s: float) -> None:
+    def _retry(self, topic: _Topic, watch: _Watch, now_s: float, *, free: bool = False) -> None:
         watch.failures += 1
-        budget = self._budget.spend()
+        budget = self._budget if free else self._budget.spend()
         if budget is None:
             self._next_poll(topic, watch, now_s)
             return
