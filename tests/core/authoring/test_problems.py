@@ -179,6 +179,21 @@ def test_extends_must_lead_somewhere_and_not_in_a_circle() -> None:
     assert ("extends", 9) in codes
 
 
+def test_an_attribute_has_one_type_for_all_who_see_it() -> None:
+    shared = "service: shared\nattributes: {tenant: string}\n"
+    user = "service: user\nincludes: [shared]\nattributes: {tenant: integer}\n"
+    files = [SourceFile("a", shared.encode()), SourceFile("b", user.encode())]
+    (problem,) = plan(files, {}).problems
+    assert (problem.code, problem.file, problem.line) == ("attribute-type", "b", 3)
+
+
+def test_problems_without_end_are_bounded_and_counted() -> None:
+    text = "service: s\n" + "".join(f"x{number}: 1\n" for number in range(1_500))
+    problems = found(text)
+    assert len(problems) == 1_001
+    assert (problems[-1].code, problems[-1].message) == ("more", "500 or more other problems")
+
+
 def test_values_that_canonical_json_has_no_bytes_for_are_refused() -> None:
     text = "service: s\nsettings:\n  o: {type: object, variants: {a: {😀: 1}}}\n"
     assert [problem.code for problem in found(text)] == ["key-characters"]

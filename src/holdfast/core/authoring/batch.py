@@ -9,6 +9,7 @@ import msgspec
 from holdfast.core.authoring.compiling import Compiled, Visible, compile_document
 from holdfast.core.authoring.document import Document, parse
 from holdfast.core.authoring.members import PutBlob, ReadMembers, digest_only
+from holdfast.core.authoring.tree import PROBLEMS_MAX
 from holdfast.core.cel import Scope
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.model import (
@@ -93,14 +94,17 @@ def visible_to(
     """What a document may speak of: itself and what it includes, of the batch or the state."""
     batch = {other.service: other for other in documents}
     batch[document.service] = document
-    attributes: dict[str, AttributeType] = {}
-    segments: dict[str, frozenset[str]] = {}
+    inherited: dict[str, AttributeType] = {}
+    segments = document.segment_kinds()
     for name in _closure(document.service, batch, services):
-        info, kinds = _facts(name, batch, services)
-        # Who comes first decides, as it does when a snapshot is built.
-        attributes = {**info.attributes, **attributes}
-        segments = {**kinds, **segments}
-    return Visible(Scope(attributes, segments), batch.keys() | services.keys(), environments)
+        if name != document.service:
+            info, kinds = _facts(name, batch, services)
+            # Who comes first decides, as it does when a snapshot is built.
+            inherited = {**info.attributes, **inherited}
+            segments = {**kinds, **segments}
+    attributes = {**inherited, **document.info.attributes}
+    known = batch.keys() | services.keys()
+    return Visible(Scope(attributes, segments), inherited, known, environments)
 
 
 def edits_for(
@@ -196,6 +200,10 @@ def _repeated(documents: Iterable[Document]) -> Iterable[Problem]:
 
 
 def _ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Each problem once, by file and place."""
+    """Each problem once, by file and place, up to their bound; the rest is counted."""
     unique = dict.fromkeys(problems)
-    return tuple(sorted(unique, key=lambda found: (found.file, found.line, found.column)))
+    ordered = sorted(unique, key=lambda found: (found.file, found.line, found.column))
+    if len(ordered) > PROBLEMS_MAX:
+        message = f"{len(ordered) - PROBLEMS_MAX} or more other problems"
+        ordered[PROBLEMS_MAX:] = [Problem(code="more", message=message, hint="mend these first")]
+    return tuple(ordered)

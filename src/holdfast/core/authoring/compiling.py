@@ -16,7 +16,7 @@ from holdfast.core.authoring.members import (
     lines,
 )
 from holdfast.core.authoring.place import in_file
-from holdfast.core.authoring.tree import BROKEN, Path, steps
+from holdfast.core.authoring.tree import BROKEN, PROBLEMS_MAX, Path, steps
 from holdfast.core.authoring.variants import Variants
 from holdfast.core.cel import BUILT_IN, RESERVED, Scope, lower
 from holdfast.core.content import check_segment, check_service, check_setting
@@ -25,6 +25,7 @@ from holdfast.core.logic_check import references
 from holdfast.core.model import (
     JSON,
     TARGETING_KEY,
+    AttributeType,
     Audience,
     Rule,
     Segment,
@@ -48,10 +49,12 @@ class Visible(msgspec.Struct, frozen=True):
     """What a document may speak of beyond itself.
 
     - `scope`: attributes and segments, its own and those of all services that it includes.
+    - `inherited`: attributes of the included services alone.
     - `services`, `environments`: names that exist; None leaves them to the write door.
     """
 
     scope: Scope
+    inherited: Mapping[str, AttributeType] = {}
     services: Collection[str] | None = None
     environments: Collection[str] | None = None
 
@@ -75,17 +78,17 @@ def compile_document(
 ) -> Compiled:
     """The nouns of a document, and all problems but those that `parse` found already."""
     compiler = _Compiler(document, visible, read_members, put_blob)
+    compiler.service()
     segments = {
         name: compiler.segment(name, written)
         for name, written in document.segments.items()
-        if written is not BROKEN
+        if written is not BROKEN and not compiler.is_full
     }
     settings = {
-        key: setting
+        key: compiler.setting(key, written)
         for key, written in document.settings.items()
-        if written is not BROKEN and (setting := compiler.setting(key, written)) is not None
+        if written is not BROKEN and not compiler.is_full
     }
-    compiler.service()
     problems = tuple(dict.fromkeys(compiler.problems))
     return Compiled(document.service, document.info, settings, segments, problems)
 
@@ -107,6 +110,10 @@ class _Compiler:
         self._broken = {problem.path for problem in known if problem.code not in _ADDITIONS}
         self._parts = {prefix for problem in known for prefix in _prefixes(problem.path)}
 
+    @property
+    def is_full(self) -> bool:
+        return len(self.problems) >= PROBLEMS_MAX
+
     # The service ----------------------------------------------------------------------------------
 
     def service(self) -> None:
@@ -126,9 +133,8 @@ class _Compiler:
         elif name in RESERVED:
             hint = "use another name: conditions can't contain this one"
             self._report("reserved-name", f"`{name}` is a word of CEL", path, hint, at_key=True)
-        elif self._visible.scope.attributes.get(name, kind) != kind:
-            other = self._visible.scope.attributes[name]
-            message = f"`{name}` is {other} in a service that includes or is included by this one"
+        elif self._visible.inherited.get(name, kind) != kind:
+            message = f"`{name}` is {self._visible.inherited[name]} in an included service"
             self._report("attribute-type", message, path, "give it the same type everywhere")
 
     # Segments -------------------------------------------------------------------------------------
@@ -190,7 +196,7 @@ class _Compiler:
 
     # Settings -------------------------------------------------------------------------------------
 
-    def setting(self, key: str, written: Mapping[str, Any]) -> Setting | None:
+    def setting(self, key: str, written: Mapping[str, Any]) -> Setting:
         path: Path = ("settings", key)
         variants = Variants(written.get("variants", {}))
         self._add(path, variants.problems)

@@ -131,7 +131,7 @@ _BREAKS = ("\x85", "\u2028", "\u2029")
 class _Dumper(yaml.SafeDumper):
     """Writes no anchors, and every string so that any reader of YAML takes it for one."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  the signature is PyYAML's
+    def ignore_aliases(self, _data: Any) -> bool:
         return True
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from holdfast.core import limits
-from holdfast.core.authoring.tree import BROKEN, Broken, Node, Path, Tree
+from holdfast.core.authoring.tree import BROKEN, PROBLEMS_MAX, Broken, Node, Path, Tree
 from holdfast.core.model import JSON
 from holdfast.core.pointer import near, short
 
@@ -176,7 +176,8 @@ class _Check:
         for key, inner in node.value.items():
             known = shape.fields.get(key)
             if known is None:
-                hint = near(key, shape.fields) or f"known here: {', '.join(shape.fields)}"
+                few = len(self._tree.problems) < PROBLEMS_MAX
+                hint = (few and near(key, shape.fields)) or f"known here: {', '.join(shape.fields)}"
                 self._report(
                     "unknown-key", f"`{key}` means nothing here", (*path, key), hint, at_key=True
                 )

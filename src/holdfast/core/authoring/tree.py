@@ -21,7 +21,8 @@ from holdfast.core.errors import Problem
 from holdfast.core.pointer import pointer
 
 DEPTH_MAX = limits.LOGIC_DEPTH_MAX + limits.VALUE_DEPTH_MAX
-_PROBLEMS_MAX = 1_000
+PROBLEMS_MAX = 1_000
+"""Told at once: beyond it, reading and compiling end early, and the rest is counted."""
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLEANS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -205,7 +206,7 @@ class _Builder:
 
     def read(self, source: str) -> None:
         for event in _events(source):
-            if not self._take(event) or len(self._tree.problems) >= _PROBLEMS_MAX:
+            if not self._take(event) or len(self._tree.problems) >= PROBLEMS_MAX:
                 return
         if self._tree.root is None and not self._tree.problems:
             message, hint = "the file is empty", "begin with `service: <name>`"
