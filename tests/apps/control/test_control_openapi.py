@@ -138,4 +138,4 @@ def test_the_api_keeps_to_its_document(plane: Plane) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_api_keeps_to_its_document_at_length(plane: Plane) -> None:
-    keep_to_the_document(plane, examples=200)
+    keep_to_the_document(plane, examples=100)
