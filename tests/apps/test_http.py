@@ -13,7 +13,8 @@ from holdfast.core import errors
 
 
 def every_error(cls: type[errors.HoldfastError]) -> list[type[errors.HoldfastError]]:
-    return [cls, *(each for sub in cls.__subclasses__() for each in every_error(sub))]
+    ours = [sub for sub in cls.__subclasses__() if sub.__module__ == errors.__name__]
+    return [cls, *(each for sub in ours for each in every_error(sub))]
 
 
 def make(cls: type[errors.HoldfastError]) -> errors.HoldfastError:

@@ -294,16 +294,18 @@ def test_a_token_given_in_place_of_its_id_is_refused(holdfast: Command) -> None:
     assert "id" in err
 
 
-def test_the_first_token_needs_the_files_and_no_token(holdfast: Command, shop: Dev) -> None:
-    code, out, _ = holdfast("token", "first", "lost", "--data", str(shop.data_dir))
-    assert code == 0
-    eventually(lambda: call("GET", f"{shop.control}/v1/tokens", token=out.strip())[0] == 200, "it")
+def test_the_first_token_needs_the_files_and_no_token(shop: Dev) -> None:
+    nothing = {"HOLDFAST_SERVER": "", "HOLDFAST_TOKEN": ""}
+    done = shop.holdfast("token", "first", "lost", "--data", str(shop.data_dir), **nothing)
+    assert done.returncode == 0, done.stderr
+    token = done.stdout.strip()
+    eventually(lambda: call("GET", f"{shop.control}/v1/tokens", token=token)[0] == 200, "it")
 
 
-def test_without_keys_there_is_no_first_token(holdfast: Command, tmp_path: Path) -> None:
-    code, out, err = holdfast("token", "first", "--data", str(tmp_path / "nothing"))
-    assert (code, out) == (1, "")
-    assert "keys" in err
+def test_without_keys_there_is_no_first_token(shop: Dev, tmp_path: Path) -> None:
+    done = shop.holdfast("token", "first", "--data", str(tmp_path / "nothing"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "keys" in done.stderr
 
 
 def test_keys_are_made_rotated_and_shown(holdfast: Command, tmp_path: Path) -> None:
