@@ -197,7 +197,8 @@ def dev(imports: Path | None, service: str | None, **given: Any) -> None:
         raise click.UsageError("--service names what --import becomes: give --import FILE too.")
     import asyncio
 
-    from holdfast.apps.cli.together import Wanted, run_together
+    from holdfast.apps.cli.together import run_together
+    from holdfast.apps.cli.wanted import Wanted
 
     wanted = Wanted(imports=imports, service=service or "", **given)
     for settings in (wanted.control_settings(), wanted.edge_settings(token="")):

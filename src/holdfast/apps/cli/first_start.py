@@ -1,0 +1,121 @@
+"""What `holdfast dev` asks of the two processes it started: what is missing, made; all in step.
+
+Apart from `together`, so that the processes are on their way before this is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from holdfast.apps import dev
+from holdfast.apps.cli.api import Api
+from holdfast.apps.cli.files import files_of
+from holdfast.apps.cli.wanted import Wanted
+from holdfast.apps.control.schemas import (
+    PAGE_MAX,
+    Committed,
+    Environments,
+    Imported,
+    Issued,
+    Revised,
+    Services,
+    Settings,
+)
+from holdfast.apps.distribute import Listed
+from holdfast.apps.provision import KEPT, Kept
+from holdfast.core.errors import HoldfastError
+
+
+def make_environment(api: Api, environment: str) -> None:
+    standing = api.call(Environments, "GET", "/v1/environments").environments
+    if environment not in {one.environment for one in standing}:
+        body = {"reason": "holdfast dev"}
+        api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
+
+
+def edge_token(api: Api, data_dir: Path, admin: str) -> str:
+    """A token for the edge; both tokens are kept for the next start."""
+    body = {"name": "holdfast dev edge", "scopes": [{"verbs": ["follow"]}]}
+    token = api.call(Issued, "POST", "/v1/tokens", body).token
+    dev.write_private(data_dir / KEPT, msgspec.json.encode(Kept(admin=admin, edge=token)))
+    return token
+
+
+def answers(api: Api, path: str) -> bool:
+    try:
+        api.raw("GET", path)
+    except HoldfastError:
+        return False
+    return True
+
+
+def in_step(control: Api, edge: Api) -> bool:
+    """Whether the edge has the newest snapshot of every subject."""
+    try:
+        return catalogue(edge) == catalogue(control)
+    except HoldfastError:
+        return False
+
+
+def catalogue(api: Api) -> list[Listed]:
+    return api.call(dict[str, list[Listed]], "GET", "/v1/catalogue")["subjects"]
+
+
+NAMES_ITS_SERVICE = re.compile(
+    r"""^ (?: service | \s* \{? \s* "service" ) \s* : \s* ["']? ([a-z0-9-]+)""",
+    re.MULTILINE | re.VERBOSE,
+)
+"""Where a settings file says whose it is: enough to see that this service stands already."""
+
+
+def take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
+    """Import and apply what was given, but for services that stand: (taken, left as they are)."""
+    services = api.call(Services, "GET", "/v1/services", limit=PAGE_MAX).services
+    standing = {line.service for line in services}
+    files = files_of(wanted.paths)
+    left = [service for file in files if (service := _service_of(file)) in standing]
+    new = [file for file in files if _service_of(file) not in standing]
+    taken = _apply(api, new, wanted) if new else []
+    if wanted.imports and wanted.service in standing:
+        left.append(wanted.service)
+    elif wanted.imports:
+        _import(api, wanted.imports, wanted)
+        taken.append(wanted.service)
+    return taken, left
+
+
+def _service_of(file: Path) -> str:
+    """Whose settings a file says it has, as far as a glance tells; the control plane reads it."""
+    named = NAMES_ITS_SERVICE.search(file.read_text(encoding="utf-8", errors="replace"))
+    return named[1] if named else ""
+
+
+def _apply(api: Api, files: Sequence[Path], wanted: Wanted) -> list[str]:
+    from holdfast.apps.cli.texts import read_texts, send_members
+
+    reason = f"first start with {', '.join(map(str, wanted.paths))}"
+    body = {"documents": send_members(api, read_texts(files)), "reason": reason}
+    committed = api.call(Committed, "POST", "/v1/commits", body)
+    return sorted({one.service for one in committed.differences if one.service})
+
+
+def _import(api: Api, file: Path, wanted: Wanted) -> None:
+    body = {
+        "service": wanted.service,
+        "environment": wanted.environment,
+        "text": file.read_text(encoding="utf-8"),
+        "file": str(file),
+        "reason": f"import of {file.name}",
+    }
+    api.call(Imported, "POST", "/v1/import/flagd", body)
+
+
+def example_of(api: Api, wanted: Wanted) -> tuple[str, str] | None:
+    """(service, key) of a setting to show, of the imported service if there is one."""
+    query = {"environment": wanted.environment, "service": wanted.service or None, "limit": 1}
+    found = api.call(Settings, "GET", "/v1/settings", **query).settings
+    return (found[0].service, found[0].key) if found else None
