@@ -39,21 +39,12 @@ class Face:
     What `handle` answers with none goes to `otherwise`, another ASGI application (404 without one):
     so the control plane mounts the data plane's routes before its own. Bodies beyond
     `body_bytes_max` are refused while they are read, and counted in `bodies_refused`.
-    `answered[status]` counts answers. With `direct`, answers go straight to connections of
-    `holdfast.apps.listen`, past whatever wraps `send`.
+    `answered[status]` counts answers.
     """
 
-    def __init__(
-        self,
-        handle: Handle,
-        body_bytes_max: int,
-        otherwise: App | None = None,
-        *,
-        direct: bool = False,
-    ) -> None:
+    def __init__(self, handle: Handle, body_bytes_max: int, otherwise: App | None = None) -> None:
         self._handle = handle
-        self._direct = direct
-        self._body_bytes_max = body_bytes_max
+        self.body_bytes_max = body_bytes_max
         self._otherwise = otherwise
         self.answered: dict[int, int] = {200: 0}
         self.bodies_refused = 0
@@ -66,7 +57,7 @@ class Face:
         if self._otherwise is None and scope["method"] not in BODILESS:
             message = await receive()
             body = message.get("body", b"")
-            if message.get("more_body") or len(body) > self._body_bytes_max:
+            if message.get("more_body") or len(body) > self.body_bytes_max:
                 whole = await self._rest(body, receive)
                 if not isinstance(whole, bytes):
                     return await self._refuse(whole, send)
@@ -74,32 +65,34 @@ class Face:
         request = Request(
             scope["method"], scope["path"], scope["query_string"], scope["headers"], body
         )
-        answer = self._answer(request)
-        if isinstance(answer, Response):
-            status = answer.status
-            self.answered[status] = self.answered.get(status, 0) + 1
-            respond = scope.get("holdfast.respond") if self._direct else None
-            if respond is None or not respond(scope, answer):
-                await _send(answer, send)
-            return None
+        answer = self.answer(request)
         if answer is None:
             return await self._pass_on(scope, receive, send)
-        return await self._stream(answer, scope, receive, send)
+        if isinstance(answer, Stream):
+            return await self.stream(answer, scope, receive, send)
+        return await _send(answer, send)
 
-    def _answer(self, request: Request) -> Response | Stream | None:
+    def answer(self, request: Request) -> Response | Stream | None:
+        """The counted answer; none is for `otherwise`. Never raises."""
         try:
-            return self._handle(request)
+            answer = self._handle(request)
         except Exception:  # noqa: BLE001 -- the process goes on; the log has all of it
             self.failures += 1
             _log.exception("a request failed", method=request.method, path=request.path[:256])
-            return http.fault(500, "system", "the system is at fault, not the call")
+            answer = http.fault(500, "system", "the system is at fault, not the call")
+        if answer is not None:
+            self.count(answer.status)
+        return answer
+
+    def count(self, status: int) -> None:
+        self.answered[status] = self.answered.get(status, 0) + 1
 
     async def _rest(self, body: bytes, receive: Receive) -> bytes | Response | None:
         """The whole body, or a refusal; none when the client has gone."""
         parts, size = [body], len(body)
         try:
             async with asyncio.timeout(BODY_S):
-                while size <= self._body_bytes_max:
+                while size <= self.body_bytes_max:
                     message = await receive()
                     if message["type"] != "http.request":
                         return None
@@ -111,15 +104,15 @@ class Face:
             return http.fault(
                 408, "too-slow", f"the body took longer than {BODY_S:.0f} s", headers=[CLOSE]
             )
-        if size <= self._body_bytes_max:
+        if size <= self.body_bytes_max:
             return b"".join(parts)
         self.bodies_refused += 1
-        message_text = f"a body may have {self._body_bytes_max} bytes"
+        message_text = f"a body may have {self.body_bytes_max} bytes"
         return http.fault(413, "too-large", message_text, headers=[CLOSE])
 
     async def _refuse(self, refusal: Response | None, send: Send) -> None:
         if refusal is not None:
-            self.answered[refusal.status] = self.answered.get(refusal.status, 0) + 1
+            self.count(refusal.status)
             await _send(refusal, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,12 +123,11 @@ class Face:
         else:
             raise RuntimeError(f"nothing here speaks {scope['type']}")
 
-    async def _stream(self, stream: Stream, scope: Scope, receive: Receive, send: Send) -> None:
+    async def stream(self, stream: Stream, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a feed until it ends or the client goes; who is cut is cut without a farewell."""
         feed = stream.feed
         # Our own protocol (`holdfast.apps.listen`) says how to end a connection at once.
         feed.on_cut = scope.get("holdfast.abort")
-        self.answered[stream.status] = self.answered.get(stream.status, 0) + 1
         gone = asyncio.create_task(_until_gone(feed, receive))
         try:
             headers = stream.headers

@@ -90,11 +90,6 @@ class Request(msgspec.Struct, gc=False):
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
 
-    @property
-    def target(self) -> str:
-        """Path and query, for logs."""
-        return f"{self.path}?{self.query.decode('latin-1')}" if self.query else self.path
-
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name (lower case), or none."""
         for each, value in self.headers:

@@ -11,20 +11,16 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.apps import http
-from holdfast.apps.asgi import CLOSE, EMPTY, App
-from holdfast.apps.http import Response
+from holdfast.apps.asgi import App
 from holdfast.core.errors import Unavailable
 
 SWEEP_S: Final = 1.0
@@ -53,47 +49,7 @@ class Bounds:
             connection.sweep()
 
 
-def respond(scope: MutableMapping[str, Any], answer: Response) -> bool:
-    """Send a whole answer in one write; false, and nothing done, when the client reads too slowly.
-
-    It does for an answer what the cycle's `send` does for two ASGI messages, without checking again
-    headers that were made here: a sixth of the time of a request.
-    """
-    cycle: RequestResponseCycle = scope["holdfast.cycle"]
-    if cycle.flow.write_paused or cycle.disconnected:
-        return False
-    cycle.response_started = True
-    cycle.waiting_for_100_continue = False
-    head = answer.head
-    if not head:
-        head = answer.head = _head(answer)
-    parts = [head]
-    parts += [b"%b: %b\r\n" % header for header in cycle.default_headers]
-    if CLOSE in answer.headers:
-        cycle.keep_alive = False
-    elif not cycle.keep_alive:
-        parts.append(b"connection: close\r\n")
-    parts.append(b"\r\n")
-    if scope["method"] != "HEAD":
-        parts.append(answer.body)
-    cycle.transport.write(b"".join(parts))
-    cycle.response_complete = True
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True
-
-
-def _head(answer: Response) -> bytes:
-    lines = [STATUS_LINE[answer.status]]
-    lines += [b"%b: %b\r\n" % header for header in answer.headers]
-    if answer.status not in EMPTY:
-        lines.append(b"content-length: %d\r\n" % len(answer.body))
-    return b"".join(lines)
-
-
-class _Refused(Exception):
+class Refused(Exception):
     """Leaves the parser after an answer was sent; `data_received` of uvicorn catches it."""
 
 
@@ -102,84 +58,85 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, bounds: Bounds, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._bounds = bounds
-        self._head_bytes = 0
-        self._in_head = True
+        self.bounds = bounds
+        self.head_bytes = 0
+        self.in_head = True
         self._seen: object = None
         self._sweeps = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._bounds.connections.add(self)
-        if len(self._bounds.connections) > self._bounds.connections_max:
-            self._bounds.connections_refused += 1
-            self._refuse(503, "too-many-connections", "too many connections: try another edge")
+        self.bounds.connections.add(self)
+        if len(self.bounds.connections) > self.bounds.connections_max:
+            self.bounds.connections_refused += 1
+            self.refuse(503, "too-many-connections", "too many connections: try another edge")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._bounds.connections.discard(self)
+        self.bounds.connections.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > http.HEAD_BYTES_MAX and not self.transport.is_closing():
-                self._refuse_head(431, "the head of a request may have 32 KiB")
+        if self.in_head:
+            self.head_bytes += len(data)
+            if self.head_bytes > http.HEAD_BYTES_MAX and not self.transport.is_closing():
+                self.refuse_head(431, "the head of a request may have 32 KiB")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
-        self._head_bytes = 0
+        self.in_head = True
+        self.head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if len(self.url) > http.TARGET_BYTES_MAX:
-            self._refuse_head(414, "a path with its query may have 8 KiB")
-            raise _Refused
-        if len(self.headers) > http.HEADERS_MAX:
-            self._refuse_head(431, "a request may have 64 headers")
-            raise _Refused
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # with keys of our own
+        self.check_head()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # with a key of our own
         scope["holdfast.abort"] = self.abort
         super().on_headers_complete()
-        # The application runs later: `create_task` only schedules it.
-        scope["holdfast.cycle"] = self.cycle
-        scope["holdfast.respond"] = respond
+
+    def check_head(self) -> None:
+        """The head is whole: refuse it, and leave the parser, when it is out of bounds."""
+        self.in_head = False
+        if len(self.url) > http.TARGET_BYTES_MAX:
+            self.refuse_head(414, "a path with its query may have 8 KiB")
+            raise Refused
+        if len(self.headers) > http.HEADERS_MAX:
+            self.refuse_head(431, "a request may have 64 headers")
+            raise Refused
 
     def send_400_response(self, msg: str) -> None:
         if not self.transport.is_closing():
-            self._bounds.heads_refused += 1
-            self._refuse(400, "bad-request", msg)
+            self.bounds.heads_refused += 1
+            self.refuse(400, "bad-request", msg)
 
     def abort(self) -> None:
         """End the connection now; what was not sent yet is dropped."""
-        self._bounds.aborted += 1
+        self.bounds.aborted += 1
         self.transport.abort()
 
     def sweep(self) -> None:
         """Another sweep has passed: is the same request still arriving, or still leaving?"""
         closing = self.transport.is_closing()
         # Each request has its own list of headers, so the list tells one request from the next.
-        if not (closing or self._arriving()) or self._seen is not self.headers:
+        if not (closing or self.arriving()) or self._seen is not self.headers:
             self._seen, self._sweeps = self.headers, 0
             return
         self._sweeps += 1
         if closing and self._sweeps > FLUSH_SWEEPS_MAX:
             self.abort()
         elif not closing and self._sweeps > ARRIVAL_SWEEPS_MAX:
-            self._bounds.arrivals_timed_out += 1
+            self.bounds.arrivals_timed_out += 1
             self._sweeps = 0
-            self._refuse(408, "too-slow", "the request took too long to arrive")
+            self.refuse(408, "too-slow", "the request took too long to arrive")
 
-    def _arriving(self) -> bool:
+    def arriving(self) -> bool:
         cycle = self.cycle
-        return self._in_head or (cycle.more_body and not cycle.response_complete)
+        return self.in_head or (cycle.more_body and not cycle.response_complete)
 
-    def _refuse_head(self, status: int, message: str) -> None:
-        self._bounds.heads_refused += 1
-        self._refuse(status, "head-too-large", message)
+    def refuse_head(self, status: int, message: str) -> None:
+        self.bounds.heads_refused += 1
+        self.refuse(status, "head-too-large", message)
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def refuse(self, status: int, code: str, message: str) -> None:
         """Answer at the transport, below any request, and close."""
         refusal = http.fault(status, code, message, headers=http.error_headers(status))
         head = [
@@ -201,6 +158,10 @@ class Address(msgspec.Struct, frozen=True):
     shutdown_s: float = 5.0
 
 
+MakeConnection: TypeAlias = Callable[..., Connection]
+"""`Connection` itself, or one that knows a shorter way (`holdfast.apps.direct`)."""
+
+
 class Listener(uvicorn.Server):
     """A listening server. `run` blocks until SIGINT, SIGTERM or `stop`; then requests may finish.
 
@@ -210,7 +171,11 @@ class Listener(uvicorn.Server):
     """
 
     def __init__(
-        self, app: App, address: Address, on_stop: Callable[[], None] = lambda: None
+        self,
+        app: App,
+        address: Address,
+        on_stop: Callable[[], None] = lambda: None,
+        connection: MakeConnection = Connection,
     ) -> None:
         self.bounds = Bounds(address.connections_max)
         self._socket = _bind(address.host, address.port)
@@ -220,7 +185,7 @@ class Listener(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=self._connection,  # type: ignore[arg-type]  # a maker does for a class
+                http=partial(connection, self.bounds),  # type: ignore[arg-type]  # it is called
                 ws="none",
                 loop="uvloop",
                 lifespan="off",
@@ -268,9 +233,6 @@ class Listener(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _connection(self, *args: Any, **kwargs: Any) -> Connection:
-        return Connection(self.bounds, *args, **kwargs)
 
     async def _sweep(self) -> None:
         while True:

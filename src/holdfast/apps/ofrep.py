@@ -36,10 +36,6 @@ class _Ask(msgspec.Struct, gc=False):
     context: dict[str, Any] = {}
 
 
-class _Envelope(msgspec.Struct):
-    context: Any = None
-
-
 class Failure(msgspec.Struct, omit_defaults=True):
     """OFREP's shape of an error: of one flag, of a bulk, and of what is wrong before that."""
 

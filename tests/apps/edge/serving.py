@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Self
 
 from holdfast.apps.asgi import Face, Handle
-from holdfast.apps.listen import Address, Listener
+from holdfast.apps.direct import DirectConnection
+from holdfast.apps.listen import Address, Connection, Listener
 
 DEADLINE_S = 10.0
 
@@ -26,10 +28,22 @@ def listening(
     direct: bool = False,
     on_stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Listener]:
-    face = Face(handle, body_bytes_max, direct=direct)
+    face = Face(handle, body_bytes_max)
     address = Address("127.0.0.1", 0, connections_max=connections_max, shutdown_s=2)
-    with running(Listener(face, address, on_stop)) as listener:
+    with running(make(face, address, direct=direct, on_stop=on_stop)) as listener:
         yield listener
+
+
+def make(
+    face: Face,
+    address: Address,
+    *,
+    direct: bool = False,
+    on_stop: Callable[[], None] = lambda: None,
+) -> Listener:
+    """A listener that answers through ASGI or the short way."""
+    connection = partial(DirectConnection, face) if direct else Connection
+    return Listener(face, address, on_stop, connection)
 
 
 @contextlib.contextmanager

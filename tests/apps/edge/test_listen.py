@@ -8,11 +8,15 @@ import pytest
 import serving
 from serving import Raw, call, running, until
 
+from holdfast.apps import direct as short
 from holdfast.apps import listen
 from holdfast.apps.asgi import Face
 from holdfast.apps.http import Request, Response
 from holdfast.apps.listen import Address, Listener
+from holdfast.apps.streams import STREAM_HEADERS, Fanout, Stream
 from holdfast.core.errors import Unavailable
+
+ADDRESS = Address("127.0.0.1", 0, shutdown_s=2)
 
 
 @pytest.fixture(params=[False, True], ids=["ASGI", "direct"])
@@ -38,9 +42,12 @@ def test_bodies_go_through_whole_up_to_their_bound(listening):
 
 
 @pytest.mark.parametrize("size", [1001, 5_000_000])
-def test_a_longer_body_is_refused_while_it_is_read(size):
+def test_a_longer_body_is_refused_while_it_is_read(size, direct):
     face = Face(echo, 1000)
-    with listening_to(face) as listener, Raw(listener.port) as client:
+    with (
+        running(serving.make(face, ADDRESS, direct=direct)) as listener,
+        Raw(listener.port) as client,
+    ):
         client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
         client.send(b"x" * 1001)
 
@@ -167,14 +174,14 @@ def test_a_connection_at_rest_between_requests_is_left_alone(monkeypatch, listen
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_a_failure_of_ours_is_a_500_and_the_next_request_is_fine():
+def test_a_failure_of_ours_is_a_500_and_the_next_request_is_fine(direct):
     def fail(request: Request) -> Response:
         if request.path == "/fail":
             raise RuntimeError("a secret path")
         return echo(request)
 
     face = Face(fail, 1000)
-    with listening_to(face) as listener:
+    with running(serving.make(face, ADDRESS, direct=direct)) as listener:
         answer = call(listener.port, "GET", "/fail")
         assert answer.status == 500
         assert b"secret" not in answer.body
@@ -188,6 +195,73 @@ def test_a_taken_port_is_an_error_before_anything_runs(listening):
         Listener(Face(echo, 1), Address("127.0.0.1", listener.port))
 
 
+def test_a_client_that_asks_and_does_not_read_is_not_answered_without_end(listening):
+    asked = 0
+
+    def big(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(200, [], b"x" * 1_000_000)
+
+    with listening(big) as listener, Raw(listener.port, 4096) as greedy:
+        greedy.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 200)
+        until(lambda: asked > 0)
+        assert call(listener.port, "GET", "/").status == 200
+        assert asked < 20
+
+
+def test_after_close_nothing_more_is_answered(listening):
+    with listening(echo) as listener, Raw(listener.port) as client:
+        close = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        client.send(close * 3)
+
+        assert client.read_all().count(b"HTTP/1.1 200") == 1
+
+
+def test_http_1_0_is_answered_and_closed(listening):
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+
+        assert b"200 OK" in client.read_all()
+
+
+def test_a_connection_at_rest_for_too_long_is_closed(monkeypatch):
+    monkeypatch.setattr(listen, "SWEEP_S", 0.01)
+    monkeypatch.setattr(short, "IDLE_SWEEPS_MAX", 3)
+    with serving.listening(echo, direct=True) as listener, Raw(listener.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+
+        assert client.read_all().startswith(b"HTTP/1.1 200")
+
+
+def test_requests_behind_a_stream_wait_for_its_end():
+    fanout = Fanout()
+
+    def handle(request: Request) -> Response | Stream:
+        if request.path == "/stream":
+            return Stream(200, STREAM_HEADERS, fanout.open(None, lambda _: True))
+        return echo(request)
+
+    with (
+        serving.listening(handle, direct=True, on_stop=fanout.close) as listener,
+        Raw(listener.port) as client,
+    ):
+        client.send(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.read_until(b":\n\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nafter")
+        assert call(listener.port, "GET", "/").status == 200
+        until(lambda: len(fanout) == 1)
+        for feed in fanout._all():
+            listener_loop(fanout).call_soon_threadsafe(feed.close)
+        assert b"0\r\n\r\n" in client.read_until(b"0\r\n\r\n")
+        assert b"200 OK" in client.read_until(b"after")
+
+
+def listener_loop(fanout: Fanout):
+    assert fanout._loop is not None
+    return fanout._loop
+
+
 def test_requests_in_one_packet_are_answered_in_their_order(listening):
     def name(request: Request) -> Response:
         return Response(200, [], request.path.encode())
@@ -196,7 +270,3 @@ def test_requests_in_one_packet_are_answered_in_their_order(listening):
         client.send(b"".join(b"GET /p%d HTTP/1.1\r\nhost: x\r\n\r\n" % n for n in range(5)))
         for n in range(5):
             assert b"200 OK" in client.read_until(b"/p%d" % n)
-
-
-def listening_to(face: Face):
-    return running(Listener(face, Address("127.0.0.1", 0, shutdown_s=2)))

@@ -84,6 +84,13 @@ class EdgeMetrics(Collector):
         streams.add_metric(["changes"], len(edge.changes))
         streams.add_metric(["refetch"], len(edge.refetches))
         yield streams
+        tallies = (edge.changes.tally, edge.refetches.tally)
+        for name, what, value in (
+            ("streams_opened", "Streams opened.", sum(each.opened for each in tallies)),
+            ("stream_frames", "Frames queued.", sum(each.frames for each in tallies)),
+            ("deltas_made", "Deltas made.", edge.shelf.deltas_made),
+        ):
+            yield CounterMetricFamily(f"holdfast_{name}", what, value=value)
 
     def _following(self) -> Iterator[Metric]:
         status = self._edge.follower.status()

@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from holdfast.adapters.disk_cache import DiskCache
@@ -20,6 +21,7 @@ from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.http_source import HttpSource
 from holdfast.apps import ofrep
 from holdfast.apps.asgi import Face
+from holdfast.apps.direct import DirectConnection
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
@@ -100,11 +102,13 @@ class Edge:
         self.follower = Follower(self._following())
         self.shelf = EdgeShelf(self.follower.freshness)
         self.routes = Routes(self._parts())
-        self.face = Face(self.routes.handle, BODY_BYTES_MAX, direct=True)
+        self.face = Face(self.routes.handle, BODY_BYTES_MAX)
         address = Address(
             settings.host, settings.port, settings.connections_max, settings.shutdown_s
         )
-        self.listener = Listener(self.face, address, on_stop=self._end_streams)
+        self.listener = Listener(
+            self.face, address, self._end_streams, partial(DirectConnection, self.face)
+        )
         self._metrics = EdgeMetrics(self)
 
     def start(self) -> None:

@@ -63,10 +63,6 @@ class Table:
         self._active[active.subject] = active
         self.epoch += 1
 
-    def drop(self, subject: Subject) -> None:
-        self._active.pop(subject, None)
-        self.epoch += 1
-
     def get(self, subject: Subject) -> Active | None:
         return self._active.get(subject)
 
