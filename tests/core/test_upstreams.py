@@ -83,3 +83,15 @@ def test_a_live_upstream_is_found_within_as_many_polls_as_there_are(
         if index == 2:
             return
     raise AssertionError(state)
+
+
+def test_silent_when_each_one_failed_twice() -> None:
+    """One failure may be a restart; one that answers is enough."""
+    state = links.known(2, 0)
+    for index in (0, 1, 0):
+        state = links.failed(state, index, 0, 0.5)
+        assert not links.silent(state)
+    state = links.failed(state, 1, 0, 0.5)
+    assert links.silent(state)
+    assert not links.silent(links.answered(state, 1, 0))
+    assert not links.silent(links.known(0, 0))

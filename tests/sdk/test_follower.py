@@ -237,6 +237,21 @@ def test_freshness_makes_fresh_and_silence_makes_stale(rig: Rig) -> None:
     follower.close()
 
 
+def test_stale_as_soon_as_no_upstream_answers(rig: Rig) -> None:
+    """Not only after `stale_after_s`: who kills everything sees the label within seconds."""
+    rig.publish(tiles=9)
+    follower = rig.start(streams=False)
+    until(lambda: answer(follower) == 9)
+    assert not follower.is_stale(SHOP)
+    for source in rig.sources:
+        source.fail(Unavailable("gone"))
+    until(lambda: follower.is_stale(SHOP))
+    assert answer(follower) == 9
+    for source in rig.sources:
+        source.fail(None)
+    until(lambda: not follower.is_stale(SHOP))
+
+
 def test_a_frozen_upstream_is_stale_and_left(rig: Rig) -> None:
     """It answers `nothing new` for ever, and its freshness statements stand still."""
     rig.publisher.pacing = type(rig.publisher.pacing)(30, 0)

@@ -137,6 +137,11 @@ class Follow:
         """The upstream in use."""
         return self._links.current
 
+    @property
+    def silent(self) -> bool:
+        """Whether no upstream answers."""
+        return links.silent(self._links)
+
     def standing(self, subject: Subject) -> Standing | None:
         watch = self._watches.get(subject)
         return watch.standing if watch else None
@@ -380,11 +385,16 @@ class Follow:
 
     def _unrefused(self, watch: _Watch, upstream: int, now_s: float) -> int:
         """Another upstream, if this one's answers about the topic were refused of late."""
-        if watch.rests_until_s.get(upstream, 0.0) <= now_s:
+        refused = {other for other, until_s in watch.rests_until_s.items() if until_s > now_s}
+        if upstream not in refused:
             return upstream
-        others = links.usable(self._links, now_s) or [upstream]
+        unrefused = set(range(len(self._links.links))) - refused
+        # One that failed may be back: it is tried rather than one that is known to be wrong.
+        others = unrefused.intersection(links.usable(self._links, now_s)) or unrefused
+        if others:
+            return min(others)
         # When all were refused, the longest ago comes first: each has its turn.
-        return min(others, key=lambda other: watch.rests_until_s.get(other, 0.0))
+        return min(refused, key=lambda other: watch.rests_until_s[other])
 
 
 def _revision(watch: _Watch) -> int:

@@ -16,6 +16,8 @@ RETURN_AFTER = 3
 PROBE_S = 5.0
 """Least time between two probes; doubles with each fall."""
 PROBE_MAX_S = 300.0
+SILENT_AFTER = 2
+"""Failures in a row after which an upstream counts as silent: one may be its restart."""
 STABLE_S = 600.0
 """Falls are forgotten after this long in use."""
 
@@ -88,6 +90,11 @@ def usable(upstreams: Upstreams, now_s: float) -> list[int]:
         for index, link in enumerate(upstreams.links)
         if not link.failures or link.rests_until_s <= now_s
     ]
+
+
+def silent(upstreams: Upstreams) -> bool:
+    """Whether no upstream answers: nobody could say that there is something newer."""
+    return bool(upstreams.links) and all(link.failures >= SILENT_AFTER for link in upstreams.links)
 
 
 def _merit(link: Link, index: int, now_s: float) -> tuple[bool, float, int]:

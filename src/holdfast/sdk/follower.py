@@ -207,9 +207,13 @@ class Follower:
         return held.sealed_freshness if held else b""
 
     def is_stale(self, subject: Subject) -> bool:
-        """A label: for the time that the snapshot names, nobody could say that it is the newest."""
+        """A label: nobody can say that what is held is the newest.
+
+        No upstream answers, or those that do have had no newer freshness statement for the time
+        that the snapshot names.
+        """
         held = self._intake.held.get(subject)
-        return held is None or is_stale(held, self._clock())
+        return held is None or self._machine.silent or is_stale(held, self._clock())
 
     def wait_for(self, subject: Subject, timeout_s: float) -> bool:
         """Whether the subject has a generation, waiting for one until the timeout."""
@@ -226,7 +230,7 @@ class Follower:
             upstream=self._sources[self._machine.upstream].name if self._sources else "",
             streaming=bool(self._streams),
             subjects={
-                subject: _subject_status(held, held.generation, now_s)
+                subject: _subject_status(held, held.generation, now_s, self.is_stale(subject))
                 for subject, held in list(intake.held.items())
                 if held.generation is not None
             },
@@ -375,11 +379,11 @@ class Follower:
             events.put(StreamClosed(upstream))
 
 
-def _subject_status(held: Held, generation: Generation, now_s: float) -> SubjectStatus:
+def _subject_status(held: Held, generation: Generation, now_s: float, stale: bool) -> SubjectStatus:
     return SubjectStatus(
         revision=generation.revision,
         digest=generation.digest,
         age_s=None if held.fresh_s is None else now_s - held.fresh_s,
-        stale=is_stale(held, now_s),
+        stale=stale,
         freshness=held.freshness,
     )
