@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -56,9 +57,12 @@ class Echo(Answers):
         return Outcome(self.key, "ERROR", error=("GENERAL", repr(error)))
 
 
-def given_by(setting: Setting, context: dict[str, Any]) -> Iterator[str | None]:
+def given_by(
+    evaluator: Evaluator, setting: Setting, context: dict[str, Any]
+) -> Iterator[str | None]:
     """What the targeting gives, interpreted and compiled, as text; None where it fails."""
-    echo = Setting(Echo(), setting.root, setting._facts, lambda *_: None)
+    aside = SimpleNamespace(targeting=evaluator.targeting, replace=lambda *_: None)
+    echo = Setting(Echo(), setting.root, setting._facts, aside)
     yield echo.whole(context).value
     yield echo.function(context).value
     echo._expect_absence()
@@ -98,7 +102,7 @@ def check(document: str, contexts: list[Any], oracle: Oracle, bucketing: Bucketi
         assert msgspec.json.encode(told)
         setting = evaluator._settings[flagd_core.KEY]
         if isinstance(setting, Setting):
-            for given in given_by(setting, context):
+            for given in given_by(evaluator, setting, context):
                 assert given == theirs.get("given"), f"{case} {given}"
 
 

@@ -10,7 +10,7 @@ them. Nothing here raises on a read; what goes wrong is an outcome with reason E
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -31,7 +31,7 @@ from holdfast.core.targeting.explain import (
 )
 from holdfast.core.targeting.interpret import Run
 from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
-from holdfast.core.targeting.prepare import BadRule, Node, Rules, decoded_rule
+from holdfast.core.targeting.prepare import NULL, BadRule, Node, Rules, decoded_rule
 from holdfast.core.targeting.segments import SegmentTable
 
 Body = bytes | msgspec.Raw
@@ -43,25 +43,42 @@ NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
 __all__ = ["Evaluator", "Explanation", "Outcome"]
 
 
+class Owner(Protocol):
+    """What a setting asks of who holds it."""
+
+    def targeting(self, key: str) -> Node:
+        """The prepared targeting of a setting that has one."""
+
+    def replace(self, key: str, function: Function) -> None:
+        """Use this function from now on."""
+
+
 class Setting:
-    """One setting, loaded: its answers, its prepared targeting, its function.
+    """One setting, loaded: its answers and its function.
+
+    The prepared targeting is a hundred objects for the garbage collector, so it is let go once
+    compiled, and comes back when the function first meets a context that it does not expect.
 
     The function expects most attributes to be there, and what is not there costs some
-    microseconds. When that went on for long enough, `changed` gets a function that expects it.
+    microseconds. When that went on for long enough, a function that expects it takes its place.
     """
 
-    __slots__ = ("_changed", "_facts", "_misses", "answers", "function", "key", "root")
+    __slots__ = ("_facts", "_misses", "_owner", "_root", "answers", "function", "key")
 
-    def __init__(
-        self, answers: Answers, root: Node, facts: Facts, changed: Callable[[str, Function], None]
-    ) -> None:
+    def __init__(self, answers: Answers, root: Node, facts: Facts, owner: Owner) -> None:
         self.key = answers.key
         self.answers = answers
-        self.root = root
+        self._root: Node | None = None
         self._facts = facts
-        self._changed = changed
+        self._owner = owner
         self._misses = 0
         self.function: Function = compiled(root, facts, answers, self, optional_attributes(root))
+
+    @property
+    def root(self) -> Node:
+        if self._root is None:
+            self._root = self._owner.targeting(self.key)
+        return self._root
 
     def data(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """What `var` reads from: the context, with what flagd puts over it."""
@@ -106,7 +123,7 @@ class Setting:
 
     def _expect_absence(self) -> None:
         self.function = compiled(self.root, self._facts, self.answers, self, Every())
-        self._changed(self.key, self.function)
+        self._owner.replace(self.key, self.function)
 
 
 class Evaluator:
@@ -190,6 +207,15 @@ class Evaluator:
             else:
                 yield from setting.answers
 
+    def targeting(self, key: str) -> Node:
+        """See `Owner`; for settings that were loaded with targeting."""
+        root = self._rules.prepare(definitions.decode(self._flags[key]).targeting)
+        return NULL if root is None else root
+
+    def replace(self, key: str, function: Function) -> None:
+        """See `Owner`."""
+        self.table[key] = function
+
     def _load(self, key: str) -> Setting | Outcome:
         """A setting, or its only answer."""
         try:
@@ -205,7 +231,7 @@ class Evaluator:
             root = self._rules.prepare(flag.targeting)
             if root is None:
                 return answers.static
-            return Setting(answers, root, self._facts, self.table.__setitem__)
+            return Setting(answers, root, self._facts, self)
         except (definitions.BadFlag, BadRule) as error:
             return self._unloadable(key, "PARSE_ERROR", str(error))
 
