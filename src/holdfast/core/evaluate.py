@@ -90,8 +90,8 @@ class Setting:
 
     def whole(self, context: Mapping[str, Any]) -> Outcome:
         """The interpreter's answer; never raises."""
-        self._misses += 1
-        if self._misses == MISSES_MAX:
+        misses = self._misses = self._misses + 1
+        if misses == MISSES_MAX:
             self._expect_absence()
         try:
             run = Run(self._facts.bucketing, self._facts.segments)

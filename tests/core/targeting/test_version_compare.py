@@ -59,15 +59,26 @@ odd = st.one_of(st.integers(0, 2), st.booleans(), st.floats(0, 2), st.none())
     st.sampled_from(ORDERED),
 )
 def test_the_memo_says_what_comparing_says(versions: list[object], op: str, literal: str) -> None:
-    memo = semver.VersionMemo(op, literal)
+    memo = semver.VersionMemos().memo(op, literal)
     for version in versions * 2:
         assert memo[version] is semver.compare(version, op, literal)
 
 
 def test_the_memo_is_bounded() -> None:
-    memo = semver.VersionMemo(">=", "1.0.0")
+    memo = semver.VersionMemos().memo(">=", "1.0.0")
     for patch in range(3 * semver.MEMO_VERSIONS_MAX):
         assert memo[f"1.0.{patch}"] is True
     assert memo["9" * 100_000] is None
     assert len(memo) <= semver.MEMO_VERSIONS_MAX
     assert all(len(version) <= semver.MEMO_CHARS_MAX for version in memo)
+
+
+def test_all_memos_together_are_bounded() -> None:
+    memos = semver.VersionMemos()
+    most = 0
+    for literal in range(100):
+        memo = memos.memo(">=", f"{literal}.0.0")
+        for patch in range(500):
+            assert memo[f"100.0.{patch}"] is True
+        most = max(most, len(memos))
+    assert semver.ALL_VERSIONS_MAX // 2 < most <= semver.ALL_VERSIONS_MAX

@@ -19,6 +19,8 @@ from holdfast.core.limits import WEIGHT_SUM_MAX
 from holdfast.core.model import Bucketing
 
 TEXT_BYTES_MAX: Final = 256
+PAIR_BYTES_MAX: Final = 64
+"""Each setting keeps its own heads of pairs, so only those of usual sizes."""
 _INTEGER_MIN: Final = -(2**63)
 _INTEGER_MAX: Final = 2**64 - 1
 
@@ -58,7 +60,7 @@ class Heads(dict[int, bytes]):
         if size == 0:
             raise KeyError(size)
         head = self._before + text_head(size)
-        if size < TEXT_BYTES_MAX:
+        if size < PAIR_BYTES_MAX:
             self[size] = head
         return head
 

@@ -23,7 +23,7 @@ from holdfast.core.targeting.attributes import attribute_name, constant_text
 from holdfast.core.targeting.operators import EAGER, TRUE_FALSE_OR_NULL, TRUE_OR_FALSE
 from holdfast.core.targeting.prepare import NULL, Call, Constant, Items, Node
 from holdfast.core.targeting.segments import SegmentTable
-from holdfast.core.targeting.semver import VersionMemo
+from holdfast.core.targeting.semver import VersionMemos
 from holdfast.core.targeting.values import to_number, to_string, truth
 
 DEFAULTS_MAX: Final = 24
@@ -39,7 +39,7 @@ TIMESTAMP: Final = "$flagd.timestamp"
 class Facts:
     """What all settings of a snapshot share, as the compiler needs it."""
 
-    __slots__ = ("bucketing", "memos", "now", "segments")
+    __slots__ = ("bucketing", "now", "segments", "versions")
 
     def __init__(
         self,
@@ -51,10 +51,7 @@ class Facts:
         self.bucketing: Bucketing = bucketing
         self.segments = segments
         self.now = now
-        self.memos: dict[tuple[str, Any], VersionMemo] = {}
-
-    def memo(self, op: str, literal: str) -> VersionMemo:
-        return self.memos.setdefault((op, literal), VersionMemo(op, literal))
+        self.versions = VersionMemos()
 
 
 class Emitter:
@@ -357,7 +354,9 @@ def _sem_ver(emitter: Emitter, node: Call) -> str | None:
     op, literal = constant_text(node.args[1]), constant_text(node.args[2])
     if op is None or literal is None:
         return None
-    return f"{emitter.bind(emitter.facts.memo(op, literal))}[{emitter.value(node.args[0])}]"
+    return (
+        f"{emitter.bind(emitter.facts.versions.memo(op, literal))}[{emitter.value(node.args[0])}]"
+    )
 
 
 def _text_test(method: str) -> Emit:

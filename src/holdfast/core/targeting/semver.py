@@ -15,6 +15,7 @@ Version: TypeAlias = tuple[int, int, int, int, tuple[tuple[int, int, str], ...]]
 """Ordered as semver orders: major, minor, patch, then 1 for a release or 0 and its identifiers."""
 
 MEMO_VERSIONS_MAX: Final = 1_024
+ALL_VERSIONS_MAX: Final = 32_768
 MEMO_CHARS_MAX: Final = 64
 
 _IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
@@ -75,15 +76,44 @@ def compare(a: Any = None, op: Any = None, b: Any = None) -> bool | None:
     return None if comparison is None else comparison(left, right)
 
 
+class VersionMemos:
+    """The memos of one snapshot's rules, bounded each and all together.
+
+    Who asks chooses the versions, so that without the common bound a thousand literals could be
+    made to remember a thousand versions each.
+    """
+
+    __slots__ = ("_left", "_memos")
+
+    def __init__(self) -> None:
+        self._memos: dict[tuple[str, str], VersionMemo] = {}
+        self._left = ALL_VERSIONS_MAX
+
+    def memo(self, op: str, literal: str) -> VersionMemo:
+        return self._memos.setdefault((op, literal), VersionMemo(op, literal, self))
+
+    def take_room(self) -> None:
+        """For one more version somewhere; when there is none, all memos begin anew."""
+        if self._left <= 0:
+            for memo in list(self._memos.values()):
+                memo.clear()
+            self._left = ALL_VERSIONS_MAX
+        self._left -= 1
+
+    def __len__(self) -> int:
+        return sum(len(memo) for memo in list(self._memos.values()))
+
+
 class VersionMemo(dict[Any, bool | None]):
     """`memo[version]` is `compare(version, op, literal)`, remembered for up to 1,024 versions."""
 
-    __slots__ = ("_literal", "_op")
+    __slots__ = ("_all", "_literal", "_op")
 
-    def __init__(self, op: Any, literal: Any) -> None:
+    def __init__(self, op: str, literal: str, all_memos: VersionMemos) -> None:
         super().__init__()
         self._op = op
         self._literal = literal
+        self._all = all_memos
 
     def __missing__(self, version: Any) -> bool | None:
         found = compare(version, self._op, self._literal)
@@ -91,5 +121,6 @@ class VersionMemo(dict[Any, bool | None]):
         if version is None or (type(version) is str and len(version) <= MEMO_CHARS_MAX):
             if len(self) >= MEMO_VERSIONS_MAX:
                 self.clear()
+            self._all.take_room()
             self[version] = found
         return found
