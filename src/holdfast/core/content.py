@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import jsonschema_rs
 import msgspec
 
 from holdfast.core import limits
@@ -33,6 +32,9 @@ from holdfast.core.model import (
     Targeting,
 )
 from holdfast.core.pointer import below, near, pointer, short
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 _KEY, _NAME = re.compile(KEY), re.compile(NAME)
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -234,6 +236,8 @@ def _schema(setting: Setting) -> Iterator[Problem]:
 @lru_cache(maxsize=1024)
 def _validator(body: bytes) -> jsonschema_rs.Validator | str:
     """The validator of a schema in JSON, or what is wrong with the schema."""
+    import jsonschema_rs  # large, and most settings have no schema
+
     schema = msgspec.json.decode(body)
     try:
         jsonschema_rs.meta.validate(schema)

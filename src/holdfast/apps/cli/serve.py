@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from holdfast.apps.defaults import (
     LOOPBACK,
     POLL_INTERVAL_S,
 )
+from holdfast.apps.lean import starting
 
 if TYPE_CHECKING:
     from holdfast.apps.settings import ControlSettings, EdgeSettings
@@ -76,6 +78,8 @@ def control(parent: int | None, **given: Any) -> None:
 
     settings = ControlSettings(**given)
     _refuse(settings, parent)
+    with starting():
+        import_module("holdfast.apps.control.server")
     serve(settings)
 
 
@@ -160,6 +164,8 @@ def edge(
         **given,
     )
     _refuse(settings, parent)
+    with starting():
+        import_module("holdfast.apps.edge.process")
     serve(settings)
 
 

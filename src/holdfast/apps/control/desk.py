@@ -17,7 +17,6 @@ from holdfast.apps.control import schemas
 from holdfast.apps.control.door import require_somewhere
 from holdfast.apps.control.traffic import Metrics
 from holdfast.apps.observe import logger
-from holdfast.core import authoring
 from holdfast.core.access import Grant, issue, may_grant, scope_problems
 from holdfast.core.difference import Place, changes
 from holdfast.core.errors import (
@@ -29,7 +28,6 @@ from holdfast.core.errors import (
     Problem,
     Untrusted,
 )
-from holdfast.core.flagd import import_flagd
 from holdfast.core.model import (
     Change,
     DeleteSegment,
@@ -99,7 +97,9 @@ class Desk:
 
     def upload(self, body: bytes) -> schemas.Blob:
         """Keep a list of members: sorted, each once, a line each."""
-        members = sorted(set(authoring.lines(body)))
+        from holdfast.core.authoring import lines  # see `_draft`
+
+        members = sorted(set(lines(body)))
         kept = "".join(f"{member}\n" for member in members).encode()
         return schemas.Blob(self._blobs.put(kept), len(kept))
 
@@ -134,6 +134,8 @@ class Desk:
 
     def import_flagd(self, caller: Grant, body: schemas.ImportBody) -> schemas.Imported:
         """Take a flagd file over. With `check` nothing is written. Raises as `commit` does."""
+        from holdfast.core.flagd import import_flagd  # see `_draft`
+
         mended: tuple[Problem, ...] = ()
 
         def draft() -> Drafted:
@@ -307,6 +309,9 @@ class Desk:
 
     def _draft(self, body: schemas.ChangeBody) -> Drafted:
         """The change that a body means on the head as it is."""
+        # Large, and imported before the first change comes (`plane.Control`).
+        from holdfast.core import authoring
+
         state = self._head(body.base_revision)
         if body.prune and not body.documents:
             raise CallerError("`prune` without documents would delete every service")

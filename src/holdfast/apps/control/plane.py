@@ -11,6 +11,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Final, ParamSpec, TypeVar
 
 from holdfast.apps import http
@@ -30,9 +31,8 @@ from holdfast.apps.streams import Fanout, Stream
 from holdfast.core.access import SECRET_BYTES, Grant, issue
 from holdfast.core.delta import make_delta
 from holdfast.core.errors import Unavailable
-from holdfast.core.flagd import export_flagd
 from holdfast.core.model import PutToken, Scope, Subject, Token
-from holdfast.core.state import State
+from holdfast.core.state import ServiceState, State
 from holdfast.core.validate import validate
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
@@ -45,6 +45,8 @@ READERS: Final = 4
 WRITES_MAX: Final = 64
 """Writes that run or wait."""
 READS_MAX: Final = 256
+AUTHORING_AFTER_S: Final = 3.0
+"""From readiness to the import of what only changes need."""
 SYSTEM: Final = Grant("holdfast", "holdfast", (Scope(verbs=("admin",)),))
 """Who acts in what a control plane does by itself, at its first start."""
 
@@ -130,7 +132,15 @@ class Control:
 
     def export_flagd(self, service: str, environment: str) -> bytes:
         """A service in one environment as a flagd file. Raises `NotFound`."""
+        from holdfast.core.flagd import export_flagd  # see `_warm`
+
         return export_flagd(self.state(), service, environment, self._parts.blobs.get)
+
+    def document(self, service: str, found: ServiceState) -> str:
+        """A service as the YAML document that, committed again, changes nothing."""
+        from holdfast.core.authoring import render  # see `_warm`
+
+        return render(service, found)
 
     def first_token(self, name: str) -> str:
         """Issue a token with every right, past the door: for the first start, and for tests."""
@@ -180,6 +190,10 @@ class Control:
         self.ready = True
         head = self.state().head.revision
         _log.info("ready", revision=head, subjects=len(self.view.standing.live))
+        # YAML, CEL and JSON Schema are large: a start goes without them, and once it is over, the
+        # writer has them before somebody's first change.
+        await asyncio.sleep(AUTHORING_AFTER_S)
+        await self.write(import_module, "holdfast.core.flagd")
 
     def _gauges(self) -> None:
         metrics = self.metrics

@@ -24,7 +24,6 @@ from holdfast.apps.control.routes.parameters import (
     TheControl,
 )
 from holdfast.core.access import EVERY
-from holdfast.core.authoring import render
 from holdfast.core.errors import NotFound
 from holdfast.core.model import Environment, PutEnvironment, Segment, SettingType
 from holdfast.core.state import ServiceState, State
@@ -69,7 +68,7 @@ async def get_service(
     found = service_of(control.state(), service)
     accepts = request.headers.get("accept", "")
     if format == "yaml" or (format is None and "yaml" in accepts):
-        text = await control.read(render, service, found)
+        text = await control.read(control.document, service, found)
         return Response(text, media_type=YAML)  # type: ignore[arg-type]  # the same route
     return Response(
         schemas.ServiceDetail(
