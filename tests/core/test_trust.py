@@ -320,6 +320,48 @@ def test_a_definition_that_moved_behind_its_facts_is_refused(publisher: Publishe
         admit(publisher.bundle(msgspec.structs.replace(snapshot, flags=flags)), first)
 
 
+@pytest.mark.parametrize("behind", ["evaluators", "segments", "semantics"])
+def test_what_a_setting_refers_to_does_not_move_behind_its_facts(
+    publisher: Publisher, behind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.put(
+        tiles={**flag(9, many=49), "targeting": {"if": [{"$ref": "pilot"}, "many"]}},
+        seats={**flag(9, many=49), "targeting": {"in_segment": [{"var": "tenant"}, "vips"]}},
+        pilot={**flag("vips"), "targeting": {"==": [{"var": "tenant"}, "pilot"]}},
+    )
+    first = admit(bundle_with(publisher, "pilot", "vips"))
+    publisher.put(dark_mode=True)
+    same = bundle_with(publisher, "pilot", "vips")
+    assert admit(same, first).revision == publisher.revision
+    moved = {
+        "evaluators": bundle_with(publisher, "mallory", "vips"),
+        "segments": bundle_with(publisher, "pilot", "mallory"),
+        "semantics": bundle_with(publisher, "pilot", "vips", semantics=Semantics("v2")),
+    }[behind]
+    with refused("unexplained"):
+        admit(moved, first)
+    with without(monkeypatch, "_check_succession"):
+        admit(moved, first)
+
+
+def bundle_with(publisher: Publisher, pilot: str, vips: str, **changes: Any) -> bytes:
+    """With a segment of each kind, of one member."""
+    table = build([vips])
+    facts = SegmentFacts("tenant", digest(table), 1, len(table))
+    snapshot = publisher.snapshot(segments={"vips": facts}, **changes)
+    evaluators = {"pilot": msgspec.Raw(trust_canonical({"==": [{"var": "tenant"}, pilot]}))}
+    return publisher.bundle(msgspec.structs.replace(snapshot, evaluators=evaluators))
+
+
+def test_a_text_that_reads_like_a_segment_is_none(publisher: Publisher) -> None:
+    """Refusing what is honest would hold a consumer back for good."""
+    rule = {"if": [{"==": [{"var": "tenant"}, "pilot"]}, {"cat": ["$ref", "vips"]}]}
+    publisher.put(tiles={**flag(9, many=49), "targeting": rule})
+    first = admit(bundle_with(publisher, "pilot", "vips"))
+    publisher.put(dark_mode=True)
+    assert admit(bundle_with(publisher, "other", "others"), first)
+
+
 def with_segment(publisher: Publisher) -> tuple[Admitted, bytes]:
     table = build(["contoso", "fabrikam"])
     publisher.segments = {"pilot": SegmentFacts("tenant", digest(table), 2, len(table))}

@@ -19,7 +19,7 @@ from holdfast.core.bundle import Bundle, decode_bundle, encode_bundle
 from holdfast.core.delta import apply_delta
 from holdfast.core.errors import Damaged, Untrusted
 from holdfast.core.evaluate import Evaluator
-from holdfast.core.model import Subject
+from holdfast.core.model import JSON, Subject
 from holdfast.core.roots import RootSet, extend
 from holdfast.core.snapshot import (
     FRESHNESS_TYPE,
@@ -245,13 +245,40 @@ def _check_removed(key: str, since: int, snapshot: Snapshot) -> None:
 
 
 def _moved(old: Snapshot, new: Snapshot) -> Iterator[str]:
-    """Settings in both whose definition or source differs, to the byte."""
+    """Settings in both whose definition or source differs, to the byte, or what it refers to."""
     old_flags, old_facts = old.flags, old.holdfast.settings
-    new_flags = new.flags
+    new_flags, shifted = new.flags, _shifted(old, new)
+    all_moved = old.holdfast.semantics != new.holdfast.semantics
     for key, facts in new.holdfast.settings.items():
         before = old_facts.get(key)
-        if before is not None and (facts != before or new_flags[key] != old_flags[key]):
+        if before is None:
+            continue
+        moved = all_moved or facts != before or new_flags[key] != old_flags[key]
+        if moved or (shifted and _refers(bytes(new_flags[key]), shifted)):
             yield key
+
+
+def _shifted(old: Snapshot, new: Snapshot) -> set[str]:
+    """Segments that are not the same in both."""
+    before = {**old.evaluators, **old.holdfast.segments}
+    after = {**new.evaluators, **new.holdfast.segments}
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def _refers(flag: bytes, segments: set[str]) -> bool:
+    if b'"$ref"' not in flag and b'"in_segment"' not in flag:
+        return False
+    waiting: list[object] = [msgspec.json.decode(flag, type=_Targeted).targeting]
+    while waiting:
+        item = waiting.pop()
+        match item:
+            case {"$ref": str(name)} | {"in_segment": [_, str(name)]} if name in segments:
+                return True
+            case dict():
+                waiting += item.values()
+            case list():
+                waiting += item
+    return False
 
 
 def _table(name: str, facts: SegmentFacts, tables: Mapping[str, bytes]) -> SegmentTable:
@@ -262,6 +289,12 @@ def _table(name: str, facts: SegmentFacts, tables: Mapping[str, bytes]) -> Segme
         return SegmentTable(body)
     except Damaged as error:
         raise Untrusted("segment", f"the table of segment {name}: {error}") from None
+
+
+class _Targeted(msgspec.Struct, frozen=True):
+    """What of a flag may refer to segments."""
+
+    targeting: JSON = None
 
 
 class _Types(Mapping[str, str]):
