@@ -14,8 +14,10 @@ from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.memory_cache import MemoryCache
 from holdfast.adapters.memory_source import MemorySource
 from holdfast.core.errors import Unauthenticated, Unavailable
+from holdfast.core.follow import POLL_INTERVAL_MIN_S
 from holdfast.core.model import Subject
 from holdfast.core.trust import Generation
+from holdfast.sdk import follower as follower_module
 from holdfast.sdk.follower import Follower, Following
 
 MAIL = Subject("production", "mail")
@@ -285,6 +287,27 @@ def test_rotated_keys_are_learnt_without_a_new_revision(rig: Rig) -> None:
     assert not follower.is_stale(SHOP)
 
 
+def test_rotated_keys_are_learnt_from_who_answers_nothing_but_whole(rig: Rig) -> None:
+    """Some caches answer every conditional question with all that they have."""
+    rig.sources = [Forgetful()]
+    rig.publish(0, tiles=9)
+    follower = rig.start()
+    until(lambda: answer(follower) == 9)
+    rig.publisher.rotate(Signer(50))
+    bundle = rig.publisher.bundle(rig.publisher.snapshot(previous=None))
+    rig.sources[0].put(SHOP, rig.publisher.digest, bundle, rig.publisher.fresh())
+    until(lambda: follower.status().root_version == 2)
+    until(lambda: not follower.is_stale(SHOP))
+    assert not rig.reports
+
+
+class Forgetful(MemorySource):
+    """Answers as if it was never told what its asker has."""
+
+    def snapshot(self, subject: Subject, have: str | None) -> Any:
+        return super().snapshot(subject, None)
+
+
 def test_the_first_root_seen_is_pinned_over_restarts(rig: Rig) -> None:
     rig.publish(tiles=9)
     first = rig.start()
@@ -343,6 +366,80 @@ def test_an_error_of_ours_ends_no_thread(rig: Rig, monkeypatch: pytest.MonkeyPat
         follower = rig.start()
         until(lambda: "defect" in rig.reports)
     until(lambda: answer(follower) == 9)
+
+
+class Defective(MemorySource):
+    """An upstream on which our own code fails, as on an answer that nobody thought of."""
+
+    defects = 0
+
+    def catalogue(self) -> Any:
+        if self.defects < 3:
+            self.defects += 1
+            raise RecursionError("too deep")
+        return super().catalogue()
+
+    def hints(self) -> Any:
+        if self.defects < 3:
+            raise RecursionError("too deep")
+        return super().hints()
+
+
+def test_a_defect_in_a_catalogue_or_a_stream_ends_no_thread(rig: Rig) -> None:
+    rig.sources = [Defective()]
+    rig.publish(0, tiles=9)
+    follower = rig.start(subjects=(), catalogue=True)
+    until(lambda: answer(follower) == 9 and follower.status().streaming)
+    assert follower.status().counts["failed"] >= 3
+
+
+class Flooding(MemorySource):
+    """Tells of changes without an end, and of which ones makes no difference."""
+
+    told = 0
+
+    def hints(self) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[dict[Subject, str]]:
+        while self.error is None:
+            self.told += 1
+            yield {MAIL: "f" * 64}
+
+
+def test_a_flood_of_hints_is_bounded_and_stops_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "HINTS_WAITING_MAX", 100)
+    rig.sources = [Flooding()]
+    rig.publish(0, tiles=9)
+    follower = rig.start()
+    until(lambda: answer(follower) == 9 and follower.counts["hints_dropped"] > 0)
+    rig.publish(0, tiles=10)
+    until(lambda: answer(follower) == 10)
+    rig.sources[0].fail(Unavailable("over"))
+
+
+def test_hints_do_not_wait_until_nothing_else_is_due(rig: Rig) -> None:
+    """With more subjects than one interval can ask for, there is always another answer."""
+    busy = [Subject("production", f"busy-{n}") for n in range(200)]
+    rig.sources = [Slow()]
+    rig.publish(0, tiles=9)
+    follower = rig.start(subjects=(SHOP, *busy), poll_interval_s=POLL_INTERVAL_MIN_S)
+    until(lambda: answer(follower) == 9 and follower.status().streaming)
+    heard = follower.counts["answered"]
+    rig.publish(0, tiles=10)
+    until(lambda: answer(follower) == 10)
+    assert follower.counts["answered"] - heard < 50
+    assert follower.counts["refused"] > 0
+
+
+class Slow(MemorySource):
+    """Takes its time for each answer: the polls that are due never come to an end."""
+
+    def snapshot(self, subject: Subject, have: str | None) -> Any:
+        threading.Event().wait(0.002)
+        return super().snapshot(subject, have)
 
 
 def test_a_callback_that_raises_ends_no_thread(rig: Rig) -> None:

@@ -8,7 +8,7 @@ make a new one: no HTTP client survives a fork with a warm pool.
 from __future__ import annotations
 
 import base64
-import binascii
+import encodings.idna  # noqa: F401  urllib3 encodes hosts by it: imported now, not between two forks
 import io
 import re
 import socket
@@ -37,6 +37,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import NAME, Subject
+from holdfast.core.wire import UNREADABLE
 from holdfast.ports import Fetched
 
 CONNECT_S = 2.0
@@ -81,7 +82,7 @@ class HttpSource:
         _, body = self._get("/v1/catalogue", CATALOGUE_BYTES_MAX)
         try:
             listed = _CATALOGUE.decode(body or b"")
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Untrusted("catalogue", f"{self.name} sent no catalogue: {error}") from None
         return {each.subject: each.digest for each in listed.subjects if each.is_named()}
 
@@ -93,7 +94,7 @@ class HttpSource:
         headers, body = self._get(path, BUNDLE_BYTES_MAX, conditions)
         try:
             freshness = base64.b64decode(headers.get("Holdfast-Freshness", ""), validate=True)
-        except binascii.Error:
+        except ValueError:
             raise Untrusted("freshness", f"{self.name} sent bad base64 as freshness") from None
         return Fetched(body, freshness)
 
@@ -200,7 +201,7 @@ _HINT: Final = msgspec.json.Decoder(_Listed)
 def _hint(data: str) -> Mapping[Subject, str]:
     try:
         listed = _HINT.decode(data)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return {}  # a hint from a later version: the poll goes on
     return {listed.subject: listed.digest} if listed.is_named() else {}
 

@@ -131,7 +131,7 @@ class OpenStream(msgspec.Struct, frozen=True):
 
 
 class CloseStream(msgspec.Struct, frozen=True):
-    """Close the stream; its StreamClosed still comes."""
+    """Close the stream; nobody waits for its end, and no StreamClosed has to come."""
 
 
 class WakeAt(msgspec.Struct, frozen=True):

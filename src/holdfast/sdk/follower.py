@@ -54,6 +54,8 @@ from holdfast.sdk.intake import Held, Intake, is_stale, standing_of
 
 CLOSE_S: Final = 2.0
 """How long `close` waits for a thread that is in the middle of a question."""
+HINTS_WAITING_MAX: Final = 10_000
+"""Hints beyond these, unread, are dropped: the steady poll finds what they told of."""
 
 
 def boot_clock() -> float:
@@ -249,23 +251,33 @@ class Follower:
         self._thread.start()
 
     def _run(self, commands: list[Command]) -> None:
-        events: deque[Event] = deque()
-        wake_s = self._perform(commands, events)
+        answers: deque[Event] = deque()
+        wake_s = self._perform(commands, answers)
         while not self._closed:
-            event = events.popleft() if events else self._next(wake_s)
-            if event is None:
-                break
-            wake_s = self._perform(self._machine.step(event, self._clock()), events)
-            self._tell(self._following.on_step)
+            for event in self._next(answers, wake_s):
+                if event is None:
+                    break
+                wake_s = self._perform(self._machine.step(event, self._clock()), answers)
+                self._tell(self._following.on_step)
         for source in self._sources:
             source.close()
 
-    def _next(self, wake_s: float | None) -> Event | None:
+    def _next(self, answers: deque[Event], wake_s: float | None) -> list[Event | None]:
+        """What is to be taken now; when there is nothing, it is waited for.
+
+        All that was heard by now comes before the next answer: with thousands of subjects there
+        is always another answer, and hints must not wait until there is none.
+        """
+        heard = [self._events.get() for _ in range(self._events.qsize())]
+        if answers:
+            return [*heard, answers.popleft()]
+        if heard:
+            return heard
         wait_s = None if wake_s is None else max(0.0, wake_s - self._clock())
         try:
-            return self._events.get(timeout=wait_s)
+            return [self._events.get(timeout=wait_s)]
         except Empty:
-            return Tick()
+            return [Tick()]
 
     def _perform_local(self, commands: list[Command], waiting: list[Command]) -> list[Command]:
         """Perform what needs no upstream now; the rest is left for the thread."""
@@ -321,8 +333,10 @@ class Follower:
             return Catalogued(upstream, source.catalogue())
         except HoldfastError as error:
             self._intake.last_error = f"{source.name}: {error}"
-            self.counts["failed"] += 1
-            return Failed(None, upstream)
+        except Exception as error:  # noqa: BLE001  one bad catalogue must not end the thread
+            self._intake.last_error = f"{source.name}: {error!r}"
+        self.counts["failed"] += 1
+        return Failed(None, upstream)
 
     def _activate(self, command: Activate) -> None:
         generation = self._intake.activate(command.subject, command.standing.digest)
@@ -350,12 +364,16 @@ class Follower:
 
     def _open_stream(self, upstream: int) -> None:
         self._stream_number += 1
-        threading.Thread(
+        thread = threading.Thread(
             target=self._listen,
             args=(upstream, self._stream_number, self._events, self._sources[upstream]),
             name="holdfast-stream",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the host has no thread left: polls do, and later it may have one
+            self._events.put(StreamClosed(upstream))
 
     def _close_streams(self) -> None:
         self._stream_number += 1  # a stream that is still being opened closes itself
@@ -366,14 +384,17 @@ class Follower:
         self, upstream: int, number: int, events: SimpleQueue[Event | None], source: Source
     ) -> None:
         """One stream, to its end. Whatever ends it, the machine hears that it closed."""
-        with suppress(HoldfastError):
+        with suppress(Exception):  # the stream is a hint: whatever ends it, the poll goes on
             hints = source.hints()
             self._streams[number] = hints
             if number != self._stream_number or self._closed:
                 hints.close()
             events.put(StreamOpened(upstream))
             for digests in hints:
-                events.put(Hinted(digests))
+                if events.qsize() < HINTS_WAITING_MAX:
+                    events.put(Hinted(digests))
+                else:
+                    self.counts["hints_dropped"] += 1
         self._streams.pop(number, None)
         if number == self._stream_number:
             events.put(StreamClosed(upstream))

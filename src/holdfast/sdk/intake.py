@@ -127,7 +127,8 @@ class Intake:
             return None
         admitted = self._admit(source, subject, held, fetched.body or b"")
         if active is not None and admitted.digest == active.digest:
-            self._judge(subject, held, active, fetched.freshness)
+            renewed = self._renew(held, active, admitted)
+            self._judge(subject, held, renewed, fetched.freshness)
             return None
         candidate = self._equip(admitted, source)
         held.candidates = {candidate.digest: candidate}
@@ -150,9 +151,14 @@ class Intake:
         whole = source.snapshot(subject, None).body or b""
         admitted = trust.admit(whole, subject, active.admitted, self.pinned, self._verify)
         if admitted.digest == active.digest:
-            held.generation = msgspec.structs.replace(active, admitted=admitted)
+            self._judge(subject, held, self._renew(held, active, admitted), sealed)
+
+    def _renew(self, held: Held, active: Generation, admitted: Admitted) -> Generation:
+        """What is active, under the roots that the same snapshot came with; they may be newer."""
+        if admitted.roots.version > active.admitted.roots.version:
+            held.generation = active = msgspec.structs.replace(active, admitted=admitted)
             self._trust(admitted.roots)
-            self._judge(subject, held, held.generation, sealed)
+        return active
 
     def _admit(self, source: Source, subject: Subject, held: Held, bundle: bytes) -> Admitted:
         active = held.generation.admitted if held.generation else None
