@@ -185,3 +185,8 @@ def test_all_problems_of_all_scopes_come_at_once() -> None:
     assert [p.code for p in scope_problems([READ] * (SCOPES_MAX + 1))] == ["scope-count"]
     assert [p.code for p in scope_problems([])] == ["scope-count"]
     assert scope_problems([READ]) == ()
+
+
+def test_an_actor_is_known_by_name_and_told_apart_by_id() -> None:
+    assert Grant("abc1", "ci", (READ,)).actor == "ci (abc1)"
+    assert Grant("holdfast", "holdfast", (READ,)).actor == "holdfast"

@@ -89,6 +89,25 @@ def test_a_service_can_go_with_all_that_uses_it(state: State) -> None:
     assert problems(state, DeleteService("shared"), DeleteService("user")) == []
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        PutSetting("usr", "new", setting()),
+        PutSegment("usr", "some", Segment(Audience(by="tenant", members=("a",)))),
+    ],
+)
+def test_what_is_put_belongs_to_a_service(state: State, edit: Edit) -> None:
+    (problem,) = validate(state, [edit])
+    assert (problem.code, problem.path) == ("unknown-service", "/services/usr")
+    assert problem.hint == "did you mean `user`?"
+    assert problems(state, edit, PutService("usr", Service())) == []
+
+
+def test_a_deleted_service_does_not_come_back_by_its_setting(state: State) -> None:
+    found = problems(state, DeleteService("user"), PutSetting("user", "new", setting()))
+    assert found == [("unknown-service", "/services/user")]
+
+
 def test_includes_make_no_circle(state: State) -> None:
     found = problems(state, PutService("shared", Service(includes=("user",))))
     assert ("include-cycle", "/services/shared/includes") in found

@@ -52,11 +52,19 @@ _REFUSED = "no valid token: it is missing, unknown or revoked"
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What an authenticated caller may do. `token` is the token's id, fit for logs and journals."""
+    """What an authenticated caller may do. `token` is the token's id, fit for logs."""
 
     token: str
     name: str
     scopes: tuple[Scope, ...]
+
+    @property
+    def actor(self) -> str:
+        """Who it is, for people and for good: a name alone can be given twice, an id says little.
+
+        The journal keeps this, and so still says it when the token is long gone.
+        """
+        return self.token if self.name in ("", self.token) else f"{self.name} ({self.token})"
 
     def allows(self, verb: Verb, environment: str, service: str) -> bool:
         """Whether `verb` is granted there; `*` asks for every environment or every service.

@@ -6,7 +6,7 @@ back touches nothing, and the order of its edits doesn't matter to what it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -55,6 +55,21 @@ def fold_all(state: State, entries: Iterable[Entry]) -> State:
     for entry in entries:
         batch.apply(entry)
     return batch.state()
+
+
+def after(state: State, edits: Sequence[Edit]) -> State:
+    """What would stand after a change; nobody seals it, so its head has no hash."""
+    head = state.head
+    entry = Entry(
+        revision=head.revision + 1,
+        at_ms=0,
+        actor="",
+        reason="",
+        edits=tuple(edits),
+        previous=head.hash,
+        hash="",
+    )
+    return fold(state, entry)
 
 
 class _Reach(msgspec.Struct, frozen=True):

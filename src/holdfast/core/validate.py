@@ -16,7 +16,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.content import check_segment, check_service, check_setting
 from holdfast.core.errors import Problem
-from holdfast.core.fold import fold
+from holdfast.core.fold import after
 from holdfast.core.logic_check import references
 from holdfast.core.model import (
     NAME,
@@ -25,7 +25,6 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
-    Entry,
     PutEnvironment,
     PutSegment,
     PutService,
@@ -49,30 +48,16 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     if len(edits) > limits.EDITS_MAX:
         message = f"{len(edits)} edits in one change; {limits.EDITS_MAX} are the most"
         return [Problem(code="too-many", message=message, hint="split the change")]
-    new = new or _after(old, edits)
+    new = new or after(old, edits)
     touched = {edit.service for edit in edits if isinstance(edit, _ServiceEdit)}
     affected = _with_includers(touched, old, new)
-    found = [*_counts(new), *_environments(edits), *_nouns(new, edits)]
+    found = [*_counts(new), *_environments(edits), *_owners(old, edits), *_nouns(new, edits)]
     found += _services(new, affected, touched)
     found += _collisions(old, new, touched, affected)
     found += _references(old, new, edits, affected)
     if not found:  # what has problems may have no bytes to measure
         found += _sizes(old, new, touched, affected)
     return list(dict.fromkeys(found))
-
-
-def _after(old: State, edits: tuple[Edit, ...]) -> State:
-    head = old.head
-    entry = Entry(
-        revision=head.revision + 1,
-        at_ms=0,
-        actor="",
-        reason="",
-        edits=edits,
-        previous=head.hash,
-        hash="",
-    )
-    return fold(old, entry)
 
 
 def _with_includers(touched: Collection[str], *states: State) -> set[str]:
@@ -119,6 +104,19 @@ def _environments(edits: Iterable[Edit]) -> Iterator[Problem]:
         if len(edit.to.description) > limits.TEXT_CHARS_MAX:
             message = f"more than {limits.TEXT_CHARS_MAX} characters"
             yield Problem(code="too-long", message=message, path=f"{path}/description")
+
+
+def _owners(old: State, edits: tuple[Edit, ...]) -> Iterator[Problem]:
+    """Settings and segments belong to a service that stands, or that the same change puts."""
+    put = {edit.service for edit in edits if isinstance(edit, PutService)}
+    standing = old.services.keys() - {e.service for e in edits if isinstance(e, DeleteService)}
+    known = standing | put
+    for edit in edits:
+        if isinstance(edit, PutSetting | PutSegment) and edit.service not in known:
+            hint = near(edit.service, known) or "put the service in the same change"
+            message = f"there is no service `{edit.service[:80]}`"
+            path = pointer(("services", edit.service))
+            yield Problem(code="unknown-service", message=message, path=path, hint=hint)
 
 
 def _nouns(new: State, edits: Iterable[Edit]) -> Iterator[Problem]:

@@ -114,7 +114,7 @@ def test_history_is_newest_first_paged_and_by_setting(plane: Plane) -> None:
 def test_an_entry_tells_who_why_and_what(plane: Plane) -> None:
     revision = plane.commit(SHOP)["revision"]
     entry = plane.ok("GET", f"/v1/history/{revision}")
-    assert entry["actor"] == plane.admin.split("_")[1]
+    assert entry["actor"] == f"test admin ({plane.admin.split('_')[1]})"
     assert entry["reason"] == "a test"
     assert {each["type"] for each in entry["edits"]} == {
         "put-service",

@@ -28,6 +28,7 @@ from holdfast.core.errors import (
     Problem,
     Untrusted,
 )
+from holdfast.core.fold import after
 from holdfast.core.model import (
     Change,
     DeleteSegment,
@@ -167,7 +168,7 @@ class Desk:
         change, problems = self._draft(body)
         if _errors(problems):
             raise Invalid(problems)
-        return _proposed(self._publisher.propose(change, caller.token, caller))
+        return _proposed(self._publisher.propose(change, caller.actor, caller))
 
     def waiting(self, caller: Grant) -> schemas.Proposals:
         kept = (each for each in self._proposals.all() if _sees(caller, _change_of(each)))
@@ -220,7 +221,7 @@ class Desk:
     def drop(self, caller: Grant, name: str) -> None:
         """Raises `NotFound`; `Forbidden` unless the caller wrote it or could commit it."""
         kept = self._waiting(caller, name)
-        if kept.author != caller.token:
+        if kept.author != caller.actor:
             for edit in _change_of(kept).edits:
                 if isinstance(edit, PutEnvironment):
                     if not caller.allows("admin", edit.environment, "*"):
@@ -322,8 +323,14 @@ class Desk:
             prune=body.prune,
             put_blob=self._blobs.put,
         )
-        edits = (*planned.edits, *body.edits)
-        return Change(edits, body.reason, state.head.revision), planned.problems
+        given: tuple[Edit, ...] = body.edits
+        problems = planned.problems
+        if authoring.carries_conditions(given) and not _errors(problems):
+            standing = after(state, (*planned.edits, *given)).services
+            given, found = authoring.settle_conditions(given, standing)
+            problems = (*problems, *found)
+        edits = (*planned.edits, *given)
+        return Change(edits, body.reason, state.head.revision), problems
 
     def _check(
         self, caller: Grant, change: Change, problems: tuple[Problem, ...]
@@ -359,7 +366,7 @@ class Desk:
         if _errors(problems):
             raise Invalid(problems)
         try:
-            committed = self._publisher.commit(change, caller.token, caller)
+            committed = self._publisher.commit(change, caller.actor, caller)
         except Conflict:
             self._metrics.conflicts.inc()
             raise

@@ -4,6 +4,7 @@
     parse(text, file) -> Parsed              one file: its document, and what is wrong with it
     compile_document(document, visible)      conditions lowered, variants resolved, all checked
     edits_for(services, compiled)            the least edits that make the state say the same
+    settle_conditions(edits, services)       the same for edits that no file wrote
     render(name, service) -> str             back to a file
 
 A file is the whole of a service. `layout` says what may stand in it; `json_schema` publishes that.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from holdfast.core.authoring.batch import Plan, SourceFile, edits_for, plan, visible_to
 from holdfast.core.authoring.compiling import Compiled, Visible, compile_document
+from holdfast.core.authoring.conditions import carries_conditions, settle_conditions
 from holdfast.core.authoring.document import Document, Parsed, parse, read
 from holdfast.core.authoring.layout import json_schema
 from holdfast.core.authoring.members import PutBlob, ReadMembers, audience_of, lines
@@ -28,6 +30,7 @@ __all__ = [
     "SourceFile",
     "Visible",
     "audience_of",
+    "carries_conditions",
     "compile_document",
     "document_of",
     "edits_for",
@@ -37,5 +40,6 @@ __all__ = [
     "plan",
     "read",
     "render",
+    "settle_conditions",
     "visible_to",
 ]

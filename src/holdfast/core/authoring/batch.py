@@ -181,10 +181,11 @@ def _facts(
     if name in batch:
         return batch[name].info, batch[name].segment_kinds()
     state = services[name]
-    return state.info, {key: _kinds(found.segment) for key, found in state.segments.items()}
+    return state.info, {key: segment_kinds(found.segment) for key, found in state.segments.items()}
 
 
-def _kinds(segment: Segment) -> frozenset[str]:
+def segment_kinds(segment: Segment) -> frozenset[str]:
+    """The attributes that a segment's lists are of, `""` where it is a rule (`cel.Scope`)."""
     return frozenset(a.by for a in (segment.audience, *segment.environments.values()))
 
 
