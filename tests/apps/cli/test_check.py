@@ -127,3 +127,24 @@ def test_hidden_files_are_left_alone(file: Path, capsys: pytest.CaptureFixture[s
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["schema"]) == 0
     assert msgspec.json.decode(capsys.readouterr().out)["$ref"] == "#/$defs/document"
+
+
+def test_one_key_in_a_service_and_in_what_it_includes_is_told_with_its_line(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiles = "\n  tiles: {type: integer, variants: {a: 1}}\n"
+    (file.parent / "mail.yaml").write_text(OTHER.replace(" {}\n", tiles))
+    assert run(["check", str(file.parent)]) == 1
+    told = capsys.readouterr().err
+    assert f"{file}:7:3: error: `tiles` stands in `calling` and in `mail`" in told
+
+
+def test_services_that_include_each_other_in_a_circle_are_told_with_their_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, other in (("calling", "mail"), ("mail", "calling")):
+        (tmp_path / f"{name}.yaml").write_text(f"service: {name}\nincludes: [{other}]\n")
+    assert run(["check", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "calling.yaml:2:1: error: a circle: calling includes mail includes calling" in told
+    assert "mail.yaml:2:1: error: a circle" in told

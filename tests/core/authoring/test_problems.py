@@ -225,3 +225,25 @@ def test_a_damaged_file_is_read_without_an_exception(data: st.DataObject) -> Non
         end = data.draw(st.integers(start, len(lines[at])))
         lines[at] = lines[at][:start] + piece + lines[at][end:]
     plan([SourceFile("x.yaml", "\n".join(lines).encode())], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "way_out"),
+    [
+        ("a: [1, 2\n", "close the list"),
+        ('{"a": 1', "close the object"),
+        ("a: 'x\n", "close the quotes"),
+        ("a: 1\n- b\n", "same column"),
+        ('{"a": 1,, }', "comma"),
+        ('a: "\\q"\n', "backslash"),
+        ("a: b: c\n", "quote text"),
+        ("\ta: 1\n", "spaces"),
+        ("a: |x\n  b\n", "next line"),
+        ("a: \x01\n", "take the character out"),
+        ("%YAML 9\n---\n", "in the line before"),
+    ],
+)
+def test_text_that_can_not_be_read_comes_with_a_way_out(text: str, way_out: str) -> None:
+    (problem,) = found(text)
+    assert problem.code == "syntax"
+    assert way_out in problem.hint

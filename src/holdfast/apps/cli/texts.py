@@ -12,7 +12,7 @@ import msgspec
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.files import SUFFIXES, files_of
 from holdfast.apps.control.schemas import DOCUMENTS_MAX, Blob, Text
-from holdfast.core.authoring import SourceFile, parse, plan
+from holdfast.core.authoring import SourceFile, check_together, parse, plan
 from holdfast.core.authoring.tree import Node
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.limits import DOCUMENT_BYTES_MAX, SEGMENT_BYTES_MAX
@@ -72,7 +72,8 @@ def offline_problems(texts: Sequence[Text]) -> tuple[Problem, ...]:
     """
     sources = [SourceFile(text.file, text.text.encode()) for text in texts]
     readers = {text.file: _reader(Path(text.file).parent) for text in texts}
-    problems = plan(sources, {}, read_members=readers).problems
+    planned = plan(sources, {}, read_members=readers)
+    problems = (*planned.problems, *check_together(planned))
     including = {
         problem.file
         for problem in problems

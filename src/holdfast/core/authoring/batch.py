@@ -36,11 +36,15 @@ class SourceFile(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What files come to. `edits` is empty when there are problems, or when nothing differs."""
+    """What files come to. `edits` is empty when there are problems, or when nothing differs.
+
+    `compiled` and `documents` have all that could be read, one for one.
+    """
 
     edits: tuple[Edit, ...] = ()
     problems: tuple[Problem, ...] = ()
     compiled: tuple[Compiled, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
 def plan(  # noqa: PLR0913  one way in: each argument is independent of the others
@@ -80,9 +84,10 @@ def plan(  # noqa: PLR0913  one way in: each argument is independent of the othe
         )
         problems += found.problems
         compiled.append(found)
-    if any(problem.severity == "error" for problem in problems):
-        return Plan(problems=_ordered(problems), compiled=tuple(compiled))
-    return Plan(edits_for(services, compiled, prune=prune), _ordered(problems), tuple(compiled))
+    edits: tuple[Edit, ...] = ()
+    if not any(problem.severity == "error" for problem in problems):
+        edits = edits_for(services, compiled, prune=prune)
+    return Plan(edits, _ordered(problems), tuple(compiled), tuple(documents))
 
 
 def visible_to(

@@ -164,19 +164,32 @@ def _code_point(match: re.Match[str]) -> str:
     return f"{match[1]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
 
 
+_WAYS_OUT = (
+    ("cannot start any token", "indent with spaces, and quote text that begins with @, ` or %"),
+    ("mapping values are not", "quote text that holds a colon, and check the indentation"),
+    ("unexpected end of stream", "close the quotes, each with the mark that it began with"),
+    ("',' or ']'", "close the list with `]`, and put a comma between two items"),
+    ("',' or '}'", "close the object with `}`, and put a comma between two fields"),
+    ("did not find expected key", "begin all keys of one mapping in the same column"),
+    ("unknown escape character", "write a backslash twice, or put the text into single quotes"),
+    ("expected node content", "write the value that is missing, or take a comma or bracket away"),
+    ("control characters", "take the character out, or write it as an escape in double quotes"),
+    ("scanning a block scalar", "begin the text of `|` or `>` on the next line, indented"),
+)
+"""Part of what the parser says -> what to do."""
+_WAY_OUT = "check quotes, brackets and indentation here and in the line before"
+
+
 def _syntax(failure: yaml.YAMLError, source: str, file: str) -> Problem:
     mark = getattr(failure, "problem_mark", None)
     reason = getattr(failure, "problem", None) or getattr(failure, "reason", None) or str(failure)
     context = getattr(failure, "context", None)
     message = f"{context}: {reason}" if context else str(reason)
-    code, hint = "syntax", ""
+    code = "syntax"
+    hint = next((way for part, way in _WAYS_OUT if part in message), _WAY_OUT)
     if "invalid Unicode character" in message:
         code, message = "lone-surrogate", "half of a surrogate pair is not a character"
         hint = "write the character itself"
-    elif "found character that cannot start any token" in message:
-        hint = "indent with spaces, and quote text that begins with @, ` or %"
-    elif "mapping values are not allowed" in message:
-        hint = "quote text that holds a colon, and check the indentation"
     line, column = (mark.line + 1, mark.column + 1) if mark else _unprintable(source)
     return Problem(code=code, message=message, hint=hint, file=file, line=line, column=column)
 
