@@ -92,7 +92,7 @@ class ChangeBody(Struct, frozen=True, forbid_unknown_fields=True):
     base_revision: Revision | None = None
     prune: Annotated[
         bool,
-        Meta(description="Delete what the documents' services have and the documents have not."),
+        Meta(description="Also delete services that no document speaks of."),
     ] = False
 
 
