@@ -146,6 +146,15 @@ def test_links_between_our_pages_lead_somewhere() -> None:
     assert dead == []
 
 
+def test_every_page_is_found_from_the_index() -> None:
+    folder = ROOT / "docs"
+    index = (folder / "index.md").read_text()
+    pages = {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")}
+    of_their_own_index = {page for page in pages if re.match(r"adr/\d", page)}
+    wanted = pages - of_their_own_index - {"index.md"}
+    assert {page for page in wanted if f"]({page})" not in index} == set()
+
+
 def test_the_layers_hold() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     held = subprocess.run(
