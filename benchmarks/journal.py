@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -92,12 +93,16 @@ def history(entries: int, settings: int) -> Iterator[Entry]:
         yield entry
 
 
+FIGURES: dict[str, dict[str, float]] = {}
+
+
 def timed(what: str, work: Callable[[], T], per: int = 0, unit: str = "") -> T:
     started, started_cpu = time.perf_counter(), time.process_time()
     result = work()
     took_s, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
     rate = f"{per / took_s:12,.0f} {unit}/s" if per else ""
     print(f"{what:58s}{took_s:9.3f} s {cpu_s:8.3f} cpu{rate}", flush=True)
+    FIGURES[what] = {"wall_s": took_s, "cpu_s": cpu_s, "per_s": per / took_s}
     return result
 
 
@@ -197,6 +202,7 @@ def main() -> None:
         took = commit_times(path, settings, given.commits)
         p50, p99 = took[len(took) // 2] * 1000, took[int(len(took) * 0.99)] * 1000
         print(f"{'commit through the door':58s}p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    print(json.dumps({"steps": FIGURES, "commit": {"p50_ms": p50, "p99_ms": p99}}))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ PEERS = {
     "unleash": "Unleash (Rust core)",
 }
 OURS = ("holdfast_client", "floor")
-SECTIONS = ("evaluate", "load", "segment", "client", "journal", "propagation", "edge")
+SECTIONS = ("evaluate", "load", "segment", "client", "reload", "journal", "propagation", "edge")
 
 
 def peers_python() -> str:
