@@ -364,6 +364,34 @@ def test_a_shared_segment_that_takes_over_from_a_removed_one_is_explained() -> N
     assert [one.setting("k").revision for one in found] == [2, 3, 4]
 
 
+def test_what_took_over_stays_explained_however_much_else_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its removal forgotten its revision would go back, and all consumers refuse it."""
+    monkeypatch.setattr(limits, "SEGMENTS_MAX", 2)
+    monkeypatch.setattr(limits, "SETTINGS_MAX", 2)
+    audience = Segment(Audience(by="tenant", members=("contoso",)))
+    base: list[Edit] = [
+        *(PutSegment(service, "pilot", audience) for service in ("shared", "shop")),
+        *(put("k", serving("on", {"$ref": "pilot"}), service) for service in ("shared", "shop")),
+        put("own", serving("on", {"$ref": "pilot"})),
+        include("shared"),
+    ]
+    came: list[Edit] = []
+    for n in range(4):
+        came += [PutSegment("shop", f"s{n}", audience), put(f"k{n}", serving("on"))]
+    went = [[DeleteSegment("shop", f"s{n}"), DeleteSetting("shop", f"k{n}")] for n in range(4)]
+    taken = [DeleteSegment("shop", "pilot"), DeleteSetting("shop", "k")]
+    after = states([[*base, *came], taken, *went])[2:]
+    monkeypatch.setattr(limits, "SETTINGS_MAX", 20)
+    for state in after:
+        assert made(state).setting("k").revision == 2
+        assert made(state).setting("own").revision == 2
+    shop = after[-1].services["shop"]
+    assert sorted(shop.segments_removed) == ["pilot", "s3"]
+    assert sorted(shop.removed["production"]) == ["k", "k3"]
+
+
 # -- revisions and removals
 
 

@@ -56,7 +56,7 @@ ADMIN = Grant("root", "root", (Scope(("admin",)),))
 ENVIRONMENTS = ("production", "staging")
 SERVICES = ("shop", "mail", "shared", "base")
 KEYS = ("a", "b", "c", "d")
-SEGMENTS = ("pilot", "vips")
+SEGMENTS = ("pilot", "vips", "early")
 TENANTS = ("contoso", "fabrikam", "ä")
 CONTEXTS: tuple[Mapping[str, Any], ...] = (
     {},

@@ -27,6 +27,7 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a short history passes: what is beyond them must be right too."""
     monkeypatch.setattr(limits, "REMOVED_MAX", 2)
     monkeypatch.setattr(limits, "INLINE_MEMBERS_MAX", LONG_LIST)
+    monkeypatch.setattr(limits, "SEGMENTS_MAX", 2)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

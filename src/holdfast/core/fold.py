@@ -6,7 +6,7 @@ back touches nothing, and the order of its edits doesn't matter to what it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -138,6 +138,9 @@ class _Batch:
             old = found.services[service]
             if self._mutable(service).info.includes != (old.info.includes if old else ()):
                 self._mark_reach(service, reach, entry.revision)
+        edited = {one for one, _ in (*found.settings, *found.segments)}
+        for service in edited.union(found.services):
+            self._forget(service)
         self._head = Head(revision=entry.revision, hash=entry.hash)
 
     # -- what the entry finds
@@ -306,7 +309,7 @@ class _Batch:
         before, after = old.segment if old else None, now.segment if now else None
         changed = segment_environments(before, after, known)
         if now is None and old is not None:
-            _note_gone(state.segments_removed, name, revision, limits.SEGMENTS_MAX)
+            state.segments_removed[name] = revision
         if now is not None:
             state.segments_removed.pop(name, None)
             state.segments[name] = SegmentState(
@@ -324,12 +327,31 @@ class _Batch:
                 _bury(state.removed, environment, key, revision)
         for name, owner in before.segments.items():
             if after.segments.get(name) not in (owner, service):
-                _note_gone(state.segments_removed, name, revision, limits.SEGMENTS_MAX)
+                state.segments_removed[name] = revision
         for (environment, key), at in before.removed.items():
             buried = state.removed.get(environment, {}).get(key, 0)
             if at > buried and (environment, key) not in after.owners:
                 _bury(state.removed, environment, key, at)
         self._touch(service, before.environments | after.environments, revision)
+
+    def _forget(self, service: str) -> None:
+        """Forget the oldest removals beyond their bounds, but for names that another one has.
+
+        What took over under such a name moved at that removal, and must go on to say so.
+        """
+        left = self._services.get(service) or self._gone.get(service)
+        if left is None:
+            return
+        there = self._services.values()
+        for gone in left.removed.values():
+            _forget_oldest(
+                gone, limits.SETTINGS_MAX, lambda key: any(key in one.settings for one in there)
+            )
+        _forget_oldest(
+            left.segments_removed,
+            limits.SEGMENTS_MAX,
+            lambda name: any(name in one.segments for one in there),
+        )
 
     def _mutable(self, service: str) -> ServiceState:
         """The service, or what is left of it when the entry deleted it."""
@@ -363,10 +385,12 @@ def _revisions(
 
 
 def _bury(removed: dict[str, dict[str, int]], environment: str, key: str, revision: int) -> None:
-    _note_gone(removed.setdefault(environment, {}), key, revision, limits.SETTINGS_MAX)
+    removed.setdefault(environment, {})[key] = revision
 
 
-def _note_gone(gone: dict[str, int], name: str, revision: int, names_max: int) -> None:
-    gone[name] = revision
-    if len(gone) > names_max:
-        del gone[min(gone, key=lambda one: (gone[one], one))]
+def _forget_oldest(gone: dict[str, int], names_max: int, stands: Callable[[str], bool]) -> None:
+    left = len(gone) - names_max
+    for name in sorted(gone, key=lambda one: (gone[one], one)) if left > 0 else ():
+        if left > 0 and not stands(name):
+            del gone[name]
+            left -= 1

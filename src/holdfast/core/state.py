@@ -55,7 +55,8 @@ class ServiceState(msgspec.Struct, frozen=True):
       pair is a subject once it stands here. Included services are not counted in: see `closure`.
     - `removed`: environment -> key -> revision of the removal, for keys that went away, included
       keys of a dropped include among them. A key that came back through an include stays here: its
-      answer changed at that revision. The oldest beyond `limits.SETTINGS_MAX` are forgotten.
+      answer changed at that revision. Beyond `limits.SETTINGS_MAX` the oldest are forgotten, but
+      for keys that some service has.
     - `included_at`: include -> revision that (last) added it.
     - `segments_removed`: segment -> revision that took it, or the include that brought it, away.
       Rules that find one of the same name further along the includes moved at that revision.
