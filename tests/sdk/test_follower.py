@@ -265,6 +265,21 @@ def test_a_frozen_upstream_is_stale_and_left(rig: Rig) -> None:
     assert "frozen" in rig.reports
 
 
+def test_an_old_statement_makes_nothing_fresh_after_a_restart(rig: Rig) -> None:
+    """Who may replay what was once said could else hide for good that there is something newer."""
+    rig.publish(tiles=9)
+    first = rig.start(streams=False)
+    until(lambda: not first.is_stale(SHOP) and bool(rig.cache.names("freshness.")))
+    first.close()
+    for source in rig.sources:
+        source.fail(None)
+    second = rig.start(streams=False)
+    until(lambda: "frozen" in rig.reports)
+    assert second.is_stale(SHOP)
+    rig.publish(tiles=9)
+    until(lambda: not second.is_stale(SHOP))
+
+
 def test_on_fresh_hands_the_statement_on(rig: Rig) -> None:
     rig.publish(tiles=9)
     follower = rig.start()

@@ -34,7 +34,10 @@ _BAD_DELTA: Final = {"delta", "delta-base", "size", "digest"}
 
 
 class Held(msgspec.Struct):
-    """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock."""
+    """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock.
+
+    `unused` are digests of tables on disk that nothing there referred to when last looked.
+    """
 
     generation: Generation | None = None
     candidates: dict[str, Generation] = {}
@@ -42,6 +45,7 @@ class Held(msgspec.Struct):
     sealed_freshness: bytes = b""
     fresh_s: float | None = None
     noted_s: float = float("-inf")
+    unused: set[str] = set()
 
 
 class Intake:
@@ -114,7 +118,7 @@ class Intake:
             self._cache.save(subject, generation.revision, generation.bundle)
             self._note_root()
             self._note_freshness(subject, held)
-            self._drop_tables(generation)
+            self._drop_tables(held, generation)
             self.cache_error = ""
         except Unavailable as error:
             self.cache_error = str(error)
@@ -231,17 +235,20 @@ class Intake:
             if self._cache.noted(ROOT) != body:
                 self._cache.note(ROOT, body)
 
-    def _drop_tables(self, generation: Generation) -> None:
-        """Forget tables that no generation on disk refers to."""
+    def _drop_tables(self, held: Held, generation: Generation) -> None:
+        """Forget tables that no generation on disk refers to, this time and the last.
+
+        Another process writes a table before the generation that refers to it: the first look may
+        fall in between.
+        """
         prefix = _segment_name(generation.subject, "")
         extra = {name.removeprefix(prefix) for name in self._cache.names(prefix)}
         extra -= generation.tables.keys()
-        if not extra:
-            return
-        for bundle in self._cache.load(generation.subject):
+        for bundle in self._cache.load(generation.subject) if extra else ():
             extra -= {digest for digest in extra if digest.encode() in bundle}
-        for digest in extra:
+        for digest in extra & held.unused:
             self._cache.forget(prefix + digest)
+        held.unused = extra - held.unused
 
 
 def is_stale(held: Held, now_s: float) -> bool:
