@@ -252,6 +252,16 @@ class TestFollowing:
         wait_for(lambda: view.fault is None)
         view.close()
 
+    def test_a_defect_of_ours_is_told_and_ends_no_thread(self) -> None:
+        journal = Stuttering(ZeroDivisionError("ours"))
+        view = View(journal, Clock(), watch_s=0.01)
+        view.follow()
+        journal.broken.set()
+        wait_for(lambda: "ours" in str(view.fault))
+        journal.broken.clear()
+        wait_for(lambda: view.fault is None)
+        view.close()
+
     def test_time_in_step_moves_on_while_nothing_is_written(self) -> None:
         clock = Clock()
         view = View(MemoryJournal(), clock, watch_s=0.01)
@@ -268,13 +278,14 @@ class Hoarding(MemoryJournal):
 
 
 class Stuttering(MemoryJournal):
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
         self.broken = threading.Event()
+        self._error = error or Unavailable("the store does not answer")
 
     def watch(self, after: int, timeout_s: float) -> tuple[Entry, ...]:
         if self.broken.is_set():
-            raise Unavailable("the store does not answer")
+            raise self._error
         return tuple(super().watch(after, timeout_s))
 
 

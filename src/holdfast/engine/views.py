@@ -166,3 +166,6 @@ class View:
             except HoldfastError as error:
                 self.fault = error
                 self._stop.wait(_RETRY_S)
+            except Exception as error:  # noqa: BLE001  a node that stops following must say so
+                self.fault = Damaged(f"entries after {self.state.head.revision}: {error!r}")
+                self._stop.wait(_RETRY_S)
