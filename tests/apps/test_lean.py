@@ -38,7 +38,7 @@ def test_a_start_is_not_collected() -> None:
 @pytest.mark.parametrize(
     ("server", "spared"),
     [
-        ("holdfast.apps.control.server", ("rich", *OF_CHANGES)),
+        ("holdfast.apps.control.server", ("rich", "litestar", "yaml", *OF_CHANGES)),
         ("holdfast.apps.edge.process", ("rich", "litestar", "yaml", *OF_CHANGES)),
     ],
 )

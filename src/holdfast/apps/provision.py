@@ -1,4 +1,4 @@
-"""What stands before the first request: the first token, issued beside the stores themselves.
+"""What stands before the first request: the first tokens, issued beside the stores themselves.
 
 Everything later goes through the API, with a token. This goes through the same write door, on the
 machine that has the data directory: whoever can write there needs no token to do harm.
@@ -6,13 +6,21 @@ machine that has the data directory: whoever can write there needs no token to d
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.apps.dev import write_private
+from holdfast.apps.lean import starting
 from holdfast.apps.settings import ControlSettings
 from holdfast.core.errors import Damaged
+
+if TYPE_CHECKING:
+    from holdfast.apps.control.plane import Control
 
 KEPT = "tokens.json"
 KEPT_BYTES_MAX = 4096
@@ -25,20 +33,42 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge: str
 
 
-def first_token(data_dir: Path, name: str, *, development: bool) -> str:
+def first_token(data_dir: Path, name: str) -> str:
     """A token with every right, called `name`; its text is nowhere else.
 
     A control plane may be running on the same directory. Raises `Unavailable` without signing
-    keys, unless `development` makes them, and `Damaged` for stores that are not what was written.
+    keys, and `Damaged` for stores that are not what was written.
     """
+    with _beside(data_dir, development=False) as control:
+        return control.first_token(name)
+
+
+def make_tokens(data_dir: Path) -> Kept:
+    """The tokens of `holdfast dev`, kept for its next start; signing keys are made, too.
+
+    Raises `Damaged` for stores that are not what was written.
+    """
+    with _beside(data_dir, development=True) as control:
+        kept = Kept(
+            admin=control.first_token("holdfast dev"),
+            edge=control.first_token("holdfast dev edge", "follow"),
+        )
+    write_private(data_dir / KEPT, msgspec.json.encode(kept))
+    return kept
+
+
+@contextlib.contextmanager
+def _beside(data_dir: Path, *, development: bool) -> Iterator[Control]:
+    """A control plane on the stores, for as long as it takes."""
     # A warm start reads what was kept, and has no use for a control plane's weight.
-    from holdfast.apps.control.parts import open_parts
-    from holdfast.apps.control.plane import Control
+    with starting():
+        from holdfast.apps.control.parts import open_parts
+        from holdfast.apps.control.plane import Control
 
     settings = ControlSettings(data_dir=data_dir, development=development)
     control = Control(settings, open_parts(data_dir, development=development), time.time)
     try:
-        return control.first_token(name)
+        yield control
     finally:
         control.close()
 

@@ -15,6 +15,7 @@ from a_control_plane import SHOP, Clock, Plane, documents
 from litestar.testing import TestClient
 
 from holdfast.adapters.signing import Keys, verify
+from holdfast.apps.control import app as app_module
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.parts import memory_parts, open_parts
 from holdfast.apps.control.plane import Control
@@ -53,6 +54,23 @@ def test_too_many_requests_of_one_token_are_told_when_to_go_on(tmp_path: Path) -
         quiet = client.get("/v1/head", headers={"Authorization": f"Bearer {other}"})
         assert quiet.status_code == 200
         assert client.get("/healthz").status_code == 200
+
+
+def test_without_its_api_a_control_plane_hands_out_what_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_control: Control) -> None:
+        raise RuntimeError("a framework that does not start")
+
+    monkeypatch.setattr(app_module, "_create_api", fail)
+    keys = Keys.init(tmp_path, development=True)
+    control = Control(ControlSettings(), memory_parts(keys), Clock())
+    with serving(control, control.first_token("admin")) as client:
+        eventually(lambda: control.ready)
+        assert client.get("/v1/catalogue").status_code == 200
+        refused = client.get("/v1/head")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "unavailable"
 
 
 def test_a_committed_change_is_handed_out_as_a_bundle_that_a_consumer_admits(plane: Plane) -> None:

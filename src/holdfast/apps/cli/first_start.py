@@ -6,12 +6,11 @@ Apart from `together`, so that the processes are on their way before this is imp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
-from holdfast.apps import dev
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.files import files_of
 from holdfast.apps.cli.wanted import Wanted
@@ -20,14 +19,33 @@ from holdfast.apps.control.schemas import (
     Committed,
     Environments,
     Imported,
-    Issued,
     Revised,
     Services,
-    Settings,
 )
 from holdfast.apps.distribute import Listed
-from holdfast.apps.provision import KEPT, Kept
 from holdfast.core.errors import HoldfastError
+
+
+class _Flag(msgspec.Struct):
+    key: str
+
+
+class _Flags(msgspec.Struct):
+    """What OFREP answers for all keys, as far as it is looked at here."""
+
+    flags: tuple[_Flag, ...]
+
+
+def begin(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
+    """The environment and the given services, made unless they stand: (taken, left as they are).
+
+    What the catalogue shows stands; a warm start asks for nothing more.
+    """
+    there = catalogue(api)
+    if wanted.environment not in {listed.environment for listed in there}:
+        make_environment(api, wanted.environment)
+    shown = {one.service for one in there if one.environment == wanted.environment}
+    return take_over(api, wanted, shown)
 
 
 def make_environment(api: Api, environment: str) -> None:
@@ -35,22 +53,6 @@ def make_environment(api: Api, environment: str) -> None:
     if environment not in {one.environment for one in standing}:
         body = {"reason": "holdfast dev"}
         api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
-
-
-def edge_token(api: Api, data_dir: Path, admin: str) -> str:
-    """A token for the edge; both tokens are kept for the next start."""
-    body = {"name": "holdfast dev edge", "scopes": [{"verbs": ["follow"]}]}
-    token = api.call(Issued, "POST", "/v1/tokens", body).token
-    dev.write_private(data_dir / KEPT, msgspec.json.encode(Kept(admin=admin, edge=token)))
-    return token
-
-
-def answers(api: Api, path: str) -> bool:
-    try:
-        api.raw("GET", path)
-    except HoldfastError:
-        return False
-    return True
 
 
 def in_step(control: Api, edge: Api) -> bool:
@@ -72,11 +74,13 @@ NAMES_ITS_SERVICE = re.compile(
 """Where a settings file says whose it is: enough to see that this service stands already."""
 
 
-def take_over(api: Api, wanted: Wanted) -> tuple[list[str], list[str]]:
+def take_over(api: Api, wanted: Wanted, shown: Collection[str]) -> tuple[list[str], list[str]]:
     """Import and apply what was given, but for services that stand: (taken, left as they are)."""
-    services = api.call(Services, "GET", "/v1/services", limit=PAGE_MAX).services
-    standing = {line.service for line in services}
     files = files_of(wanted.paths)
+    standing = set(shown)
+    if not {*map(_service_of, files), *filter(None, [wanted.service])} <= standing:
+        services = api.call(Services, "GET", "/v1/services", limit=PAGE_MAX).services
+        standing |= {line.service for line in services}
     left = [service for file in files if (service := _service_of(file)) in standing]
     new = [file for file in files if _service_of(file) not in standing]
     taken = _apply(api, new, wanted) if new else []
@@ -114,8 +118,13 @@ def _import(api: Api, file: Path, wanted: Wanted) -> None:
     api.call(Imported, "POST", "/v1/import/flagd", body)
 
 
-def example_of(api: Api, wanted: Wanted) -> tuple[str, str] | None:
+def example_of(edge: Api, wanted: Wanted) -> tuple[str, str] | None:
     """(service, key) of a setting to show, of the imported service if there is one."""
-    query = {"environment": wanted.environment, "service": wanted.service or None, "limit": 1}
-    found = api.call(Settings, "GET", "/v1/settings", **query).settings
-    return (found[0].service, found[0].key) if found else None
+    shown = [one.service for one in catalogue(edge) if one.environment == wanted.environment]
+    for service in filter(None, [wanted.service, *sorted(shown)]):
+        if service in shown and not service.startswith("_"):
+            path = f"/{wanted.environment}/{service}/ofrep/v1/evaluate/flags"
+            flags = edge.call(_Flags, "POST", path, {"context": {}}).flags
+            if flags:
+                return service, flags[0].key
+    return None

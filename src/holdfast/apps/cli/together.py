@@ -15,7 +15,8 @@ from holdfast.apps import dev
 from holdfast.apps.cli.connection import DEV_FILE, Connection, DevFile
 from holdfast.apps.cli.output import say
 from holdfast.apps.cli.wanted import Wanted
-from holdfast.apps.provision import first_token, kept_tokens
+from holdfast.apps.lean import starting
+from holdfast.apps.provision import Kept, kept_tokens, make_tokens
 
 READY_S = 60.0
 """For a first start on a slow, busy machine; a warm one takes about a second."""
@@ -56,32 +57,26 @@ async def run_together(wanted: Wanted) -> int:
 
 async def _start(wanted: Wanted, children: dev.Children) -> None:
     kept = kept_tokens(wanted.data_dir)
-    admin = kept.admin if kept else await asyncio.to_thread(_first_token, wanted)
+    if kept is None:
+        kept = await asyncio.to_thread(_first_tokens, wanted)
+    # Both at once: the edge starts from its disk, and meets the control plane when that is up.
     await children.start(_control(wanted))
-    if kept:
-        # A warm start: the edge answers from its disk while the control plane comes up.
-        await children.start(_edge(wanted, kept.edge))
+    await children.start(_edge(wanted, kept.edge))
     # Imported late: by now the processes are on their way.
-    from holdfast.apps.cli.api import Api
-    from holdfast.apps.cli.first_start import (
-        answers,
-        edge_token,
-        example_of,
-        in_step,
-        make_environment,
-        take_over,
-    )
+    with starting():
+        from holdfast.apps.cli.api import Api
+        from holdfast.apps.cli.first_start import begin, example_of, in_step
 
-    with Api(Connection(wanted.control_url, admin)) as api:
-        await dev.until(lambda: answers(api, "/readyz"), children, [CONTROL], READY_S)
-        await asyncio.to_thread(make_environment, api, wanted.environment)
-        if kept is None:
-            token = await asyncio.to_thread(edge_token, api, wanted.data_dir, admin)
-            await children.start(_edge(wanted, token))
-        taken, left = await asyncio.to_thread(take_over, api, wanted)
-        with Api(Connection(wanted.edge_url, admin)) as edge:
+    admin = kept.admin
+    with (
+        Api(Connection(wanted.control_url, admin)) as api,
+        Api(Connection(wanted.edge_url, admin)) as edge,
+    ):
+        await dev.until(lambda: in_step(api, edge), children, [CONTROL, EDGE], READY_S)
+        taken, left = await asyncio.to_thread(begin, api, wanted)
+        if taken:
             await dev.until(lambda: in_step(api, edge), children, [CONTROL, EDGE], READY_S)
-        example = await asyncio.to_thread(example_of, api, wanted)
+        example = await asyncio.to_thread(example_of, edge, wanted)
     dev_file = DevFile(
         server=wanted.control_url,
         edge=wanted.edge_url,
@@ -93,12 +88,12 @@ async def _start(wanted: Wanted, children: dev.Children) -> None:
     _introduce(wanted, admin, taken, left, example)
 
 
-def _first_token(wanted: Wanted) -> str:
+def _first_tokens(wanted: Wanted) -> Kept:
     from holdfast.apps.observe import start_logs
 
-    say("First start: making development keys and an admin token.")
+    say("First start: making development keys and tokens.")
     start_logs(wanted.log_level, "dev")
-    return first_token(wanted.data_dir, "holdfast dev", development=True)
+    return make_tokens(wanted.data_dir)
 
 
 def _control(wanted: Wanted) -> dev.Program:

@@ -88,7 +88,7 @@ def create_first_token(name: str, data_dir: Path, output: str) -> None:
     from holdfast.apps.provision import first_token
 
     start_logs("warning", "token")
-    text = first_token(data_dir, name, development=False)
+    text = first_token(data_dir, name)
     if not print_data({"token": text}, output):
         click.echo(text)
         say("It may do everything, and is not shown again: keep it now.", bold=True)

@@ -1,142 +1,83 @@
-"""The ASGI application of a control plane: data plane first, then the API, traffic around both."""
+"""The ASGI application of a control plane: data plane first, then the API, traffic around both.
+
+The API's framework takes most of a start. So snapshots are handed out as soon as they are there,
+and the API is made meanwhile, on a thread; a call that comes too soon waits for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
-import msgspec
-from litestar import Litestar, Request, Response, get
-from litestar.di import Provide
-from litestar.middleware.rate_limit import RateLimitConfig
-from litestar.stores.memory import MemoryStore
-
-from holdfast.apps.asgi import App, Face
-from holdfast.apps.control import openapi, refusals, schemas
-from holdfast.apps.control.body import StrictBody
-from holdfast.apps.control.door import PUBLIC, guard, known
+from holdfast.apps import http
+from holdfast.apps.asgi import App, Face, Receive, Scope, Send
 from holdfast.apps.control.plane import Control
-from holdfast.apps.control.routes import access, changes, evaluation, history, operations, services
 from holdfast.apps.control.traffic import Traffic
+from holdfast.apps.http import Request, Response
+from holdfast.apps.lean import starting
+from holdfast.apps.observe import logger
 from holdfast.core import limits
-from holdfast.core.access import Grant
-from holdfast.core.evaluate import Explanation
+from holdfast.core.errors import Unavailable
 
-SWEEP_S = 30.0
-"""Between two sweeps of what the rate limiter remembers of callers that went away."""
-_RATES = "rates"
+if TYPE_CHECKING:
+    from litestar import Litestar
 
-ROUTES = (
-    *changes.ROUTES,
-    *history.ROUTES,
-    *services.ROUTES,
-    *evaluation.ROUTES,
-    *access.ROUTES,
-    *operations.ROUTES,
-)
-BODIES = (
-    Explanation,
-    *(
-        each
-        for each in vars(schemas).values()
-        if isinstance(each, type)
-        and issubclass(each, msgspec.Struct)
-        and each.__module__ == schemas.__name__
-    ),
-)
+_log = logger("holdfast.control")
 
 
 def create_app(control: Control) -> App:
     """The whole face of one control plane; it starts and ends `control` with its lifespan."""
-    api = create_api(control)
-    face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=cast("App", api))
+    face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=_Behind(control))
     return Traffic(face, control.door, control.metrics)
 
 
-def create_api(control: Control) -> Litestar:
-    """The routes under `/v1`, health and metrics, without the data plane."""
-    store = MemoryStore()
-    return Litestar(
-        [*ROUTES, _document_route()],
-        debug=False,
-        dependencies={
-            "control": Provide(lambda: control, sync_to_thread=False),
-            "caller": Provide(caller_of, sync_to_thread=False),
-        },
-        dto=StrictBody,
-        return_dto=None,
-        exception_handlers=refusals.handlers(control.metrics.refused),
-        guards=[guard],
-        lifespan=[lambda _app: _running(control, store)],
-        logging_config=None,
-        middleware=[_rate_limit(control.settings.requests_per_s_max)],
-        openapi_config=openapi.config(),
-        request_max_body_size=limits.DOCUMENT_BYTES_MAX,
-        stores={_RATES: store},
-    )
+class _Behind:
+    """What is behind the data plane: the lifespan, and the API once it is made."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._api: App = Face(_refuse, limits.DOCUMENT_BYTES_MAX)
+        self._made = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
+        await self._made.wait()
+        return await self._api(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The lifespan of ASGI: start, say so, wait for the end, end, say so."""
+        await receive()
+        async with self._control.running():
+            api = asyncio.create_task(self._keep_api())
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self._ended.set()
+            await api
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _keep_api(self) -> None:
+        """The API's own life, in one task from beginning to end, as its framework wants it."""
+        try:
+            api = await asyncio.to_thread(_create_api, self._control)
+            async with api.lifespan():
+                self._api = cast("App", api)
+                self._made.set()
+                await self._ended.wait()
+        except Exception:  # noqa: BLE001  whatever it is: the data plane goes on
+            _log.exception("the API failed; snapshots are handed out all the same")
+        finally:
+            self._made.set()
 
 
-def caller_of(request: Request[Any, Any, Any]) -> Grant | None:
-    """The grant that the door remembered; routes that mind have been guarded."""
-    return known(request.scope)
+def _refuse(_request: Request) -> Response:
+    failed = Unavailable("the API could not be made; the log of the start says why")
+    return http.error_response(failed)
 
 
-def _rate_limit(requests_per_s_max: int) -> Any:
-    def identity(request: Request[Any, Any, Any]) -> str:
-        caller = known(request.scope)
-        if caller is not None:
-            return f"token {caller.token}"
-        return f"address {request.client.host if request.client else ''}"
+def _create_api(control: Control) -> Litestar:
+    with starting():
+        from holdfast.apps.control.api import create_api
 
-    config = RateLimitConfig(
-        rate_limit=("second", requests_per_s_max),
-        identifier_for_request=identity,
-        exclude=["^/healthz$", "^/readyz$"],
-        set_rate_limit_headers=False,
-        store=_RATES,
-    )
-    return config.middleware
-
-
-@contextlib.asynccontextmanager
-async def _running(control: Control, store: MemoryStore) -> AsyncIterator[None]:
-    sweep = asyncio.create_task(_sweep(store))
-    try:
-        async with control.running():
-            yield
-    finally:
-        sweep.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweep
-
-
-async def _sweep(store: MemoryStore) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_S)
-        await store.delete_expired()
-
-
-def _document_route() -> Any:
-    encoded: list[bytes] = []
-
-    @get(
-        "/v1/openapi.json",
-        summary="This document",
-        sync_to_thread=False,
-        include_in_schema=False,
-        opt=PUBLIC,
-    )
-    def get_openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
-        if not encoded:
-            encoded.append(document_bytes(request.app))
-        return Response(encoded[0], media_type="application/json")
-
-    return get_openapi
-
-
-def document_bytes(api: Litestar) -> bytes:
-    """The OpenAPI document as it is served and kept in `docs/reference/openapi.json`."""
-    document = openapi.document(api, BODIES)
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+        return create_api(control)

@@ -8,16 +8,17 @@ environment and the service, asks for the place (`require`, `require_somewhere`)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
-
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.apps import http
 from holdfast.core.access import EVERY, Grant, authenticate, rights
 from holdfast.core.errors import Forbidden, HoldfastError
 from holdfast.core.model import Scope, Subject, Token, Verb
 from holdfast.ports import Clock
+
+if TYPE_CHECKING:
+    from litestar.connection import ASGIConnection
+    from litestar.handlers import BaseRouteHandler
 
 Wire = Sequence[tuple[bytes, bytes]]
 

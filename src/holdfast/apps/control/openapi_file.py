@@ -8,7 +8,7 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
-from holdfast.apps.control.app import ROUTES, document_bytes
+from holdfast.apps.control.api import ROUTES, document_bytes
 from holdfast.apps.control.body import StrictBody
 from holdfast.apps.control.openapi import config
 

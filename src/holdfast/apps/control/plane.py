@@ -31,7 +31,7 @@ from holdfast.apps.streams import Fanout, Stream
 from holdfast.core.access import SECRET_BYTES, Grant, issue
 from holdfast.core.delta import make_delta
 from holdfast.core.errors import Unavailable
-from holdfast.core.model import PutToken, Scope, Subject, Token
+from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.state import ServiceState, State
 from holdfast.core.validate import validate
 from holdfast.engine.publish import Publisher
@@ -142,10 +142,10 @@ class Control:
 
         return render(service, found)
 
-    def first_token(self, name: str) -> str:
-        """Issue a token with every right, past the door: for the first start, and for tests."""
+    def first_token(self, name: str, verb: Verb = "admin") -> str:
+        """Issue a token with `verb` everywhere, past the door: for the first start, and tests."""
         token_id = secrets.token_hex(8)
-        every = (Scope(verbs=("admin",)),)
+        every = (Scope(verbs=(verb,)),)
         text, token = issue(token_id, secrets.token_bytes(SECRET_BYTES), name, every)
         self.desk.commit_edits(SYSTEM, (PutToken(token_id, token),), f"token {name}")
         return text

@@ -1,0 +1,132 @@
+"""The API of a control plane, on Litestar: the routes under `/v1`, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.di import Provide
+from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.stores.memory import MemoryStore
+
+from holdfast.apps.control import openapi, refusals, schemas
+from holdfast.apps.control.body import StrictBody
+from holdfast.apps.control.door import PUBLIC, guard, known
+from holdfast.apps.control.plane import Control
+from holdfast.apps.control.routes import access, changes, evaluation, history, operations, services
+from holdfast.core import limits
+from holdfast.core.access import Grant
+from holdfast.core.evaluate import Explanation
+
+SWEEP_S = 30.0
+"""Between two sweeps of what the rate limiter remembers of callers that went away."""
+_RATES = "rates"
+
+ROUTES = (
+    *changes.ROUTES,
+    *history.ROUTES,
+    *services.ROUTES,
+    *evaluation.ROUTES,
+    *access.ROUTES,
+    *operations.ROUTES,
+)
+BODIES = (
+    Explanation,
+    *(
+        each
+        for each in vars(schemas).values()
+        if isinstance(each, type)
+        and issubclass(each, msgspec.Struct)
+        and each.__module__ == schemas.__name__
+    ),
+)
+
+
+def create_api(control: Control) -> Litestar:
+    """The application; what runs behind it (`control.running`) is not its own to start."""
+    store = MemoryStore()
+    return Litestar(
+        [*ROUTES, _document_route()],
+        debug=False,
+        dependencies={
+            "control": Provide(lambda: control, sync_to_thread=False),
+            "caller": Provide(caller_of, sync_to_thread=False),
+        },
+        dto=StrictBody,
+        return_dto=None,
+        exception_handlers=refusals.handlers(control.metrics.refused),
+        guards=[guard],
+        lifespan=[lambda _app: _swept(store)],
+        logging_config=None,
+        middleware=[_rate_limit(control.settings.requests_per_s_max)],
+        openapi_config=openapi.config(),
+        request_max_body_size=limits.DOCUMENT_BYTES_MAX,
+        stores={_RATES: store},
+    )
+
+
+def caller_of(request: Request[Any, Any, Any]) -> Grant | None:
+    """The grant that the door remembered; routes that mind have been guarded."""
+    return known(request.scope)
+
+
+def _rate_limit(requests_per_s_max: int) -> Any:
+    def identity(request: Request[Any, Any, Any]) -> str:
+        caller = known(request.scope)
+        if caller is not None:
+            return f"token {caller.token}"
+        return f"address {request.client.host if request.client else ''}"
+
+    config = RateLimitConfig(
+        rate_limit=("second", requests_per_s_max),
+        identifier_for_request=identity,
+        exclude=["^/healthz$", "^/readyz$"],
+        set_rate_limit_headers=False,
+        store=_RATES,
+    )
+    return config.middleware
+
+
+@contextlib.asynccontextmanager
+async def _swept(store: MemoryStore) -> AsyncIterator[None]:
+    sweep = asyncio.create_task(_sweep(store))
+    try:
+        yield
+    finally:
+        sweep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweep
+
+
+async def _sweep(store: MemoryStore) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await store.delete_expired()
+
+
+def _document_route() -> Any:
+    encoded: list[bytes] = []
+
+    @get(
+        "/v1/openapi.json",
+        summary="This document",
+        sync_to_thread=False,
+        include_in_schema=False,
+        opt=PUBLIC,
+    )
+    def get_openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+        if not encoded:
+            encoded.append(document_bytes(request.app))
+        return Response(encoded[0], media_type="application/json")
+
+    return get_openapi
+
+
+def document_bytes(api: Litestar) -> bytes:
+    """The OpenAPI document as it is served and kept in `docs/reference/openapi.json`."""
+    document = openapi.document(api, BODIES)
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
