@@ -360,3 +360,25 @@ def test_a_reader_that_leaves_early_is_no_error(shop: Dev, tmp_path: Path) -> No
         check=False,
     )
     assert (piped.returncode, told.read_text()) == (0, "")
+
+
+def test_a_service_that_is_not_there_is_a_problem_and_no_empty_list(holdfast: Command) -> None:
+    for output in ("text", "json", "yaml"):
+        code, shown, told = holdfast("get", "nobody", "--output", output)
+        assert (code, shown) == (1, "")
+        assert "nobody" in told
+
+
+def test_an_export_that_can_not_be_written_is_told(holdfast: Command, tmp_path: Path) -> None:
+    to = tmp_path / "absent" / "flags.json"
+    for kind in ("flagd", "snapshot"):
+        code, _, told = holdfast("export", kind, "-s", "demo-shop", "--to", str(to))
+        assert code == 1
+        assert str(to) in told
+        assert "No such file or directory" in told
+
+
+def test_the_revision_that_is_not_there_is_the_one_that_was_named(holdfast: Command) -> None:
+    code, _, told = holdfast("revert", "9999", "--yes")
+    assert code == 1
+    assert "there is no revision 9999" in told

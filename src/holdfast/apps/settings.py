@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,9 @@ from holdfast.apps.defaults import (
     POLL_INTERVAL_S,
 )
 from holdfast.core.errors import Problem
+
+POLL_INTERVAL_S_MIN: Final = 0.05
+POLL_INTERVAL_S_MAX: Final = 86_400.0
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +106,14 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
         )
     if isinstance(settings, EdgeSettings):
         found.extend(_problems_of_upstreams(settings.upstreams))
+        if not POLL_INTERVAL_S_MIN <= settings.poll_interval_s <= POLL_INTERVAL_S_MAX:
+            found.append(
+                Problem(
+                    code="bad-interval",
+                    message=f"{settings.poll_interval_s:g} s is no interval to poll at",
+                    hint=f"give seconds from {POLL_INTERVAL_S_MIN:g} to {POLL_INTERVAL_S_MAX:g}",
+                )
+            )
     return tuple(found)
 
 

@@ -157,7 +157,7 @@ class Records:
 
     def revert(self, first_revision: int, last_revision: int) -> Undo:
         """Edits that undo the revisions from the first to the last on today's head."""
-        before, after = self.state_at(first_revision - 1), self.state_at(last_revision)
+        after, before = self.state_at(last_revision), self.state_at(first_revision - 1)
         return revert(before, after, self._view.state)
 
     def restore(self, service: str, key: str = "", revision: int = 0) -> Undo:
@@ -169,7 +169,8 @@ class Records:
         head = self._view.state
         at = revision or _removed_at(head, service, key) - 1
         if at < 0:
-            raise NotFound(f"nothing shows that {key or 'service'} of {service} was removed")
+            what = f"{service}/{key}" if key else f"the service {service}"
+            raise NotFound(f"nothing shows that {what} was removed")
         return restore(self.state_at(at), head, service, key)
 
     def _head(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,3 +119,42 @@ def test_bad_flags_of_dev_are_wrong_use(tmp_path: Path, capsys: pytest.CaptureFi
     assert "--service" in capsys.readouterr().err
     assert run(["dev", "--service", "shop"]) == 2
     assert "--import" in capsys.readouterr().err
+
+
+def test_a_token_that_is_none_is_told_before_anything_is_sent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["get", "--server", "http://127.0.0.1:9", "--token", "é\nx"]) == 2
+    assert "the token has characters that no token has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interval", ["-1", "0", "nan", "1e9"])
+def test_an_interval_that_nobody_can_mean_is_wrong_use(
+    interval: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["edge", "--poll-interval", interval]) == 2
+    assert "no interval to poll at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["revert", "0"], ["history", "0"], ["diff", "--", "-1"]])
+def test_a_revision_that_can_not_be_is_wrong_use(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command) == 2
+    assert "is not in the range" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["control", "edge"])
+def test_a_taken_port_is_told_before_anything_is_made(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    place = {"control": ["--development", "--data"], "edge": ["--cache"]}[command]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run([command, "--port", port, *place, str(made)]) == 1
+    told = capsys.readouterr().err
+    assert f"127.0.0.1:{port} can't be used" in told
+    assert "is it running?" not in told
+    if command == "control":
+        assert not made.exists()

@@ -24,6 +24,10 @@ class _Failure(msgspec.Struct):
     error: Fault
 
 
+class NoAnswer(errors.Unavailable):
+    """Nobody answers at the control plane's address."""
+
+
 class Api:
     """One connection to one control plane. Every call is bounded in time and size."""
 
@@ -31,6 +35,8 @@ class Api:
         self, connection: Connection, transport: httpx2.BaseTransport | None = None
     ) -> None:
         self.connection = connection
+        if not (connection.token.isascii() and connection.token.isprintable()):
+            raise errors.Unauthenticated("the token has characters that no token has")
         headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
         self._client = httpx2.Client(
             base_url=connection.server,
@@ -106,7 +112,7 @@ class Api:
             ) as answer:
                 received = _bounded(answer)
         except (httpx2.TransportError, httpx2.InvalidURL) as failed:
-            raise errors.Unavailable(
+            raise NoAnswer(
                 f"{self.connection.server} does not answer ({str(failed) or type(failed).__name__})"
             ) from None
         if answer.status_code >= 400:

@@ -127,5 +127,8 @@ def _write(body: bytes, to: Path | None) -> None:
     if to is None:
         click.echo(body, nl=not body.endswith(b"\n"))
         return
-    to.write_bytes(body)
+    try:
+        to.write_bytes(body)
+    except OSError as failed:
+        raise click.FileError(str(to), failed.strerror) from None
     say(f"{to}: {len(body)} bytes.", fg="green")

@@ -26,7 +26,7 @@ HISTORY_LINES = 20
 
 
 @click.command()
-@click.argument("revision", type=int, required=False)
+@click.argument("revision", type=click.IntRange(1), required=False)
 @click.option("--service", "-s", help="Only changes of this service.")
 @click.option("--key", "-k", help="Only changes of this setting; needs --service.")
 @click.option(
@@ -79,8 +79,8 @@ def history(
 
 
 @click.command()
-@click.argument("from_revision", type=int)
-@click.argument("to_revision", type=int, required=False)
+@click.argument("from_revision", type=click.IntRange(0))
+@click.argument("to_revision", type=click.IntRange(0), required=False)
 @click.option("--service", "-s", help="Only this service.")
 @output_option()
 @connected
@@ -103,7 +103,7 @@ def diff(
 
 
 @click.command()
-@click.argument("revision", type=int)
+@click.argument("revision", type=click.IntRange(1))
 @REASON
 @YES
 @output_option()

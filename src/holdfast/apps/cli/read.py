@@ -83,6 +83,8 @@ def _get_settings(api: Api, service: str | None, search: str | None, output: str
         cursor = page.cursor
         if cursor is None:
             break
+    if service and not lines:
+        api.raw("GET", f"/v1/services/{service}")  # tells that there is none, when there is none
     if print_data(lines, output):
         return
     print_table(

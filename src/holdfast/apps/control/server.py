@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from types import FrameType
 
@@ -13,6 +14,7 @@ from holdfast.apps.control.parts import open_parts
 from holdfast.apps.control.plane import Control
 from holdfast.apps.observe import start_logs
 from holdfast.apps.settings import ControlSettings
+from holdfast.core.errors import Unavailable
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -33,6 +35,7 @@ class _Server(uvicorn.Server):
 def serve(settings: ControlSettings) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends it at once."""
     start_logs(settings.log_level, "control")
+    listener = _bind(settings.host, settings.port)
     parts = open_parts(settings.data_dir, development=settings.development)
     control = Control(settings, parts, time.time)
     config = uvicorn.Config(
@@ -49,4 +52,13 @@ def serve(settings: ControlSettings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
     )
-    _Server(config, control).run()
+    _Server(config, control).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The socket to listen on, before anything is opened or made. Raises `Unavailable`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Unavailable(f"{host}:{port} can't be used: {error.strerror}") from None
