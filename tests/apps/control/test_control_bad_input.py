@@ -217,3 +217,8 @@ def put_setting(key: str = "banner", **setting: Any) -> dict[str, Any]:
         "key": key,
         "to": {**boolean(), **setting, **({"environments": {}} if setting else {})},
     }
+
+
+def test_an_empty_body_is_said_to_be_empty(plane: Plane) -> None:
+    error = plane.refused("POST", "/v1/commits", 400, content=b"")
+    assert (error["code"], error["message"]) == ("bad-body", "the body is empty")

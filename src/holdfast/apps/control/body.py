@@ -49,6 +49,8 @@ def decode(body: bytes, model: type[T]) -> T:
     """The body as a `model`. Raises `BadBody`."""
     if nesting(body, DEPTH_MAX) > DEPTH_MAX:
         raise _bad(f"the JSON is nested deeper than {DEPTH_MAX} levels", "", "flatten it")
+    if not body:
+        raise _bad("the body is empty, and so not JSON", "", "send a JSON object")
     try:
         decoded = msgspec.json.decode(body, type=model)
     except msgspec.ValidationError as error:
@@ -57,6 +59,9 @@ def decode(body: bytes, model: type[T]) -> T:
     except RecursionError:  # unbalanced, so that `nesting` could not tell
         raise _bad("the body is not JSON, and nested too deep", "", "send JSON") from None
     except (msgspec.DecodeError, ValueError) as error:  # UnicodeDecodeError, oversized integers
+        if _has_half_characters(body):
+            message = "not JSON that can be kept: half of a surrogate pair is not a character"
+            raise _bad(message, "", "write the character itself") from None
         raise _bad(f"the body is not JSON: {error}", "", "send UTF-8 JSON (RFC 8259)") from None
     _refuse_duplicate_keys(body)
     return decoded
@@ -82,6 +87,18 @@ def nesting(body: bytes, enough: int) -> int:
 
 def _refuse_duplicate_keys(body: bytes) -> None:
     json.loads(body, object_pairs_hook=_object, parse_int=_number, parse_float=_number)
+
+
+def _has_half_characters(body: bytes) -> bool:
+    """Whether a lone surrogate is what is wrong; the decoder calls that truncated."""
+    try:
+        read = json.loads(body, parse_int=_number, parse_float=_number, parse_constant=_number)
+        json.dumps(read, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except ValueError:
+        return False
+    return False
 
 
 def _number(_digits: str) -> int:

@@ -73,6 +73,9 @@ def as_litestar(answer: http.Response) -> Response[bytes]:
 def _framework_answer(request: _Request, error: HTTPException, code: str) -> http.Response:
     headers = http.error_headers(error.status_code)
     match error.status_code:
+        case 400 if _lacks_body(error):
+            problem = Problem(code="bad-body", message="the body is empty", hint="send JSON")
+            return http.fault(400, "bad-body", problem.message, (problem,), headers)
         case 404:
             return http.not_found(request.scope["path"])
         case 405:
@@ -100,6 +103,12 @@ def _problems(error: HTTPException) -> tuple[Problem, ...]:
         for extra in error.extra
         if isinstance(extra, dict)
     )
+
+
+def _lacks_body(error: HTTPException) -> bool:
+    """Litestar tells a handler's missing body as a parameter called `data`."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    return any(isinstance(one, dict) and one.get("key") == "data" for one in extra)
 
 
 def _line(text: str) -> str:
