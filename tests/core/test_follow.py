@@ -142,6 +142,15 @@ def test_hinted_subjects_go_first() -> None:
     assert of(Fetch, machine.step(Tick(), 40))[0].subject == MAIL
 
 
+def test_hinted_subjects_go_first_among_overdue_ones() -> None:
+    """An edge that can't keep up with its polls must not let hints wait for all of them."""
+    machine = follow(subjects=(SHOP, MAIL))
+    machine.step(Tick(), 0)
+    machine.step(Answered(SHOP, 0, ONE), 0)
+    machine.step(Answered(MAIL, 0, ONE), 1)
+    assert of(Fetch, machine.step(Hinted({MAIL: "digest-2"}), 60))[0].subject == MAIL
+
+
 def test_one_question_at_a_time() -> None:
     machine = follow(subjects=(SHOP, MAIL))
     assert len(of(Fetch, machine.step(Tick(), 0))) == 1

@@ -437,16 +437,16 @@ def test_a_flood_of_hints_is_bounded_and_stops_nothing(
 
 def test_hints_do_not_wait_until_nothing_else_is_due(rig: Rig) -> None:
     """With more subjects than one interval can ask for, there is always another answer."""
-    busy = [Subject("production", f"busy-{n}") for n in range(200)]
+    busy = [Subject("production", f"busy-{n}") for n in range(400)]
     rig.sources = [Slow()]
     rig.publish(0, tiles=9)
     follower = rig.start(subjects=(SHOP, *busy), poll_interval_s=POLL_INTERVAL_MIN_S)
     until(lambda: answer(follower) == 9 and follower.status().streaming)
-    heard = follower.counts["answered"]
-    rig.publish(0, tiles=10)
-    until(lambda: answer(follower) == 10)
-    assert follower.counts["answered"] - heard < 50
-    assert follower.counts["refused"] > 0
+    for tiles in (10, 11, 12):
+        asked = follower.counts["asked"]
+        rig.publish(0, tiles=tiles)
+        until(lambda tiles=tiles: answer(follower) == tiles)  # type: ignore[misc]
+        assert follower.counts["asked"] - asked < 100, "a round of polls is four times as much"
 
 
 class Slow(MemorySource):

@@ -348,8 +348,8 @@ class Follow:
         if self._is_open(watch):
             return
         due_s = max(now_s + spread(HINT_SPREAD_S, self._draw()), watch.asked_s + HINT_GAP_S)
-        if due_s < watch.due_s:
-            self._schedule(topic, watch, due_s, urgent=True)
+        if due_s < watch.due_s or not watch.urgent:  # overdue polls wait behind hints
+            self._schedule(topic, watch, min(due_s, watch.due_s), urgent=True)
 
     @staticmethod
     def _is_open(watch: _Watch) -> bool:
