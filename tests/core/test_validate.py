@@ -17,6 +17,7 @@ from holdfast.core.model import (
     Edit,
     Environment,
     PutEnvironment,
+    PutRoot,
     PutSegment,
     PutService,
     PutSetting,
@@ -295,6 +296,20 @@ def test_snapshots_that_grow_too_large_are_refused(
         ("too-large", "/services/shared/settings"),
         ("too-large", "/services/user/settings"),
     ]
+
+
+def test_root_documents_come_one_after_the_other(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two writers of one version: with both in the chain, every consumer would refuse all of it."""
+    monkeypatch.setattr(limits, "ROOTS_MAX", 2)
+    first, second = PutRoot(1, {}), PutRoot(2, {})
+    assert problems(state, first, second) == []
+    assert problems(state, second) == [("root-version", "/roots/0")]
+    after = fold(state, seal(state.head, 1, "ann", "", [first]))
+    assert problems(after, first) == [("root-version", "/roots/1")]
+    assert problems(after, second) == []
+    assert problems(after, second, PutRoot(3, {})) == [("too-many", "/roots/2")]
 
 
 def test_an_edit_that_is_undone_in_the_same_change_is_not_checked(state: State) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import threading
 
 import msgspec
 import pytest
-from conftest import Clock, Node, setting
+from conftest import Clock, Node, setting, sign
 
 from holdfast.core.bundle import decode_bundle
-from holdfast.core.delta import apply_delta
+from holdfast.core.delta import apply_delta, make_delta
 from holdfast.core.errors import Unavailable, Untrusted
 from holdfast.core.history import seal
 from holdfast.core.lineage import Standing
@@ -28,8 +29,9 @@ from holdfast.core.model import (
     Subject,
     Targeting,
 )
-from holdfast.core.snapshot import decode_freshness, decode_statement
+from holdfast.core.snapshot import STATEMENT_TYPE, decode_freshness, decode_statement
 from holdfast.core.wire import Envelope, digest
+from holdfast.engine.shelf import Shelf
 
 SUBJECT = Subject("production", "shop")
 SHOP = (
@@ -164,6 +166,31 @@ def test_freshness_says_until_when_the_newest_was_known() -> None:
     statement = decode_freshness(msgspec.json.decode(later, type=Envelope).body())
     assert statement.at_ms == 1_700_000_060_500
     assert (statement.journal_revision, statement.journal_head) == (1, node.journal.head().hash)
+
+
+def test_nothing_is_called_the_newest_while_its_successor_is_being_made(node: Node) -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def slow(payload_type: str, payload: bytes) -> bytes:
+        if payload_type == STATEMENT_TYPE and node.view.state.head.revision == 2:
+            held.set()
+            go_on.wait(20)
+        return sign(payload_type, payload)
+
+    shelf = Shelf(node.view, node.blobs, slow, make_delta)
+    node.commit(*SHOP)
+    assert shelf.freshness(SUBJECT)
+    node.clock.now_s += 60
+    node.view.catch_up()
+    committing = threading.Thread(
+        target=node.commit, args=(PutSetting("shop", "tiles", setting(12)),)
+    )
+    committing.start()
+    assert held.wait(20)
+    assert shelf.freshness(SUBJECT) == b""
+    go_on.set()
+    committing.join(20)
+    assert shelf.freshness(SUBJECT)
 
 
 def test_a_long_list_is_served_as_the_table_that_the_snapshot_names(node: Node) -> None:

@@ -26,6 +26,7 @@ from holdfast.core.model import (
     DeleteSetting,
     Edit,
     PutEnvironment,
+    PutRoot,
     PutSegment,
     PutService,
     PutSetting,
@@ -51,7 +52,13 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     new = new or after(old, edits)
     touched = {edit.service for edit in edits if isinstance(edit, _ServiceEdit)}
     affected = _with_includers(touched, old, new)
-    found = [*_counts(new), *_environments(edits), *_owners(old, edits), *_nouns(new, edits)]
+    found = [
+        *_counts(new),
+        *_environments(edits),
+        *_roots(old, edits),
+        *_owners(old, edits),
+        *_nouns(new, edits),
+    ]
     found += _services(new, affected, touched)
     found += _collisions(old, new, touched, affected)
     found += _references(old, new, edits, affected)
@@ -117,6 +124,23 @@ def _owners(old: State, edits: tuple[Edit, ...]) -> Iterator[Problem]:
             message = f"there is no service `{edit.service[:80]}`"
             path = pointer(("services", edit.service))
             yield Problem(code="unknown-service", message=message, path=path, hint=hint)
+
+
+def _roots(old: State, edits: Iterable[Edit]) -> Iterator[Problem]:
+    """Root documents come one after the other: with two of one version nobody trusts the chain."""
+    version = len(old.roots)
+    for edit in edits:
+        if not isinstance(edit, PutRoot):
+            continue
+        version += 1
+        path = pointer(("roots", str(version - 1)))
+        if edit.version != version:
+            message = f"root version {edit.version} in the place of {version}"
+            hint = "make the next version from the newest chain"
+            yield Problem(code="root-version", message=message, path=path, hint=hint)
+        elif version > limits.ROOTS_MAX:
+            message = f"{version} root documents; {limits.ROOTS_MAX} are the most"
+            yield Problem(code="too-many", message=message, path=path)
 
 
 def _nouns(new: State, edits: Iterable[Edit]) -> Iterator[Problem]:
