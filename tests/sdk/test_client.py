@@ -216,6 +216,12 @@ def test_a_file_that_is_none(tmp_path: Path, body: str) -> None:
         Client.from_file(tmp_path / "file.json")
 
 
+def test_a_settings_file_is_no_file_to_answer_from_and_what_is_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("service: shop\nsettings: {}\n")
+    with pytest.raises(Damaged, match="holdfast export snapshot"):
+        Client.from_file(tmp_path / "shop.yaml")
+
+
 def test_every_bad_flag_of_a_file_is_named(tmp_path: Path) -> None:
     flags = {"fine": flag(1), "a/b": {"state": "ON", "variants": {"a": 1}}, "c": {"state": 1}}
     (tmp_path / "file.json").write_text(json.dumps({"flags": flags}))

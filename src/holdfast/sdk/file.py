@@ -101,7 +101,10 @@ def _document(body: bytes, name: str) -> _Document:
     try:
         return _DOCUMENT.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Damaged(f"{name} is no settings file: {error}") from None
+        raise Damaged(
+            f"{name} is no flagd file and no snapshot, which are JSON ({error}); what "
+            "`holdfast export flagd` and `holdfast export snapshot` write can be read"
+        ) from None
 
 
 def _snapshot_view(body: bytes, name: str, origin: Origin) -> View:
