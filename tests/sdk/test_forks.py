@@ -98,6 +98,27 @@ def test_a_fork_in_the_middle_of_the_start(tmp_path: Path) -> None:
         assert done.stdout.strip() == "[0, 0, 0, 0]", done.stderr
 
 
+LATE_IMPORTS = """
+import sys
+from holdfast.core.model import Subject
+from holdfast.sdk.forks import import_http
+source = import_http().HttpSource(sys.argv[1])
+before = set(sys.modules)
+source.snapshot(Subject("production", "demo-shop"), None)
+source.hints().close()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_asking_imports_nothing_more() -> None:
+    """Not even a codec: an import that another thread is in the middle of fails in a child."""
+    with Edge(Publisher()) as edge:
+        edge.publish(tiles=1)
+        command = [sys.executable, "-c", LATE_IMPORTS, edge.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.strip() == "[]", done.stderr
+
+
 START = """
 import sys, time
 from holdfast import Client
