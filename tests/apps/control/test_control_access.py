@@ -9,6 +9,9 @@ import msgspec
 import pytest
 from a_control_plane import MAIL, SHOP, Clock, Plane, documents
 
+from holdfast.apps.control.door import TokenDoor, require
+from holdfast.core.errors import Forbidden, Unauthenticated
+
 CHANGE = {"documents": documents(SHOP.replace("few: 9", "few: 7"))}
 FLAGD = '{"flags": {"a": {"state": "ENABLED", "variants": {"x": true}, "defaultVariant": "x"}}}'
 
@@ -238,3 +241,16 @@ def routes(document: dict[str, Any]) -> list[tuple[str, str]]:
         for method in item
         if method in ("get", "put", "post", "delete", "patch")
     ]
+
+
+def test_where_reads_are_open_a_write_without_a_token_is_told_that_it_takes_one(
+    shop: Plane,
+) -> None:
+    door = TokenDoor(shop.control.tokens, lambda: 0.0, open_reads=True)
+    nobody = door.caller([])
+    require(nobody, "read", "production", "shop")
+    with pytest.raises(Unauthenticated, match="only reads are open"):
+        require(nobody, "write", "production", "shop")
+    reader = door.caller([(b"authorization", f"Bearer {shop.token(SHOP_READER)}".encode())])
+    with pytest.raises(Forbidden, match=f"the token {reader.token} may not write shop"):
+        require(reader, "write", "production", "shop")

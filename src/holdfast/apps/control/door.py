@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.apps import http
 from holdfast.core.access import EVERY, Grant, authenticate, rights
-from holdfast.core.errors import Forbidden, HoldfastError
+from holdfast.core.errors import Forbidden, HoldfastError, Unauthenticated
 from holdfast.core.model import Scope, Subject, Token, Verb
 from holdfast.ports import Clock
 
@@ -89,22 +89,26 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
     if not isinstance(caller, Grant):
         raise Forbidden("nobody asked who is calling")
     if not any(verb in rights(scope) for scope in caller.scopes):
-        raise Forbidden(f"the token {caller.token} has no right to {verb} anything")
+        raise _refused(caller, f"has no right to {verb} anything")
 
 
 def require(caller: Grant, verb: Verb, environment: str, service: str) -> None:
     """Raises `Forbidden` unless the caller may do that there."""
     if not caller.allows(verb, environment, service):
-        raise Forbidden(
-            f"the token {caller.token} may not {verb} {_named(service, 'service')} in "
-            f"{_named(environment, 'environment')}"
-        )
+        place = f"{_named(service, 'service')} in {_named(environment, 'environment')}"
+        raise _refused(caller, f"may not {verb} {place}")
 
 
 def require_somewhere(caller: Grant, verb: Verb, service: str) -> None:
     """Raises `Forbidden` unless the caller may do that with the service in some environment."""
     if not caller.allows_somewhere(verb, service):
-        raise Forbidden(f"the token {caller.token} may not {verb} {_named(service, 'service')}")
+        raise _refused(caller, f"may not {verb} {_named(service, 'service')}")
+
+
+def _refused(caller: Grant, why: str) -> HoldfastError:
+    if caller is ANYBODY:
+        return Unauthenticated("only reads are open: send Authorization: Bearer hf_…")
+    return Forbidden(f"the token {caller.token} {why}")
 
 
 def _named(name: str, noun: str) -> str:
