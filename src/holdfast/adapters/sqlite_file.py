@@ -183,6 +183,8 @@ class SqliteFile:
             yield
         except HoldfastError:
             raise
+        except UnicodeDecodeError as error:  # of a rotten name, even while SQLite complains of it
+            raise self.damaged("a text in it is no UTF-8") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
             if code is not None and code & 0xFF in _DAMAGE:
