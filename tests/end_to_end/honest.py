@@ -55,6 +55,7 @@ from holdfast.ports import Journal
 ADMIN = Grant("root", "root", (Scope(("admin",)),))
 ENVIRONMENTS = ("production", "staging")
 SERVICES = ("shop", "mail", "shared", "base")
+INCLUDES: tuple[tuple[str, ...], ...] = (("shared",), ("shared", "base"), ("base",), ())
 KEYS = ("a", "b", "c", "d")
 SEGMENTS = ("pilot", "vips", "early")
 TENANTS = ("contoso", "fabrikam", "ä")
@@ -148,20 +149,26 @@ class Author:
             self._gone_setting,
             self._renamed_setting,
             self._segment,
+            self._segment,
+            self._segment,
             self._gone_segment,
+            self._gone_segment,
+            self._includes,
             self._includes,
             self._gone_service,
             self._bucketing,
             self._token,
         )
-        count = self._chance.choice((1, 1, 2, 3))
+        count = self._chance.choice((1, 1, 1, 1, 2, 3))
         return [edit for _ in range(count) for edit in self._chance.choice(draws)(state)]
 
     def _setting(self, _: State) -> list[Edit]:
-        return [PutSetting(self._one(SERVICES), self._one(KEYS), self._any_setting())]
+        service = self._one(SERVICES)
+        return [PutSetting(service, self._key(service), self._any_setting())]
 
     def _gone_setting(self, _: State) -> list[Edit]:
-        return [DeleteSetting(self._one(SERVICES), self._one(KEYS))]
+        service = self._one(SERVICES)
+        return [DeleteSetting(service, self._key(service))]
 
     def _renamed_setting(self, state: State) -> list[Edit]:
         """To another key, or to another service: what it was is gone, and another one is there."""
@@ -170,7 +177,7 @@ class Author:
         if kept is None or not kept.settings:
             return []
         key = self._one(sorted(kept.settings))
-        to = PutSetting(self._one(SERVICES), self._one(KEYS), kept.settings[key].setting)
+        to = PutSetting(self._one(SERVICES), self._key(service), kept.settings[key].setting)
         return [DeleteSetting(service, key), to]
 
     def _segment(self, _: State) -> list[Edit]:
@@ -228,11 +235,30 @@ class Author:
             members += tuple(f"t{n}" for n in range(self._long_list + 1))
         return Audience(by="tenant", members=members)
 
+    def _key(self, service: str) -> str:
+        """Mostly one that no other service has: the write door refuses collisions."""
+        return self._one((f"{service}-{self._one(KEYS)}",) * 5 + (self._one(KEYS),))
+
     def _one(self, values: Any) -> Any:
         return self._chance.choice(values)
 
     def _some(self, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(self._chance.sample(values, self._chance.randrange(len(values))))
+
+
+def foundation(keys: Keys) -> list[Edit]:
+    """Services that include one another, each with settings that refer to its segments."""
+    made: list[Edit] = [PutRoot(1, keys.chain[0])]
+    made += [PutEnvironment(name, Environment()) for name in ENVIRONMENTS]
+    for service, includes in zip(SERVICES, INCLUDES, strict=True):
+        made.append(PutService(service, Service(includes=includes)))
+        for number, name in enumerate(SEGMENTS):
+            made.append(PutSegment(service, name, Segment(Audience("tenant", (TENANTS[number],)))))
+            rules = (Rule(logic={"$ref": name}, serve="many"),)
+            where = {each: Targeting("few", True, rules) for each in ENVIRONMENTS}
+            to = Setting("integer", {"few": 9, "many": 49, "none": 0}, where)
+            made.append(PutSetting(service, f"{service}-{KEYS[number]}", to))
+    return made
 
 
 class Consumer:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.end_to_end.honest import ENVIRONMENTS, SERVICES, Author, Consumer, Keys, Node
+from tests.end_to_end.honest import Author, Consumer, Keys, Node, foundation
 
 from holdfast.core import limits, lineage
 from holdfast.core.build import Fragments
 from holdfast.core.lineage import Standing, decode_standing, encode_standing, rebuild
-from holdfast.core.model import Environment, PutEnvironment, PutRoot, PutService, Service, Subject
+from holdfast.core.model import Subject
 
 CONSUMERS = 4
 LONG_LIST = 5
 SEEDS = range(6)
-CHANGES = 60
+CHANGES = 40
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a short history passes: what is beyond them must be right too."""
     monkeypatch.setattr(limits, "REMOVED_MAX", 2)
     monkeypatch.setattr(limits, "INLINE_MEMBERS_MAX", LONG_LIST)
-    monkeypatch.setattr(limits, "SEGMENTS_MAX", 2)
+    monkeypatch.setattr(limits, "SEGMENTS_MAX", 3)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -48,11 +48,7 @@ def play(seed: int, changes: int) -> None:
     consumers = [Consumer(keys.roots) for _ in range(CONSUMERS)]
     patience = [chance.uniform(0.05, 1) for _ in consumers]
     digests: dict[tuple[Subject, int], str] = {}
-    assert node.commit(
-        PutRoot(1, keys.chain[0]),
-        *(PutEnvironment(name, Environment()) for name in ENVIRONMENTS),
-        *(PutService(name, Service()) for name in SERVICES),
-    )
+    assert node.commit(*foundation(keys))
     committed = 0
     for _ in range(changes):
         committed += node.commit(*author.change(node.view.state))
