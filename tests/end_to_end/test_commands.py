@@ -41,7 +41,7 @@ def holdfast(
 ) -> Command:
     """Run one command: (exit code, standard output, standard error)."""
     monkeypatch.setenv("HOLDFAST_DATA", str(shop.data_dir))
-    for variable in ("HOLDFAST_SERVER", "HOLDFAST_TOKEN"):
+    for variable in ("HOLDFAST_SERVER", "HOLDFAST_TOKEN", "HOLDFAST_EDGES"):
         monkeypatch.delenv(variable, raising=False)
 
     def command(*arguments: str) -> tuple[int, str, str]:
