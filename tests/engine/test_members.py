@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Node
+from tests.engine.a_node import Node
 
 from holdfast.core.errors import Invalid
 from holdfast.core.model import (

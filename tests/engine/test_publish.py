@@ -6,7 +6,7 @@ import threading
 
 import msgspec
 import pytest
-from conftest import ADMIN, Clock, Node, setting
+from tests.engine.a_node import ADMIN, Clock, Node, setting
 
 from holdfast.adapters.memory import MemoryJournal
 from holdfast.core import limits

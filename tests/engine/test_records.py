@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Node, setting
+from tests.engine.a_node import Node, setting
 
 from holdfast.core.errors import NotFound
 from holdfast.core.history import EMPTY, fold

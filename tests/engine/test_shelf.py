@@ -7,7 +7,7 @@ import threading
 
 import msgspec
 import pytest
-from conftest import Clock, Node, setting, sign
+from tests.engine.a_node import Clock, Node, setting, sign
 
 from holdfast.core.bundle import decode_bundle
 from holdfast.core.delta import apply_delta, make_delta

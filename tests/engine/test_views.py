@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import Clock, Node, setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.engine.a_node import Clock, Node, setting
 
 from holdfast.adapters.memory import MemoryJournal
 from holdfast.core.errors import Damaged, Unavailable
