@@ -70,7 +70,7 @@ class Face:
             return await self._pass_on(scope, receive, send)
         if isinstance(answer, Stream):
             return await self.stream(answer, scope, receive, send)
-        return await _send(answer, send)
+        return await send_whole(answer, send)
 
     def answer(self, request: Request) -> Response | Stream | None:
         """The counted answer; none is for `otherwise`. Never raises."""
@@ -113,7 +113,7 @@ class Face:
     async def _refuse(self, refusal: Response | None, send: Send) -> None:
         if refusal is not None:
             self.count(refusal.status)
-            await _send(refusal, send)
+            await send_whole(refusal, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._otherwise is not None:
@@ -148,7 +148,8 @@ async def _until_gone(feed: Feed, receive: Receive) -> None:
     feed.close()
 
 
-async def _send(answer: Response, send: Send) -> None:
+async def send_whole(answer: Response, send: Send) -> None:
+    """An answer as ASGI's two messages, with its content-length."""
     headers = answer.headers
     if answer.status not in EMPTY:
         headers = [*headers, (b"content-length", b"%d" % len(answer.body))]

@@ -60,6 +60,7 @@ class DirectConnection(Connection):
         if self._long:
             super().on_body(body)
             return
+        self._body_came = True
         self._body = self._body + body if self._body else body
         if len(self._body) > self._face.body_bytes_max:
             self._face.bodies_refused += 1
@@ -74,6 +75,7 @@ class DirectConnection(Connection):
             return
         if self.transport.is_closing():
             return
+        self.drop_trailers()
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         if "%" in path:

@@ -43,6 +43,15 @@ class Bounds:
         self.arrivals_timed_out = 0
         self.aborted = 0
 
+    def hits(self) -> dict[str, int]:
+        """How often each bound was hit, by its name in the metrics."""
+        return {
+            "head": self.heads_refused,
+            "connections": self.connections_refused,
+            "arrival": self.arrivals_timed_out,
+            "aborted": self.aborted,
+        }
+
     def sweep(self) -> None:
         """Once in `SWEEP_S`: end the connections that take too long."""
         for connection in tuple(self.connections):
@@ -61,6 +70,9 @@ class Connection(HttpToolsProtocol):
         self.bounds = bounds
         self.head_bytes = 0
         self.in_head = True
+        self._in_chunks = False
+        self._body_came = False
+        self._head_lines = 0
         self._seen: object = None
         self._sweeps = 0
 
@@ -76,16 +88,45 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        headers = self.headers
         super().data_received(data)
         if self.in_head:
-            self.head_bytes += len(data)
-            if self.head_bytes > http.HEAD_BYTES_MAX and not self.transport.is_closing():
-                self.refuse_head(431, "the head of a request may have 32 KiB")
+            # What else came in the same piece belongs to the requests before this one.
+            before = 0 if self.headers is headers else data.rfind(b"\r\n\r\n") + 4
+            self._count_head(len(data) - (before if before > 3 else 0))
+        elif self._in_chunks and self._body_came:
+            self._body_came, self.head_bytes = False, 0
+        elif self._in_chunks:
+            self._count_head(len(data))
+
+    def _count_head(self, size: int) -> None:
+        self.head_bytes += size
+        if self.head_bytes > http.HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.refuse_head(431, "the head of a request may have 32 KiB")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.in_head = True
         self.head_bytes = 0
+
+    def on_chunk_header(self) -> None:
+        """A chunk follows, or behind the last one trailers, which come as headers do."""
+        if not self._in_chunks:
+            self._in_chunks, self._head_lines, self.head_bytes = True, len(self.headers), 0
+
+    def on_body(self, body: bytes) -> None:
+        self._body_came = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.drop_trailers()
+        super().on_message_complete()
+
+    def drop_trailers(self) -> None:
+        """Nobody here asks for trailers, and none may pass for a header (RFC 9110, 6.5.1)."""
+        if self._in_chunks:
+            self._in_chunks = self._body_came = False
+            del self.headers[self._head_lines :]
 
     def on_headers_complete(self) -> None:
         self.check_head()
@@ -170,15 +211,22 @@ class Listener(uvicorn.Server):
     when it ends, to end what would never end by itself: streams.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who answers, where, and what differs between the processes
         self,
         app: App,
         address: Address,
         on_stop: Callable[[], None] = lambda: None,
         connection: MakeConnection = Connection,
+        *,
+        lifespan: bool = False,
+        bound: socket.socket | None = None,
     ) -> None:
+        """`lifespan`: whether `app` is told of its start and its end, as ASGI has it.
+
+        `bound` is a socket that `bind` made of this address before there was an application.
+        """
         self.bounds = Bounds(address.connections_max)
-        self._socket = _bind(address.host, address.port)
+        self._socket = bound or bind(address.host, address.port)
         self.port: int = self._socket.getsockname()[1]
         self._on_stop = on_stop
         self.listening = threading.Event()
@@ -188,7 +236,7 @@ class Listener(uvicorn.Server):
                 http=partial(connection, self.bounds),  # type: ignore[arg-type]  # it is called
                 ws="none",
                 loop="uvloop",
-                lifespan="off",
+                lifespan="on" if lifespan else "off",
                 interface="asgi3",
                 access_log=False,
                 log_config=None,
@@ -240,7 +288,8 @@ class Listener(uvicorn.Server):
             self.bounds.sweep()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """The socket to listen on. Raises `Unavailable` for an address that can't be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

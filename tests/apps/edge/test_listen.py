@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import pytest
@@ -62,6 +63,54 @@ def test_a_chunked_body_is_bounded_too(listening):
         client.send(b"3e9\r\n" + b"x" * 1001 + b"\r\n")
 
         assert client.read_all().startswith(b"HTTP/1.1 413 ")
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def test_a_trailer_passes_for_no_header(listening):
+    def tell(request: Request) -> Response:
+        names = b",".join(name for name, _ in request.headers)
+        return Response(200, [], names + b" " + request.body)
+
+    with listening(tell) as listener, Raw(listener.port) as client:
+        client.send(CHUNKED + b"3\r\nabc\r\n0\r\nAuthorization: Bearer x\r\nx-other: y\r\n\r\n")
+
+        assert b"authorization" not in client.read_until(b" abc")
+        client.send(b"GET / HTTP/1.1\r\nhost: x\r\nx-own: 1\r\n\r\n")
+        client.read_until(b"host,x-own ")
+
+
+def test_trailers_without_end_are_refused(listening):
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(CHUNKED + b"3\r\nabc\r\n")
+        with contextlib.suppress(ConnectionError):
+            client.send(b"0\r\nx: ")
+            for _ in range(1_000):
+                client.send(b"y" * 10_000)
+
+        until(lambda: listener.bounds.heads_refused == 1)
+        until(lambda: not listener.bounds.connections)
+
+
+def test_a_large_chunk_is_no_head(listening):
+    chunk = b"30d40\r\n" + b"x" * 200_000 + b"\r\n"
+    with listening(echo, body_bytes_max=700_000) as listener, Raw(listener.port) as client:
+        client.send(CHUNKED + chunk * 3 + b"0\r\n\r\n")
+
+        assert len(client.read_until(b"x" * 600_000)) > 600_000
+
+
+def test_half_a_head_behind_many_requests_is_not_taken_for_a_large_one(listening):
+    ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    with listening(echo) as listener, Raw(listener.port) as client:
+        client.send(ask * 2_000 + ask[:9])
+        for _ in range(2_000):
+            client.read_until(b"\r\n\r\n")
+        client.send(ask[9:])
+
+        assert b"200 OK" in client.read_until(b"\r\n\r\n")
+        assert listener.bounds.heads_refused == 0
 
 
 def test_an_expected_continue_is_given(listening):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from secrets import token_hex
 from time import perf_counter
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from holdfast.apps import http
-from holdfast.apps.asgi import App, Message, Receive, Scope, Send
+from holdfast.apps.asgi import App, Message, Receive, Scope, Send, send_whole
 from holdfast.apps.control.door import TokenDoor, known, remember
+from holdfast.apps.listen import Bounds
 from holdfast.apps.observe import REQUEST_BUCKETS_S, logger
 
 REQUEST_S: Final = 30.0
@@ -55,6 +58,26 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A figure that is read when Prometheus asks."""
         Gauge(name, text, registry=self.registry).set_function(read)
+
+    def limits(self, bounds: Bounds) -> None:
+        """Tell of the listener's bounds, too."""
+        self.registry.register(_Limits(bounds))
+
+
+class _Limits(Collector):
+    """The listener's bounds that were hit, and its open connections."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+
+    def collect(self) -> Iterator[Metric]:
+        hit = CounterMetricFamily("holdfast_limit_hits", "Bounds that were hit.", labels=["limit"])
+        for limit, count in self._bounds.hits().items():
+            hit.add_metric([limit], count)
+        yield hit
+        yield GaugeMetricFamily(
+            "holdfast_connections", "Open connections.", value=len(self._bounds.connections)
+        )
 
 
 class Traffic:
@@ -98,7 +121,7 @@ class Traffic:
                 if not body.awaited
                 else http.fault(408, "timeout", "the body did not come in time")
             )
-            await _send(late, answer.send)
+            await send_whole(late, answer.send)
 
     def _report(self, scope: Scope, answer: _Answer, took_s: float) -> None:
         route = _route(scope)
@@ -153,13 +176,6 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 
 def _nothing() -> None:
     """No deadline to lift."""
-
-
-async def _send(answer: http.Response, send: Send) -> None:
-    length = (b"content-length", b"%d" % len(answer.body))
-    headers = [*answer.headers, length]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _given_id(scope: Any) -> str | None:

@@ -63,10 +63,7 @@ class EdgeMetrics(Collector):
         hit = CounterMetricFamily("holdfast_limit_hits", "Bounds that were hit.", labels=["limit"])
         for limit, count in (
             ("body", edge.face.bodies_refused),
-            ("head", bounds.heads_refused),
-            ("connections", bounds.connections_refused),
-            ("arrival", bounds.arrivals_timed_out),
-            ("aborted", bounds.aborted),
+            *bounds.hits().items(),
             ("paths_remembered", edge.routes.counts.memo_clears),
             ("callers_remembered", edge.door.forgotten),
             ("streams", edge.changes.tally.refused + edge.refetches.tally.refused),
