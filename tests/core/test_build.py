@@ -288,6 +288,27 @@ def test_targeting_that_a_consumer_would_refuse_is_refused() -> None:
             made(state_after([put("a", serving("on", rule))]))
 
 
+def test_a_segment_that_multiplies_past_what_a_consumer_prepares_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """50 references to a segment of 50 operators are 2,500 operators, on a page of JSON."""
+    segment = Segment(Audience(logic={"or": [{"!!": [{"var": "n"}]}] * 25}))
+    state = state_after(
+        [
+            put("a", serving("on", {"or": [{"$ref": "wide"}] * 50})),
+            put("b", serving("on", {"$ref": "wide"})),
+            PutSegment(service="shop", segment="wide", to=segment),
+        ]
+    )
+    assert set(made(state).flags) == {"a", "b"}
+    monkeypatch.setattr(limits, "LOGIC_CALLS_MAX", 2_000)
+    with pytest.raises(Invalid) as refusal:
+        made(state)
+    assert [(p.code, p.path) for p in refusal.value.problems] == [
+        ("rule", "/services/shop/settings/a/environments/production"),
+    ]
+
+
 # -- includes
 
 

@@ -9,7 +9,7 @@ shared setting finds the segments of its own service, never those of the service
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -30,6 +30,7 @@ from holdfast.core.snapshot import (
 )
 from holdfast.core.state import SegmentState, SettingState, State
 from holdfast.core.subjects import environment_of, known_services, reach, subject_revision
+from holdfast.core.targeting.check import check_flag
 from holdfast.core.targeting.prepare import measure
 from holdfast.core.wire import canonical, digest
 
@@ -204,12 +205,13 @@ class _Builder:
         targeting = setting.environments[self._subject.environment]
         references = References(resolve=lambda name: self._segment(owner, name))
         logic = lower(targeting, references)
+        used = references.used
         references.problems.extend(_past_bounds(logic))
         flag = msgspec.Raw(canonical(_flag(setting, targeting, logic)))
+        references.problems.extend(_multiplied(key, flag, logic, used.values()))
         path = f"/services/{owner}/settings/{key}/environments/{self._subject.environment}"
         for problem in references.problems:
             self._problems.append(msgspec.structs.replace(problem, path=path))
-        used = references.used
         facts = SettingFacts(
             type=setting.type,
             revision=max(
@@ -270,6 +272,25 @@ def _past_bounds(logic: JSON) -> Iterator[Problem]:
         if count > count_max:
             message = f"its targeting has a {code.replace('-', ' ')} of {count}, above {count_max}"
             yield Problem(code=code, message=message, hint="name parts of it as segments")
+
+
+def _multiplied(
+    key: str, flag: msgspec.Raw, logic: JSON, used: Collection[Lowered]
+) -> Iterator[Problem]:
+    """What loading would refuse: segments count as often as the rule refers to them.
+
+    A reference is two values and stands for no more operators than its segment has objects. Only
+    where that could pass the bound the flag is prepared as consumers do it.
+    """
+    _, nodes = measure(logic)
+    most = max((one.body.count(b"{") for one in used), default=0)
+    if nodes + nodes // 2 * most <= limits.LOGIC_CALLS_MAX:
+        return
+    evaluators, _ = uses(used)
+    for problem in check_flag(key, flag, evaluators):
+        if problem.severity == "error":
+            hint = "join conditions that refer to one segment, or make the segment smaller"
+            yield msgspec.structs.replace(problem, hint=problem.hint or hint)
 
 
 def _table(audience: Audience) -> SegmentFacts:
