@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--settings", type=int, default=3_000)
-    parser.add_argument("--without-checkpoint-max", type=int, default=5_000)
+    parser.add_argument("--without-checkpoint-max", type=int, default=1_000)
     parser.add_argument("--commits", type=int, default=200)
     given = parser.parse_args()
     count, settings = given.entries, given.settings

@@ -24,6 +24,8 @@ from holdfast.core.model import PutEnvironment, PutService, PutSetting, Service,
 COMMITS = 200
 COMMITS_POLLING = 20
 POLL_INTERVAL_S = 1.0
+PAUSE_S = 0.1
+"""Between two commits: hints of one subject are bounded to one poll in 50 ms."""
 SERVICE = "propagation"
 
 
@@ -96,6 +98,7 @@ def delays_ms(commit: Commits, client: Client, count: int) -> list[float]:
             if not changed.wait_for(lambda value=value: value in seen, 30):
                 raise SystemExit(f"commit {value} never arrived: {client.status()}")
         delays.append(max(0.0, (seen[value] - done_s) * 1e3))
+        time.sleep(PAUSE_S)
     return sorted(delays)
 
 
