@@ -11,6 +11,7 @@ from a_control_plane import MAIL, SHOP, Clock, Plane, documents
 
 from holdfast.apps.control.door import TokenDoor, require
 from holdfast.core.errors import Forbidden, Unauthenticated
+from holdfast.core.model import Subject
 
 CHANGE = {"documents": documents(SHOP.replace("few: 9", "few: 7"))}
 FLAGD = '{"flags": {"a": {"state": "ENABLED", "variants": {"x": true}, "defaultVariant": "x"}}}'
@@ -157,6 +158,17 @@ def test_several_tokens_live_and_a_revoked_one_is_refused_at_once(shop: Plane) -
     shop.ok("DELETE", f"/v1/tokens/{old.split('_')[1]}")
     shop.refused("GET", path, 401, headers=shop.bearing(old))
     shop.ok("GET", path, headers=shop.bearing(new))
+
+
+def test_an_open_stream_goes_by_the_tokens_of_the_moment(shop: Plane) -> None:
+    text = shop.token(SHOP_READER)
+    subject = Subject("production", "shop")
+    sees = shop.control.door.sees([(b"authorization", f"Bearer {text}".encode())])
+    assert sees(subject)
+    shop.token(SHOP_READER)
+    assert sees(subject)
+    shop.ok("DELETE", f"/v1/tokens/{text.split('_')[1]}")
+    assert not sees(subject)
 
 
 def test_a_secret_is_shown_once_and_a_hash_never(shop: Plane) -> None:

@@ -130,6 +130,53 @@ def test_open_reads_are_for_settings_only():
             door.admit([], verb, subject)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [bearer("hf_reader_bogus"), [(b"authorization", b"Basic eDp5")], [(b"x-api-key", b"bogus")]],
+)
+def test_a_wrong_token_is_refused_where_none_would_do(headers):
+    door = EdgeDoor(Clock(), open_reads=True)
+    door.learn("production", {"reader": KEPT.to})
+
+    with pytest.raises(Unauthenticated):
+        door.admit(headers, "read", SHOP)
+    with pytest.raises(Unauthenticated):
+        door.sees(headers)
+    assert not remembered(door, headers)
+    door.admit(bearer(TEXT), "read", SHOP)
+    door.admit([(b"x-api-key", b"")], "read", SHOP)
+    assert door.sees(bearer(TEXT))(SHOP)
+
+
+def test_no_token_is_wrong_where_none_is_known():
+    door = EdgeDoor(Clock(), open_reads=True)
+    door.admit(bearer(TEXT), "read", SHOP)
+
+    assert door.sees(bearer(TEXT))(SHOP)
+    assert not door.sees(bearer(TEXT))(ACCESS)
+    with pytest.raises(Unauthenticated):
+        door.admit(bearer(TEXT), "read", ACCESS)
+
+
+def test_a_stream_goes_by_the_tokens_of_the_moment(door):
+    sees = door.sees(bearer(TEXT))
+    assert sees(SHOP)
+    door.learn("production", {"follower": FOLLOW_KEPT.to})
+    assert not sees(SHOP)
+    door.learn("production", {"reader": KEPT.to})
+    assert sees(SHOP)
+
+
+def test_what_a_caller_makes_long_is_not_remembered(door):
+    padded = [(b"authorization", b"Bearer " + b" " * 1_000 + TEXT.encode())]
+    door.admit(padded, "read", SHOP)
+    far = Subject("production", "x" * 1_000)
+    door.admit(bearer(FOLLOW), "read", far)
+
+    assert not remembered(door, padded)
+    assert not door.lets_read(bearer(FOLLOW)[1][1], str(far))
+
+
 def test_before_it_knows_tokens_nobody_comes_in():
     door = EdgeDoor(Clock())
     assert not door.knows_tokens

@@ -24,6 +24,8 @@ Wire = Sequence[tuple[bytes, bytes]]
 
 ANYBODY: Final = Grant("anybody", "anybody", (Scope(verbs=("read",)),))
 """Whoever comes without a token while reads are open (development, on loopback)."""
+NOBODY: Final = Grant("nobody", "nobody", ())
+"""Whose token has been revoked, or has expired, since."""
 PUBLIC: Final = {"verb": None}
 _VERB = "verb"
 _CALLER = "holdfast_caller"
@@ -51,8 +53,20 @@ class TokenDoor:
         require(self.caller(headers), verb, subject.environment, subject.service)
 
     def sees(self, headers: Wire) -> Callable[[Subject], bool]:
-        caller = self.caller(headers)
-        return lambda subject: caller.allows("read", subject.environment, subject.service)
+        """By the tokens of the time when it is asked: open streams outlive tokens."""
+        tokens, caller = self._tokens(), self.caller(headers)
+
+        def may_read(subject: Subject) -> bool:
+            nonlocal tokens, caller
+            if self._tokens() is not tokens:
+                tokens = self._tokens()
+                try:
+                    caller = self.caller(headers)
+                except Unauthenticated:
+                    caller = NOBODY
+            return caller.allows("read", subject.environment, subject.service)
+
+        return may_read
 
     @property
     def public(self) -> bool:
@@ -116,4 +130,4 @@ def _named(name: str, noun: str) -> str:
 
 
 def _tries(headers: Wire) -> bool:
-    return any(name in (b"authorization", b"x-api-key") for name, _ in headers)
+    return any(value and name in (b"authorization", b"x-api-key") for name, value in headers)

@@ -1,7 +1,9 @@
 """Who may come in at an edge: tokens from the followed `_access` snapshots, no call to anybody.
 
 Each environment has its own `_access` snapshot. As long as there is none for an environment,
-nobody gets in there (unless reads are open): an edge that knows no tokens believes none.
+nobody gets in there (unless reads are open): an edge that knows no tokens believes none. Open reads
+are for those who send no token: one that is wrong is refused, here as at a control plane, so that
+it is found before reads are closed. Where no tokens are known yet, none is known to be wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from holdfast.apps.http import token_text
+from holdfast.apps.http import TOKEN_CHARS_MAX, token_text
 from holdfast.core.access import ACCESS, Grant, authenticate
 from holdfast.core.errors import Forbidden, Unauthenticated, Untrusted
 from holdfast.core.evaluate import Evaluator
@@ -20,6 +22,8 @@ from holdfast.ports import Clock
 
 ADMITTED_MAX = 10_000
 """Callers remembered as let in; beyond that, all are forgotten and checked again."""
+REMEMBERED_CHARS_MAX = 2 * TOKEN_CHARS_MAX
+"""Header value and place of one caller; longer ones are checked each time."""
 NEVER = float("inf")
 
 
@@ -79,20 +83,24 @@ class EdgeDoor:
     def lets_read(self, credential: bytes | None, name: str) -> bool:
         """The hot path of `admit`: whether this very header value was let in there before.
 
-        `name` is "environment/service". A plain look-up: Python's string hashing is keyed by
-        chance, so its timing tells nothing of what is remembered.
+        `name` is "environment/service", of a subject that settings are read from. A plain look-up:
+        Python's string hashing is keyed by chance, so its timing tells nothing of what is
+        remembered.
         """
         if credential is None:
-            return False
+            return self.public
         until_s = self._tokens.admitted.get((credential, name))
         return until_s is not None and (until_s == NEVER or self._clock() < until_s)
 
     def admit(self, headers: Sequence[tuple[bytes, bytes]], verb: Verb, subject: Subject) -> None:
-        if self.public and verb == "read" and subject.service != ACCESS:
-            return
-        if verb == "read" and self.lets_read(credential(dict(headers)), str(subject)):
-            return
+        if verb == "read":
+            value = credential(dict(headers))
+            of_settings = value is not None or subject.service != ACCESS
+            if of_settings and self.lets_read(value, str(subject)):
+                return
         tokens = self._tokens
+        if verb == "read" and self._knows_no_better(tokens, subject):
+            return
         try:
             grant = self._grant(tokens, headers, subject.environment)
         except Unauthenticated:
@@ -105,7 +113,36 @@ class EdgeDoor:
             self._remember(tokens, headers, subject, grant)
 
     def sees(self, headers: Sequence[tuple[bytes, bytes]]) -> Callable[[Subject], bool]:
-        """Which subjects a caller may read: of every environment that knows the caller's token."""
+        """Which subjects a caller may read: of every environment that knows the caller's token.
+
+        It goes by the tokens of the time when it is asked, so that a stream which is open when
+        its token is revoked tells nothing more.
+        """
+        if self.public and credential(dict(headers)) is None:
+            return lambda subject: subject.service != ACCESS
+        tokens, grants = self._tokens, self._grants(headers)
+        if not grants and not (self.public and not self.knows_tokens):
+            self.refused += 1
+            raise Unauthenticated("no valid token: it is missing, unknown, revoked or expired")
+
+        def may_read(subject: Subject) -> bool:
+            nonlocal tokens, grants
+            if tokens is not self._tokens:
+                tokens, grants = self._tokens, self._grants(headers)
+            if self._knows_no_better(tokens, subject):
+                return True
+            grant = grants.get(subject.environment)
+            return grant is not None and grant.allows("read", subject.environment, subject.service)
+
+        return may_read
+
+    def _knows_no_better(self, tokens: _Tokens, subject: Subject) -> bool:
+        """Whether reads are open, and no token could be told from a wrong one there."""
+        settings = subject.service != ACCESS
+        return self.public and settings and subject.environment not in tokens.by_environment
+
+    def _grants(self, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Grant]:
+        """By environment, of those that know the caller's token."""
         tokens = self._tokens
         grants: dict[str, Grant] = {}
         for environment in tokens.by_environment:
@@ -113,17 +150,7 @@ class EdgeDoor:
                 grants[environment] = self._grant(tokens, headers, environment)
             except Unauthenticated:
                 continue
-        if not grants and not self.public:
-            self.refused += 1
-            raise Unauthenticated("no valid token: it is missing, unknown, revoked or expired")
-
-        def may_read(subject: Subject) -> bool:
-            if self.public and subject.service != ACCESS:
-                return True
-            grant = grants.get(subject.environment)
-            return grant is not None and grant.allows("read", subject.environment, subject.service)
-
-        return may_read
+        return grants
 
     def _grant(
         self, tokens: _Tokens, headers: Sequence[tuple[bytes, bytes]], environment: str
@@ -145,6 +172,9 @@ class EdgeDoor:
         # With several credentials in one request, the one remembered might not be the one proven.
         if value is None or token_text(headers) not in _texts(value):
             return
+        # The caller chooses both: spaces around a token, names of what there is not.
+        if len(value) + len(str(subject)) > REMEMBERED_CHARS_MAX:
+            return
         if len(tokens.admitted) >= ADMITTED_MAX:
             tokens.admitted.clear()
             self.forgotten += 1
@@ -153,8 +183,8 @@ class EdgeDoor:
 
 
 def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The header value that a token would be in, as it was sent."""
-    return headers.get(b"authorization") or headers.get(b"x-api-key")
+    """The header value that a token would be in, as it was sent; none for an empty one."""
+    return headers.get(b"authorization") or headers.get(b"x-api-key") or None
 
 
 def _texts(value: bytes) -> set[str | None]:

@@ -108,7 +108,7 @@ class Routes:
         """The hot path: 3 look-ups, a decode and the setting's own function."""
         active = single.active
         headers = dict(request.headers)
-        if not self._door.public and not self._door.lets_read(credential(headers), active.name):
+        if not self._door.lets_read(credential(headers), active.name):
             refusal = self._refusal(request, active.subject)
             if refusal is not None:
                 return self._readable(refusal, headers.get(b"origin"))
