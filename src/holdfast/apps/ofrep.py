@@ -2,7 +2,7 @@
 
     POST {base}/ofrep/v1/evaluate/flags/{key}     one setting
     POST {base}/ofrep/v1/evaluate/flags           all of them, with an ETag
-    GET  {base}/ofrep/v1/stream?token=…           "evaluate again" when the snapshot changes
+    GET  {base}/ofrep/v1/stream?ticket=…          "evaluate again" when the snapshot changes
 
 `{base}` is `/{environment}/{service}`. An answer depends on the outcome alone, and outcomes are
 prebuilt and shared, so each is encoded once and kept on the outcome (`outcome.wire`).

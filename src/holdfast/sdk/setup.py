@@ -65,7 +65,7 @@ class LaterSource:
 
 def follower_for(settings: ClientSettings, **callbacks: Any) -> Follower:
     """The follower of one subject, not started; `callbacks` are those of `Following`."""
-    root = _trusted(settings.root) if settings.root else None
+    root = trusted(settings.root) if settings.root else None
     return Follower(
         Following(
             sources=lambda: [LaterSource(url, settings.token) for url in settings.endpoints],
@@ -97,7 +97,7 @@ def _http_source(base_url: str, token: str) -> Any:
     return import_http().HttpSource(base_url, token)
 
 
-def _trusted(text: str) -> RootSet:
+def trusted(text: str) -> RootSet:
     """The roots in a root document, in its envelope, or in the last one of a chain of envelopes.
 
     Who gives them is believed: no signature is asked for. Raises `Invalid`.

@@ -6,24 +6,45 @@ them from bounded sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from holdfast.apps.asgi import Face
+from holdfast.apps.edge.door import EdgeDoor
+from holdfast.apps.edge.routes import Routes
+from holdfast.apps.edge.shelf import EdgeShelf
+from holdfast.apps.edge.table import Table
+from holdfast.apps.listen import Bounds
 from holdfast.apps.observe import exposition, registry
+from holdfast.apps.streams import Fanout
+from holdfast.sdk.follower import Follower
 
-if TYPE_CHECKING:
-    from holdfast.apps.edge.process import Edge
+
+class Counted(msgspec.Struct, frozen=True):
+    """The parts of an edge that count."""
+
+    face: Face
+    routes: Routes
+    bounds: Bounds
+    door: EdgeDoor
+    changes: Fanout
+    refetches: Fanout
+    shelf: EdgeShelf
+    follower: Follower
+    table: Table
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]]
 
 
 class EdgeMetrics(Collector):
-    """Collects from one edge."""
+    """Collects from the parts of one edge."""
 
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
+    def __init__(self, counted: Counted) -> None:
+        self._edge = counted
         self._registry: CollectorRegistry = registry("edge")
         self._registry.register(self)
 
@@ -32,7 +53,7 @@ class EdgeMetrics(Collector):
         return exposition(self._registry)
 
     def describe(self) -> list[Metric]:
-        """Nothing before the first scrape: the parts may not stand yet."""
+        """Nothing before the first scrape: the follower may not have started yet."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -59,7 +80,7 @@ class EdgeMetrics(Collector):
     def _bounds(self) -> Iterator[Metric]:
         """Every bound that was hit."""
         edge = self._edge
-        bounds = edge.listener.bounds
+        bounds = edge.bounds
         hit = CounterMetricFamily("holdfast_limit_hits", "Bounds that were hit.", labels=["limit"])
         for limit, count in (
             ("body", edge.face.bodies_refused),

@@ -25,7 +25,7 @@ from holdfast.apps.direct import DirectConnection
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
-from holdfast.apps.edge.metrics import EdgeMetrics
+from holdfast.apps.edge.metrics import Counted, EdgeMetrics
 from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
@@ -45,7 +45,7 @@ from holdfast.core.trust import Generation
 from holdfast.core.wire import decode_envelope
 from holdfast.ports import Clock, Source
 from holdfast.sdk.follower import Follower, Following
-from holdfast.sdk.setup import _trusted as trusted
+from holdfast.sdk.setup import trusted
 
 LABELS_S: Final = 1.0
 BODY_BYTES_MAX: Final = CONTEXT_BYTES_MAX
@@ -109,7 +109,20 @@ class Edge:
         self.listener = Listener(
             self.face, address, self._end_streams, partial(DirectConnection, self.face)
         )
-        self._metrics = EdgeMetrics(self)
+        self._metrics = EdgeMetrics(
+            Counted(
+                face=self.face,
+                routes=self.routes,
+                bounds=self.listener.bounds,
+                door=self.door,
+                changes=self.changes,
+                refetches=self.refetches,
+                shelf=self.shelf,
+                follower=self.follower,
+                table=self.table,
+                ready=self.ready,
+            )
+        )
 
     def start(self) -> None:
         """Restore what the disk has, and follow."""
