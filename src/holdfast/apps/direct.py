@@ -73,7 +73,7 @@ class DirectConnection(Connection):
         if self._long:
             super().on_message_complete()
             return
-        if self.transport.is_closing():
+        if self.is_leaving():
             return
         self.drop_trailers()
         url = httptools.parse_url(self.url)
@@ -98,7 +98,7 @@ class DirectConnection(Connection):
             self._idle_for, self._idle_sweeps = self.headers, 0
             return
         self._idle_sweeps += 1
-        if self._idle_sweeps > IDLE_SWEEPS_MAX and not self.transport.is_closing():
+        if self._idle_sweeps > IDLE_SWEEPS_MAX and not self.is_leaving():
             self.transport.close()
 
     def _respond(self, method: str, answer: Response) -> None:

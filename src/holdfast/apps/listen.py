@@ -1,7 +1,8 @@
 """Listening: uvicorn with what it lacks, for every process of ours that has an HTTP face.
 
 Bounds on heads (414, 431), on connections (503), on how long a request may take to arrive (408,
-whatever trickles in meanwhile), and connections that end at once when a slow reader is cut.
+whatever trickles in meanwhile), connections that end at once when a slow reader is cut, and answers
+that arrive although their client was still sending.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from holdfast.apps import http
 from holdfast.apps.asgi import App
@@ -28,6 +29,8 @@ ARRIVAL_SWEEPS_MAX: Final = 10
 """Sweeps that a request may take to arrive whole, its head and its body."""
 FLUSH_SWEEPS_MAX: Final = 10
 """Sweeps that a closing connection may take to send what is left."""
+LINGER_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Read and dropped behind an answer that came before the end of its request."""
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 2048
 
@@ -72,6 +75,7 @@ class Connection(HttpToolsProtocol):
         self.in_head = True
         self._in_chunks = False
         self._body_came = False
+        self._lingering: _Lingering | None = None
         self._head_lines = 0
         self._seen: object = None
         self._sweeps = 0
@@ -81,7 +85,9 @@ class Connection(HttpToolsProtocol):
         self.bounds.connections.add(self)
         if len(self.bounds.connections) > self.bounds.connections_max:
             self.bounds.connections_refused += 1
-            self.refuse(503, "too-many-connections", "too many connections: try another edge")
+            self.refuse(
+                503, "too-many-connections", "too many connections: try another edge", at_once=True
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.bounds.connections.discard(self)
@@ -101,7 +107,7 @@ class Connection(HttpToolsProtocol):
 
     def _count_head(self, size: int) -> None:
         self.head_bytes += size
-        if self.head_bytes > http.HEAD_BYTES_MAX and not self.transport.is_closing():
+        if self.head_bytes > http.HEAD_BYTES_MAX and not self.is_leaving():
             self.refuse_head(431, "the head of a request may have 32 KiB")
 
     def on_message_begin(self) -> None:
@@ -133,6 +139,7 @@ class Connection(HttpToolsProtocol):
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # with a key of our own
         scope["holdfast.abort"] = self.abort
         super().on_headers_complete()
+        self.cycle.transport = _Answering(self, self.cycle)  # type: ignore[assignment]  # as used
 
     def check_head(self) -> None:
         """The head is whole: refuse it, and leave the parser, when it is out of bounds."""
@@ -145,7 +152,7 @@ class Connection(HttpToolsProtocol):
             raise Refused
 
     def send_400_response(self, msg: str) -> None:
-        if not self.transport.is_closing():
+        if not self.is_leaving():
             self.bounds.heads_refused += 1
             self.refuse(400, "bad-request", msg)
 
@@ -156,18 +163,20 @@ class Connection(HttpToolsProtocol):
 
     def sweep(self) -> None:
         """Another sweep has passed: is the same request still arriving, or still leaving?"""
-        closing = self.transport.is_closing()
+        leaving = self.is_leaving()
         # Each request has its own list of headers, so the list tells one request from the next.
-        if not (closing or self.arriving()) or self._seen is not self.headers:
+        if not (leaving or self.arriving()) or self._seen is not self.headers:
             self._seen, self._sweeps = self.headers, 0
             return
         self._sweeps += 1
-        if closing and self._sweeps > FLUSH_SWEEPS_MAX:
+        if self._lingering is not None and self._lingering.is_silent():
+            self.transport.close()
+        if leaving and self._sweeps > FLUSH_SWEEPS_MAX:
             self.abort()
-        elif not closing and self._sweeps > ARRIVAL_SWEEPS_MAX:
+        elif not leaving and self._sweeps > ARRIVAL_SWEEPS_MAX:
             self.bounds.arrivals_timed_out += 1
             self._sweeps = 0
-            self.refuse(408, "too-slow", "the request took too long to arrive")
+            self.refuse(408, "too-slow", "the request took too long to arrive", at_once=True)
 
     def arriving(self) -> bool:
         cycle = self.cycle
@@ -177,8 +186,8 @@ class Connection(HttpToolsProtocol):
         self.bounds.heads_refused += 1
         self.refuse(status, "head-too-large", message)
 
-    def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer at the transport, below any request, and close."""
+    def refuse(self, status: int, code: str, message: str, *, at_once: bool = False) -> None:
+        """Answer at the transport, below any request, and close; `at_once`: without lingering."""
         refusal = http.fault(status, code, message, headers=http.error_headers(status))
         head = [
             f"HTTP/1.1 {status} {code}".encode(),
@@ -187,7 +196,67 @@ class Connection(HttpToolsProtocol):
             b"connection: close",
         ]
         self.transport.write(b"\r\n".join([*head, b"", refusal.body]))
-        self.transport.close()
+        if at_once:
+            self.transport.close()
+        else:
+            self.linger()
+
+    def is_leaving(self) -> bool:
+        """Whether nothing more is answered here."""
+        return self._lingering is not None or self.transport.is_closing()
+
+    def linger(self) -> None:
+        """End what we send, and read on for a while: a client that still sends reads its answer.
+
+        A socket that is closed with unread data resets the connection, and the answer is lost.
+        """
+        if self.is_leaving():
+            return
+        self._lingering = _Lingering(self)
+        self.transport.write_eof()
+        self.transport.set_protocol(self._lingering)
+        self.flow.resume_reading()
+
+
+class _Lingering(asyncio.Protocol):
+    """Drops what a client still sends: until it ends, is silent, or has sent too much."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._bytes = 0
+        self._swept_bytes = -1
+
+    def is_silent(self) -> bool:
+        """Whether nothing came since this was last asked."""
+        before, self._swept_bytes = self._swept_bytes, self._bytes
+        return before == self._bytes
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > LINGER_BYTES_MAX:
+            self._connection.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+
+class _Answering:
+    """The transport as uvicorn's cycle has it: closed before the request is whole, it lingers."""
+
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+        self.is_closing = connection.is_leaving
+
+    def write(self, data: bytes) -> None:
+        if not self._connection.is_leaving():
+            self._connection.transport.write(data)
+
+    def close(self) -> None:
+        if self._cycle.more_body:
+            self._connection.linger()
+        else:
+            self._connection.transport.close()
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from holdfast.apps import direct as short
 from holdfast.apps import listen
 from holdfast.apps.asgi import Face
 from holdfast.apps.http import Request, Response
-from holdfast.apps.listen import Address, Listener
+from holdfast.apps.listen import Address, Connection, Listener
 from holdfast.apps.streams import STREAM_HEADERS, Fanout, Stream
 from holdfast.core.errors import Unavailable
 
@@ -111,6 +111,47 @@ def test_half_a_head_behind_many_requests_is_not_taken_for_a_large_one(listening
 
         assert b"200 OK" in client.read_until(b"\r\n\r\n")
         assert listener.bounds.heads_refused == 0
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(connection, listening):
+    with listening(echo, body_bytes_max=1000) as listener:
+        answer = call(listener.port, "POST", "/", b"x" * 10_000_000, {"connection": connection})
+
+        assert (answer.status, answer.json()["error"]["code"]) == (413, "too-large")
+        until(lambda: not listener.bounds.connections)
+
+
+def test_without_lingering_the_answer_is_lost(monkeypatch, listening):
+    monkeypatch.setattr(Connection, "linger", lambda self: self.transport.close())
+    with listening(echo, body_bytes_max=1000) as listener, pytest.raises(ConnectionError):
+        call(listener.port, "POST", "/", b"x" * 10_000_000)
+
+
+def test_what_is_read_behind_an_answer_is_bounded_in_bytes(monkeypatch, listening):
+    monkeypatch.setattr(listen, "LINGER_BYTES_MAX", 100_000)
+    with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            client.send(b"x" * 900_000_000)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_what_is_read_behind_an_answer_is_bounded_in_time(silent, monkeypatch, listening):
+    monkeypatch.setattr(listen, "SWEEP_S", 0.02)
+    with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n")
+        client.send(b"x" * 1001)
+        assert client.read_until(b"\r\n").startswith(b"HTTP/1.1 413 ")
+
+        def gone() -> bool:
+            if not silent and listener.bounds.connections:
+                with contextlib.suppress(ConnectionError):
+                    client.send(b"x")
+            return not listener.bounds.connections
+
+        until(gone)
+        assert listener.bounds.aborted == (0 if silent else 1)
 
 
 def test_an_expected_continue_is_given(listening):
