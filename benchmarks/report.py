@@ -204,7 +204,12 @@ and client are processes of their own; {figures["commits"]} commits.
 
 def journal(figures: dict[str, Any]) -> str:
     rows = [
-        [step, f"{each['wall_s']:.2f}", f"{each['cpu_s']:.2f}", number(each["per_s"] or 0)]
+        [
+            step,
+            f"{each['wall_s']:.2f}",
+            f"{each['cpu_s']:.2f}",
+            number(each["per_s"]) if each["per_s"] else "",
+        ]
         for step, each in figures["steps"].items()
     ]
     commit = figures["commit"]
@@ -292,7 +297,7 @@ def main() -> None:
             parts.append(write(json.loads(path.read_text())))
     head = f"""# Benchmarks
 
-Written by `make bench`, all figures from one machine: {os.cpu_count()} cores,
+Written by `make bench`, all figures from one run on one machine: {os.cpu_count()} cores,
 {platform.system()} {platform.machine()}, Python {platform.python_version()}. Medians of cycles in
 which the products take turns. Absolute figures are this machine's; read the ratios.
 """

@@ -42,7 +42,9 @@ def peers_python() -> str:
     python = BENCH / "peers" / "bin" / "python"
     if stamp.exists() and stamp.read_bytes() == requirements.read_bytes():
         return str(python)
-    uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+    uv = shutil.which("uv", path=f"{HERE.parent}/.bootstrap/bin{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        raise SystemExit("no uv here: run `make setup` first")
     environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
     subprocess.run(
         [uv, "venv", "-q", "--clear", "-p", sys.executable, str(BENCH / "peers")],
