@@ -21,6 +21,7 @@ from holdfast.apps import http
 from holdfast.apps.edge.table import Active
 from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.streams import frame
+from holdfast.core.json_check import has_half_characters
 from holdfast.core.model import KEY, TARGETING_KEY
 from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.wire import UNREADABLE
@@ -67,7 +68,7 @@ def read_context(body: bytes) -> dict[str, Any]:
     except msgspec.ValidationError:
         raise _invalid(body) from None
     except UNREADABLE as error:
-        raise _unreadable(error) from None
+        raise _unreadable(body, error) from None
     if type(context.get(TARGETING_KEY, "")) is not str:
         raise BadContext("INVALID_CONTEXT", "targetingKey is to be a string")
     return context
@@ -77,14 +78,20 @@ def _invalid(body: bytes) -> BadContext:
     try:
         shape = type(_decode_any(body))
     except UNREADABLE as error:
-        return _unreadable(error)
+        return _unreadable(body, error)
     if shape is not dict:
         return BadContext("PARSE_ERROR", 'the body is to be an object: {"context": {…}}')
     return BadContext("INVALID_CONTEXT", "context is to be an object")
 
 
-def _unreadable(error: Exception) -> BadContext:
-    why = "it is nested too deep" if isinstance(error, RecursionError) else error
+def _unreadable(body: bytes, error: Exception) -> BadContext:
+    if not body:
+        return BadContext("PARSE_ERROR", 'the body is empty; it is to be {"context": {…}}')
+    why = str(error)
+    if isinstance(error, RecursionError):
+        why = "it is nested too deep"
+    elif has_half_characters(body):
+        why = "half of a surrogate pair is not a character"
     return BadContext("PARSE_ERROR", f"the body is no JSON that can be read: {why}")
 
 

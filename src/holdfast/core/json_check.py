@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 
@@ -61,6 +62,21 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def has_half_characters(body: bytes) -> bool:
+    """Whether half of a surrogate pair is what keeps JSON from being read: decoders call it
+    truncated.
+    """
+    try:
+        # Numbers are not looked at: a million digits would take long.
+        read = json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
+        json.dumps(read, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def check_text(text: str, path: str, chars_max: int = limits.TEXT_CHARS_MAX) -> Iterator[Problem]:

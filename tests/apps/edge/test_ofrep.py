@@ -108,6 +108,20 @@ def test_bad_input_is_a_400_in_ofreps_shape(shop, body, code):
     assert answered.json()["key"] == "banner"
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("", "the body is empty"),
+        ('{"context":{"a":"\\ud800"}}', "half of a surrogate pair"),
+        ('{"context":{"\\udc00":1}}', "half of a surrogate pair"),
+        ('{"context":', "truncated"),
+        ("[" * 30_000, "too deep"),
+    ],
+)
+def test_bad_input_is_told_its_cause(shop, body, says):
+    assert says in evaluate(shop, "banner", body).json()["errorDetails"]
+
+
 @pytest.mark.parametrize("key", ["nothing", "a%20b", "a%00b", "..x", "%C3%A4", "a%3Fb", "x" * 200])
 def test_an_unknown_or_odd_key_is_a_404(shop, key):
     answered = evaluate(shop, key)

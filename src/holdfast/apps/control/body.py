@@ -2,7 +2,8 @@
 
 Stricter than JSON's usual readers, since whoever writes configuration wants to be told and not to
 be guessed at: no duplicate keys (readers silently keep the last), no NaN, no lone surrogates, no
-unknown fields, no strings where numbers belong, and a bound on nesting before anything recurses.
+unknown fields, no strings where numbers belong, and a bound on nesting. This runs on the event
+loop, so all of it takes time in proportion to the body, whatever is in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from litestar.dto import AbstractDTO, DTOConfig
 
 from holdfast.core import limits
 from holdfast.core.errors import CallerError, Problem
+from holdfast.core.json_check import has_half_characters
+from holdfast.core.targeting.prepare import measure
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,8 +33,6 @@ T = TypeVar("T")
 
 DEPTH_MAX: Final = limits.WIRE_DEPTH_MAX
 
-_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _PLACE = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[`]+)")
 
 
@@ -47,71 +48,48 @@ class BadBody(CallerError):
 
 def decode(body: bytes, model: type[T]) -> T:
     """The body as a `model`. Raises `BadBody`."""
-    if nesting(body, DEPTH_MAX) > DEPTH_MAX:
-        raise _bad(f"the JSON is nested deeper than {DEPTH_MAX} levels", "", "flatten it")
     if not body:
         raise _bad("the body is empty, and so not JSON", "", "send a JSON object")
     try:
         decoded = msgspec.json.decode(body, type=model)
+        depth = _depth(body)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `")
         raise _bad(what, _pointer(place), "see the API's OpenAPI document for this body") from None
-    except RecursionError:  # unbalanced, so that `nesting` could not tell
-        raise _bad("the body is not JSON, and nested too deep", "", "send JSON") from None
+    except RecursionError:  # both readers count their levels, and give up at some hundreds
+        raise _too_deep() from None
     except (msgspec.DecodeError, ValueError) as error:  # UnicodeDecodeError, oversized integers
-        if _has_half_characters(body):
+        if has_half_characters(body):
             message = "not JSON that can be kept: half of a surrogate pair is not a character"
             raise _bad(message, "", "write the character itself") from None
         raise _bad(f"the body is not JSON: {error}", "", "send UTF-8 JSON (RFC 8259)") from None
-    _refuse_duplicate_keys(body)
+    if depth > DEPTH_MAX:
+        raise _too_deep()
     return decoded
 
 
-def nesting(body: bytes, enough: int) -> int:
-    """How deep JSON is nested, brackets in strings not counted; counting ends above `enough`.
-
-    Runs at the speed of `bytes.replace`: each round takes the innermost pairs away.
-    """
-    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    outside_of_strings = b"".join(unescaped.split(b'"')[::2])
-    brackets = outside_of_strings.translate(_TO_SQUARE, _NO_BRACKETS)
-    depth = 0
-    while brackets and depth <= enough:
-        depth += 1
-        inner = brackets.replace(b"[]", b"")
-        if inner == brackets:
-            break  # unbalanced: not JSON, which the decoder says better
-        brackets = inner
-    return depth
-
-
-def _refuse_duplicate_keys(body: bytes) -> None:
-    json.loads(body, object_pairs_hook=_object, parse_int=_number, parse_float=_number)
-
-
-def _has_half_characters(body: bytes) -> bool:
-    """Whether a lone surrogate is what is wrong; the decoder calls that truncated."""
-    try:
-        read = json.loads(body, parse_int=_number, parse_float=_number, parse_constant=_number)
-        json.dumps(read, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    except ValueError:
-        return False
-    return False
+def _depth(body: bytes) -> int:
+    """How deep the JSON is nested. Raises `BadBody` for a key that stands twice in one object."""
+    shape = json.loads(body, object_pairs_hook=_values, parse_int=_number, parse_float=_number)
+    return measure(shape)[0]
 
 
 def _number(_digits: str) -> int:
     return 0  # only the keys matter here, and a million digits would take long
 
 
-def _object(pairs: list[tuple[str, Any]]) -> None:
+def _values(pairs: list[tuple[str, Any]]) -> list[Any]:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
             shown = key[: limits.NAME_CHARS_MAX]
             raise _bad(f"the key {shown!r} stands twice in one object", "", "keep one of the two")
         seen.add(key)
+    return [value for _, value in pairs]
+
+
+def _too_deep() -> BadBody:
+    return _bad(f"the JSON is nested deeper than {DEPTH_MAX} levels", "", "flatten it")
 
 
 def _bad(message: str, path: str, hint: str) -> BadBody:
