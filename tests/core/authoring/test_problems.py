@@ -167,6 +167,12 @@ def test_what_only_follows_from_a_problem_is_not_told() -> None:
     assert [problem.code for problem in found(text)] == ["missing-key"]
 
 
+@pytest.mark.parametrize("old", ["{few: 9, many: 49}", "{many: 10, few: 90}"])
+def test_nothing_where_something_is_needed_is_one_problem(old: str) -> None:
+    [problem] = found(swapped(old, "{}"))
+    assert (problem.code, problem.hint) == ("empty", "add one")
+
+
 def test_extends_must_lead_somewhere_and_not_in_a_circle() -> None:
     text = (
         "service: s\nsettings:\n  o:\n    type: object\n    variants:\n"

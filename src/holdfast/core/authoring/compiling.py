@@ -39,7 +39,7 @@ from holdfast.core.pointer import below, near, pointer
 _PLACEHOLDERS: Mapping[str, JSON] = {
     "boolean": False, "string": "", "integer": 0, "number": 0, "object": {},
 }  # fmt: skip
-_ADDITIONS = frozenset({"unknown-key", "missing-key", "too-many", "empty", "duplicate-key"})
+_ADDITIONS = frozenset({"unknown-key", "missing-key", "too-many", "duplicate-key"})
 """Problems of a place that leave the rest of it readable."""
 _SUMMARIES = frozenset({"rule", "segment", "variants"})
 """Problems of a whole that follow from any problem of a part."""
@@ -216,7 +216,7 @@ class _Compiler:
             extends=variants.extends,
         )
         problems = [_extension_place(problem) for problem in check_setting(key, setting)]
-        if "variants" not in written:
+        if not written.get("variants"):
             problems = [p for p in problems if p.code not in {"unknown-variant", "variants"}]
         if "type" not in written:
             problems = [p for p in problems if p.code != "variant-type"]

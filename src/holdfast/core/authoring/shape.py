@@ -197,7 +197,7 @@ class _Check:
         if shape.most and len(node.value) > shape.most:
             self._report("too-many", f"{len(node.value)} of them; {shape.most} are the most", path)
         if len(node.value) < shape.least:
-            self._report("empty", "at least one is needed", path)
+            self._report("empty", "at least one is needed", path, "add one")
         for key in node.value:
             self._text(key, shape.name, (*path, key), at_key=True)
         return {
