@@ -296,6 +296,7 @@ def test_status_tells_how_it_is(edge: Edge, start: Callable[..., Client]) -> Non
     assert status.endpoint == edge.url
     assert status.age_s is not None
     assert status.age_s < 20
+    assert (status.last_error, status.last_error_age_s) == ("", None)
     assert status.root_pinned_by_sight
     assert status.counts["activated"] == 1
 

@@ -473,6 +473,24 @@ def test_a_wrong_token_is_said(rig: Rig) -> None:
     until(lambda: "no such token" in follower.status().last_error)
 
 
+def test_how_long_ago_something_went_wrong_is_said(rig: Rig) -> None:
+    rig.publish(tiles=9)
+    follower = rig.start()
+    until(lambda: answer(follower) == 9)
+    assert (follower.status().last_error, follower.status().last_error_age_s) == ("", None)
+    for source in rig.sources:
+        source.fail(Unavailable("away"))
+    until(lambda: follower.status().last_error_age_s is not None)
+    for source in rig.sources:
+        source.error = None
+    rig.publish(tiles=49)
+    until(lambda: answer(follower) == 49)
+    seen_s = follower.status().last_error_age_s
+    assert seen_s is not None
+    assert follower.status().last_error
+    until(lambda: (follower.status().last_error_age_s or 0) > seen_s)
+
+
 def test_it_sleeps_between_events(rig: Rig) -> None:
     rig.publish(tiles=9)
     follower = rig.start(poll_interval_s=3600)

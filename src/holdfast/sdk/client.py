@@ -303,6 +303,7 @@ class Client:
             endpoint=status.upstream,
             streaming=status.streaming,
             last_error=status.last_error,
+            last_error_age_s=status.last_error_age_s,
             cache_error=status.cache_error,
             root_version=status.root_version,
             root_development=status.root_development,

@@ -115,12 +115,16 @@ class SubjectStatus(msgspec.Struct, frozen=True):
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):
-    """A moment of a follower. `upstream` is the name of the one in use, `counts` only grow."""
+    """A moment of a follower. `upstream` is the name of the one in use, `counts` only grow.
+
+    `last_error_age_s`: how long ago `last_error` was, which stays; none if nothing went wrong.
+    """
 
     upstream: str
     streaming: bool
     subjects: Mapping[Subject, SubjectStatus]
     last_error: str
+    last_error_age_s: float | None
     cache_error: str
     root_version: int
     root_development: bool
@@ -237,6 +241,7 @@ class Follower:
                 if held.generation is not None
             },
             last_error=intake.last_error,
+            last_error_age_s=intake.last_error_age_s(),
             cache_error=intake.cache_error,
             root_version=roots.version if roots else 0,
             root_development=bool(roots and roots.development),
@@ -332,9 +337,9 @@ class Follower:
         try:
             return Catalogued(upstream, source.catalogue())
         except HoldfastError as error:
-            self._intake.last_error = f"{source.name}: {error}"
+            self._intake.note_error(f"{source.name}: {error}")
         except Exception as error:  # noqa: BLE001  one bad catalogue must not end the thread
-            self._intake.last_error = f"{source.name}: {error!r}"
+            self._intake.note_error(f"{source.name}: {error!r}")
         self.counts["failed"] += 1
         return Failed(None, upstream)
 

@@ -63,6 +63,7 @@ class Intake:
         self.seen_first = False
         """Whether the pinned roots were seen for the first time by this process."""
         self.last_error = ""
+        self._failed_s: float | None = None
         self.cache_error = ""
 
     def restore(self, subject: Subject) -> tuple[Standing, ...]:
@@ -73,7 +74,7 @@ class Intake:
                 admitted = trust.admit(bundle, subject, None, self.pinned, self._verify)
                 generation = self._equip(admitted, None)
             except HoldfastError as error:
-                self.last_error = f"{subject} on disk: {error}"
+                self.note_error(f"{subject} on disk: {error}")
                 continue
             held.candidates[generation.digest] = generation
             self._restore_freshness(subject, held, admitted)
@@ -86,14 +87,23 @@ class Intake:
         try:
             return Answered(subject, upstream, self._take(source, subject, held))
         except (Untrusted, NotFound, Forbidden) as error:
-            self.last_error = f"{source.name}: {error}"
+            self.note_error(f"{source.name}: {error}")
             return Refused(subject, upstream, error.code, str(error))
         except HoldfastError as error:
-            self.last_error = str(error)
+            self.note_error(str(error))
             return Failed(subject, upstream)
         except Exception as error:  # noqa: BLE001  one bad snapshot must not end the thread
-            self.last_error = f"{source.name}: {error!r}"
+            self.note_error(f"{source.name}: {error!r}")
             return Refused(subject, upstream, DEFECT, repr(error))
+
+    def note_error(self, text: str) -> None:
+        """Something went wrong now; `last_error` says what until the next time."""
+        self.last_error, self._failed_s = text, self._clock()
+
+    def last_error_age_s(self) -> float | None:
+        """How long ago something last went wrong; none if nothing did."""
+        failed_s = self._failed_s
+        return None if failed_s is None else self._clock() - failed_s
 
     def activate(self, subject: Subject, digest: str) -> Generation:
         """Make a candidate the one that is held."""
@@ -139,7 +149,7 @@ class Intake:
         try:
             self._judge(subject, held, candidate, fetched.freshness)
         except Untrusted as error:
-            self.last_error = f"{source.name}: {error}"  # a label less; the snapshot is right
+            self.note_error(f"{source.name}: {error}")  # a label less; the snapshot is right
         return standing_of(candidate)
 
     def _judge_again(self, source: Source, held: Held, active: Generation, sealed: bytes) -> None:

@@ -22,7 +22,8 @@ class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
     - `revision`, `digest`: of the settings in use; 0 and empty where they have none.
     - `age_s`: since the freshness of the settings last advanced; none if it didn't in this process.
     - `endpoint`: the one in use; empty without any. `streaming`: whether it sends hints now.
-    - `last_error`: the last thing that went wrong while following, empty if nothing did;
+    - `last_error`: the last thing that went wrong while following, empty if nothing did; it stays
+      after a recovery, and `last_error_age_s` says how long ago it was (none if nothing did);
       `cache_error`: why the disk can't be used, empty while it can.
     - `root_development`: the trusted keys are made for development; `root_pinned_by_sight`: no root
       was given, so that the first one seen is trusted.
@@ -38,6 +39,7 @@ class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     streaming: bool = False
     last_error: str = ""
+    last_error_age_s: float | None = None
     cache_error: str = ""
     root_version: int = 0
     root_development: bool = False
