@@ -16,6 +16,7 @@ from serving import Answered, Raw, call, listening, until
 from upstream import FOLLOW_TEXT, READ, READ_TEXT, SHOP_SUBJECT, World, is_, setting, token
 
 from holdfast.adapters.disk_cache import DiskCache
+from holdfast.apps.edge import shelf
 from holdfast.apps.edge.process import Edge
 from holdfast.apps.http import Request, Response
 from holdfast.apps.settings import EdgeSettings
@@ -166,6 +167,28 @@ def test_an_upstream_that_lies_is_refused_loudly_and_the_last_good_one_stays(wor
         assert ask(edge).body == good.body
         assert edge.ready()[0]
         assert "production/shop" in edge.ready()[1]["refused"]
+
+
+def test_a_fault_while_shelving_does_not_end_what_is_handed_on(world, cache_dir, monkeypatch):
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("a fault of ours")
+
+    with world.serving() as upstream, edge_at(cache_dir, upstream.port) as edge:
+        before = call(edge.listener.port, "GET", "/production/shop/snapshot", headers=READ)
+        monkeypatch.setattr(shelf, "make_delta", fail)
+        world.change()
+        until(lambda: metric(edge, "holdfast_shelving_failures_total") == 1)
+        monkeypatch.undo()
+        world.change()
+        path = "/production/shop/snapshot"
+        until(
+            lambda: (
+                int(
+                    call(edge.listener.port, "GET", path, headers=READ).headers["holdfast-revision"]
+                )
+                > int(before.headers["holdfast-revision"])
+            )
+        )
 
 
 def test_open_reads_need_no_token_and_stay_on_loopback(world, cache_dir):

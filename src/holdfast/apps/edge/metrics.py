@@ -74,6 +74,11 @@ class EdgeMetrics(Collector):
             ("ecs_reads", "ECS-shaped reads answered.", counts.ecs_reads),
             ("stale_answers", "Answers labelled stale.", counts.stale_answers),
             ("failures", "Answers that failed by our own fault.", face.failures),
+            (
+                "shelving_failures",
+                "Generations not handed on by our own fault.",
+                self._edge.shelf.failures,
+            ),
         ):
             yield CounterMetricFamily(f"holdfast_{name}", what, value=value)
 

@@ -18,7 +18,6 @@ from holdfast.apps.distribute import Listed, Shelved, Watchers, listed_of
 from holdfast.apps.observe import logger
 from holdfast.core.bundle import Bundle, decode_bundle, encode_bundle
 from holdfast.core.delta import make_delta
-from holdfast.core.errors import HoldfastError
 from holdfast.core.model import Subject
 from holdfast.core.trust import Generation
 
@@ -52,6 +51,7 @@ class EdgeShelf:
         self._work: SimpleQueue[Generation | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="holdfast-shelf", daemon=True)
         self.deltas_made = 0
+        self.failures = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -90,9 +90,10 @@ class EdgeShelf:
         while (generation := self._work.get()) is not None:
             try:
                 self._shelve(generation)
-            except HoldfastError as error:
+            except Exception:  # noqa: BLE001 -- without this thread nothing new is handed on, ever
                 # It was verified before, so this is a fault of ours; what was there stays.
-                _log.error("not shelved", subject=str(generation.subject), why=str(error))
+                self.failures += 1
+                _log.exception("not shelved", subject=str(generation.subject))
 
     def _shelve(self, generation: Generation) -> None:
         before = self._places[generation.subject]
