@@ -108,12 +108,102 @@ def test_nothing_to_check_is_wrong_use(
     assert name in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_text_is_told_with_its_name(
-    file: Path, capsys: pytest.CaptureFixture[str]
+NO_TEXT = {
+    "encoding": GOOD.encode("utf-16"),
+    "too-large": b"# " + b"x" * 10_000_000 + b"\n" + GOOD.encode(),
+}
+
+
+@pytest.mark.parametrize("code", NO_TEXT)
+def test_a_file_that_is_no_text_is_a_problem_among_those_of_the_others(
+    tmp_path: Path, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file.write_bytes(b"service: \xff\n")
-    assert run(["check", str(file)]) == 2
-    assert "calling.yaml: not UTF-8 at byte 9" in capsys.readouterr().err
+    (tmp_path / "calling.yaml").write_bytes(NO_TEXT[code])
+    (tmp_path / "mail.yaml").write_text("service: mail\nsetings: {}\n")
+    assert run(["check", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'calling.yaml'}: error: " in told
+    assert f"[{code}]" in told
+    assert "mail.yaml:2:1: error: " in told
+    assert run(["check", str(tmp_path), "--output", "json"]) == 1
+    found = msgspec.json.decode(capsys.readouterr().out)
+    assert (found["ok"], found["files"]) == (False, 2)
+    assert {problem["code"] for problem in found["problems"]} == {code, "unknown-key"}
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+@pytest.mark.parametrize("code", NO_TEXT)
+def test_a_file_that_is_no_text_is_not_sent(
+    tmp_path: Path, command: str, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "calling.yaml").write_bytes(NO_TEXT[code])
+    (tmp_path / "mail.yaml").write_text("service: mail\nsetings: {}\n")
+    nobody = ("--server", "http://127.0.0.1:9")
+    assert run([command, str(tmp_path), *nobody]) == 1
+    told = capsys.readouterr().err
+    assert "Usage" not in told
+    assert f"[{code}]" in told
+    assert "[unknown-key]" in told
+    assert run([command, str(tmp_path), *nobody, "-o", "json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    found = msgspec.json.decode(shown.out)
+    assert not found["ok"]
+    assert {problem["code"] for problem in found["problems"]} == {code, "unknown-key"}
+
+
+def test_files_that_are_too_much_for_one_change_are_told_before_they_are_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("calling", "chat", "mail"):
+        text = f"service: {name}\n# " + "x" * 3_000_000
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert run(["check", str(tmp_path)]) == 0
+    assert "warning: 3 files together come to 9000" in capsys.readouterr().err
+    assert run(["plan", str(tmp_path), "--server", "http://127.0.0.1:9"]) == 1
+    told = capsys.readouterr().err
+    assert "error: 3 files together come to 9000" in told
+    assert "4 MiB per change" in told
+    assert "apply them in parts" in told
+
+
+@pytest.mark.parametrize("way", ["up", "absolute", "symlink"])
+def test_a_list_elsewhere_is_not_read(
+    tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret.txt").write_text("contoso\n")
+    here = tmp_path / "settings"
+    here.mkdir()
+    (here / "link.txt").symlink_to(tmp_path / "secret.txt")
+    absolute = str(tmp_path / "secret.txt")
+    path = {"up": "../secret.txt", "absolute": absolute, "symlink": "link.txt"}[way]
+    (here / "calling.yaml").write_text(GOOD.replace("members: [contoso]", f"members_file: {path}"))
+    assert run(["check", str(here)]) == 1
+    told = capsys.readouterr().err
+    assert "calling.yaml:5:37: error: " in told
+    assert "[members-file-outside]" in told
+    assert "help: put the list beside this file or below it" in told
+    # Nobody answers there: it is refused before anything is sent.
+    assert run(["plan", str(here), "--server", "http://127.0.0.1:9"]) == 1
+    assert "[members-file-outside]" in capsys.readouterr().err
+
+
+def test_a_list_below_and_a_settings_directory_behind_a_link_are_fine(
+    file: Path, tmp_path: Path
+) -> None:
+    file.write_text(GOOD.replace("members: [contoso]", "members_file: lists/../lists/pilot.txt"))
+    (file.parent / "lists").mkdir()
+    (file.parent / "lists" / "pilot.txt").write_text("contoso\n")
+    assert run(["check", str(file)]) == 0
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(tmp_path)
+    assert run(["check", str(link / file.name)]) == 0
+
+
+def test_a_path_that_is_none_is_a_problem(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(GOOD.replace("members: [contoso]", 'members_file: "a\\0b"'))
+    assert run(["check", str(file)]) == 1
+    assert "[members-file]" in capsys.readouterr().err
 
 
 def test_hidden_files_are_left_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

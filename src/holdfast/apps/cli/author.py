@@ -38,15 +38,23 @@ def check(paths: tuple[Path, ...], output: str) -> None:
       holdfast check examples/contoso
       holdfast check calling.yaml --output json | jq '.problems[].code'
     """
-    from holdfast.apps.cli.texts import offline_problems, read_texts
+    import msgspec
 
-    texts = read_texts(paths)
-    problems = offline_problems(texts)
+    from holdfast.apps.cli.texts import find_texts, offline_problems, too_large_together
+
+    found = find_texts(paths)
+    texts = found.texts
+    together = (
+        msgspec.structs.replace(problem, severity="warning")
+        for problem in too_large_together(texts)
+    )
+    problems = (*found.problems, *together, *offline_problems(texts))
+    count = len(texts) + len(found.problems)
     errors = any(problem.severity == "error" for problem in problems)
-    if not print_data({"ok": not errors, "files": len(texts), "problems": problems}, output):
+    if not print_data({"ok": not errors, "files": count, "problems": problems}, output):
         print_problems(problems, {text.file: text.text for text in texts})
         if not problems:
-            say(f"{len(texts)} file{'s' * (len(texts) != 1)} checked, no problems.", fg="green")
+            say(f"{count} file{'s' * (count != 1)} checked, no problems.", fg="green")
     if errors:
         raise click.exceptions.Exit(1)
 
@@ -68,10 +76,7 @@ def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
       holdfast plan examples/contoso
       holdfast plan calling.yaml --output json | jq '.differences | length'
     """
-    from holdfast.apps.cli.texts import read_texts, send_members
-
-    texts = send_members(api, read_texts(paths))
-    checked = check_change(api, texts, prune=prune)
+    texts, checked = check_files(api, paths, prune=prune, output=output)
     if not print_data(checked, output):
         show_plan(checked, texts)
     if not checked.ok:
@@ -98,13 +103,11 @@ def apply(
       holdfast apply examples/contoso --reason "49 tiles for the pilot tenants"
       holdfast apply calling.yaml --yes --output json | jq .revision
     """
-    from holdfast.apps.cli.texts import read_texts, send_members
-
-    texts = send_members(api, read_texts(paths))
-    checked = check_change(api, texts, prune=prune)
-    if output == "text" or not checked.ok:
+    texts, checked = check_files(api, paths, prune=prune, output=output)
+    if output == "text":
         show_plan(checked, texts)
     if not checked.ok:
+        print_data(checked, output)
         raise click.exceptions.Exit(1)
     if not checked.differences and output == "text":
         return
@@ -132,6 +135,27 @@ def schema() -> None:
     from holdfast.core.authoring import json_schema
 
     print_json(json_schema())
+
+
+def check_files(
+    api: Api, paths: Sequence[Path], *, prune: bool, output: str
+) -> tuple[Sequence[Text], Checked]:
+    """The files as they are sent, and what the control plane says of them.
+
+    Leaves with exit code 1 when they have problems that keep them from being sent.
+    """
+    from holdfast.apps.cli.texts import read_change, send_members
+    from holdfast.apps.control.schemas import Checked
+    from holdfast.core.errors import Invalid
+
+    try:
+        texts = send_members(api, read_change(paths))
+    except Invalid as unsent:
+        problems = Checked(False, unsent.problems, (), base_revision=0, digest="")
+        if print_data(problems, output):
+            raise click.exceptions.Exit(1) from None
+        raise
+    return texts, check_change(api, texts, prune=prune)
 
 
 def check_change(api: Api, texts: Sequence[Text], *, prune: bool) -> Checked:

@@ -99,20 +99,23 @@ def _service_of(file: Path) -> str:
 
 
 def _apply(api: Api, files: Sequence[Path], wanted: Wanted) -> list[str]:
-    from holdfast.apps.cli.texts import read_texts, send_members
+    from holdfast.apps.cli.texts import read_change, send_members
 
     reason = f"first start with {', '.join(map(str, wanted.paths))}"
-    body = {"documents": send_members(api, read_texts(files)), "reason": reason}
+    body = {"documents": send_members(api, read_change(files)), "reason": reason}
     committed = api.call(Committed, "POST", "/v1/commits", body)
     return sorted({one.service for one in committed.differences if one.service})
 
 
 def _import(api: Api, file: Path, wanted: Wanted) -> None:
+    from holdfast.apps.cli.texts import read_texts
+
+    [text] = read_texts([file])
     body = {
         "service": wanted.service,
         "environment": wanted.environment,
-        "text": file.read_text(encoding="utf-8"),
-        "file": str(file),
+        "text": text.text,
+        "file": text.file,
         "reason": f"import of {file.name}",
     }
     api.call(Imported, "POST", "/v1/import/flagd", body)

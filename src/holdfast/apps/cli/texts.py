@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from errno import EFBIG, EINVAL
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ from holdfast.core.limits import DOCUMENT_BYTES_MAX, SEGMENT_BYTES_MAX
 
 LISTED: Final = "members_file"
 BY_DIGEST: Final = "members_digest"
+TOGETHER_BYTES_MAX: Final = DOCUMENT_BYTES_MAX - 8 * 1024
+"""Files of one change, as JSON: a request has its reason besides."""
 ELSEWHERE: Final = "unknown-service"
 FROM_ELSEWHERE: Final = frozenset(
     {
@@ -31,10 +35,17 @@ FROM_ELSEWHERE: Final = frozenset(
 """What an included service may bring along."""
 
 
-def read_texts(paths: Sequence[Path]) -> list[Text]:
+class Found(msgspec.Struct, frozen=True):
+    """The files that hold text, and a problem for each that does not."""
+
+    texts: tuple[Text, ...]
+    problems: tuple[Problem, ...]
+
+
+def find_texts(paths: Sequence[Path]) -> Found:
     """The files at `paths`, directories walked, in the order of their names.
 
-    Raises a usage error for what is not there or can't be read, naming all of it.
+    Raises a usage error for what is not there or can't be opened, naming all of it.
     """
     files = files_of(paths)
     if not files:
@@ -43,25 +54,70 @@ def read_texts(paths: Sequence[Path]) -> list[Text]:
         )
     if len(files) > DOCUMENTS_MAX:
         raise click.UsageError(f"{len(files)} files, and one change holds {DOCUMENTS_MAX} at most.")
-    texts, problems = [], []
+    read: list[Text | Problem] = []
+    absent = []
     for file in files:
         try:
-            texts.append(Text(file=str(file), text=_text_of(file)))
-        except (OSError, ValueError) as failed:
-            problems.append(f"{file}: {getattr(failed, 'strerror', None) or failed}")
+            read.append(_text_of(file))
+        except OSError as failed:
+            absent.append(f"{file}: {failed.strerror or failed}")
+    if absent:
+        raise click.UsageError("\n".join(absent))
+    return Found(
+        tuple(one for one in read if isinstance(one, Text)),
+        tuple(one for one in read if isinstance(one, Problem)),
+    )
+
+
+def read_texts(paths: Sequence[Path]) -> tuple[Text, ...]:
+    """As `find_texts`. Raises `Invalid` for files that hold no text."""
+    found = find_texts(paths)
+    if found.problems:
+        raise Invalid(found.problems)
+    return found.texts
+
+
+def read_change(paths: Sequence[Path]) -> tuple[Text, ...]:
+    """Settings files that fit into one change.
+
+    Raises `Invalid` for those that don't, with all else that can be told of them here.
+    """
+    found = find_texts(paths)
+    problems = (*found.problems, *too_large_together(found.texts))
     if problems:
-        raise click.UsageError("\n".join(problems))
-    return texts
+        raise Invalid((*problems, *offline_problems(found.texts)))
+    return found.texts
 
 
-def _text_of(file: Path) -> str:
+def too_large_together(texts: Sequence[Text]) -> tuple[Problem, ...]:
+    """That these files are more than one change may carry: none, or one problem."""
+    size = len(msgspec.json.encode(texts))
+    if size <= TOGETHER_BYTES_MAX:
+        return ()
+    noun = "file comes" if len(texts) == 1 else "files together come"
+    message = f"{len(texts)} {noun} to {size} bytes as JSON; 4 MiB per change are the most"
+    hint = "apply them in parts, included services first; move long lists into `members_file`"
+    return (Problem(code="too-large", message=message, hint=hint),)
+
+
+def _text_of(file: Path) -> Text | Problem:
     size = file.stat().st_size
     if size > DOCUMENT_BYTES_MAX:
-        raise ValueError(f"{size} bytes are more than one file may have ({DOCUMENT_BYTES_MAX})")
+        return Problem(
+            code="too-large",
+            message=f"the file has {size} bytes, {DOCUMENT_BYTES_MAX} is the most",
+            file=str(file),
+            hint="split the service, or move long lists into `members_file`",
+        )
     try:
-        return file.read_bytes().decode()
+        return Text(file=str(file), text=file.read_bytes().decode())
     except UnicodeDecodeError as wrong:
-        raise ValueError(f"not UTF-8 at byte {wrong.start}: save it as UTF-8") from None
+        return Problem(
+            code="encoding",
+            message=f"byte {wrong.start} is not UTF-8",
+            file=str(file),
+            hint="save the file as UTF-8",
+        )
 
 
 def offline_problems(texts: Sequence[Text]) -> tuple[Problem, ...]:
@@ -115,6 +171,11 @@ def _with_digests(api: Api, text: Text, problems: list[Problem]) -> Text:
             body = read(str(value.value))
             blob = api.call_with(Blob, "PUT", "/v1/blobs", body)
             lines[line - 1] = _by_digest(lines[line - 1], column, value, blob.digest)
+        except Invalid as invalid:
+            problems += (
+                msgspec.structs.replace(problem, file=text.file, line=line, column=column)
+                for problem in invalid.problems
+            )
         except (OSError, ValueError) as failed:
             problems.append(
                 Problem(
@@ -156,10 +217,19 @@ def _by_digest(line: str, column: int, value: Node, digest: str) -> str:
 
 
 def _reader(directory: Path) -> Callable[[str], bytes]:
+    """Reads lists at or below `directory`: a settings file must not send what is elsewhere."""
+
     def read(path: str) -> bytes:
-        file = directory / path
+        try:
+            file = Path(os.path.realpath(directory / path))
+        except ValueError:
+            raise OSError(EINVAL, "this is no path") from None
+        if not file.is_relative_to(os.path.realpath(directory)):
+            message = f"`{path}` leads out of the directory of this file"
+            hint = "put the list beside this file or below it"
+            raise Invalid([Problem(code="members-file-outside", message=message, hint=hint)])
         if file.stat().st_size > SEGMENT_BYTES_MAX:
-            raise OSError(f"more than {SEGMENT_BYTES_MAX} bytes")
+            raise OSError(EFBIG, f"more than {SEGMENT_BYTES_MAX} bytes")
         return file.read_bytes()
 
     return read
