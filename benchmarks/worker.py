@@ -23,18 +23,17 @@ SECONDS_A_ROUND = 0.06
 ROUNDS = 15
 
 
-def best_ns(statement: str, names: dict[str, Any]) -> float:
-    """ns for one run of `statement`, garbage collection on: the fastest of many short rounds.
+def calibrated(statement: str, names: dict[str, Any]) -> tuple[timeit.Timer, int]:
+    """A timer of `statement`, garbage collection on, and how often it fits into one round.
 
-    Counted in the calling thread's CPU time; what is above the fastest round is the machine's.
+    It counts the calling thread's CPU time.
     """
     setup = "import gc; gc.enable()"
     timer = timeit.Timer(statement, setup, timer=time.thread_time, globals=names)
     number = 1
     while (seconds := timer.timeit(number)) < SECONDS_A_ROUND / 10:
         number *= 4
-    number = max(1, int(number * SECONDS_A_ROUND / seconds))
-    return min(timer.timeit(number) / number for _ in range(ROUNDS)) * 1e9
+    return timer, max(1, int(number * SECONDS_A_ROUND / seconds))
 
 
 def check(peer: Any, product: Any, workload: Workload) -> None:
@@ -65,12 +64,20 @@ def merge(peer: Any, product: Any, workload: Workload) -> tuple[str, dict[str, A
 
 
 def evaluate(peer: Any) -> dict[str, float]:
-    figures = {}
+    """ns for one pass over each workload: the fastest of its rounds; the rest is the machine's.
+
+    The workloads take turns, so that a slow moment of the machine spoils a round of each and not
+    all rounds of one.
+    """
+    timers = {}
     for workload in workloads():
         product = peer.load(peer.document(workload.settings))
         check(peer, product, workload)
-        statement, names = merge(peer, product, workload)
-        figures[workload.name] = best_ns(statement, names)
+        timers[workload.name] = calibrated(*merge(peer, product, workload))
+    figures = dict.fromkeys(timers, float("inf"))
+    for _ in range(ROUNDS):
+        for name, (timer, number) in timers.items():
+            figures[name] = min(figures[name], timer.timeit(number) / number * 1e9)
     return figures
 
 
