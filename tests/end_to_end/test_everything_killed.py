@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import pytest
 from tests.end_to_end.processes import DEMO_SHOP, HOLDFAST, Dev, eventually
 
 from holdfast import Client
