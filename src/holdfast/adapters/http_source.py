@@ -8,7 +8,7 @@ make a new one: no HTTP client survives a fork with a warm pool.
 from __future__ import annotations
 
 import base64
-import encodings.idna  # noqa: F401  urllib3 encodes hosts by it: imported now, not between two forks
+import codecs
 import io
 import re
 import socket
@@ -39,6 +39,8 @@ from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import NAME, Subject
 from holdfast.core.wire import UNREADABLE
 from holdfast.ports import Fetched
+
+codecs.lookup("idna")  # urllib3 encodes hosts by it: imported now, not between two forks
 
 CONNECT_S = 2.0
 READ_S = 5.0
