@@ -87,7 +87,7 @@ def test_what_others_must_not_read_they_can_not(shop: Dev) -> None:
 
 def test_writes_take_a_token_even_where_reads_are_open(shop: Dev) -> None:
     body = {"edits": [], "reason": "mine"}
-    assert call("POST", f"{shop.control}/v1/commits", body)[0] == 403
+    assert call("POST", f"{shop.control}/v1/commits", body)[0] == 401
     wrong = "hf_nobody_" + "0" * 64
     assert call("POST", f"{shop.control}/v1/commits", body, wrong)[0] == 401
 
