@@ -129,16 +129,6 @@ def test_one_port_for_both_is_refused() -> None:
         dev.choose_ports("127.0.0.1", {"--control-port": free, "--edge-port": free})
 
 
-def test_a_second_supervisor_is_refused_the_data(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with dev.sole_user(data):
-        with pytest.raises(Unavailable, match=str(os.getpid())), dev.sole_user(data):
-            pass
-        assert stat.S_IMODE(data.stat().st_mode) == 0o700
-    with dev.sole_user(data):
-        pass
-
-
 def test_a_private_file_is_never_readable_to_others(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text("old")

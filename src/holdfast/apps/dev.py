@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -136,25 +135,6 @@ def end_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(f"process {parent} started this one and is gone already")
-
-
-@contextlib.contextmanager
-def sole_user(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for this process alone; refused when another one holds it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (data_dir / "dev.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise Unavailable(
-                f"{data_dir} is in use by another holdfast dev (process {lock.read().strip()}): "
-                "stop that one, or give --data another directory"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from holdfast.apps.cli.output import say
 from holdfast.apps.cli.wanted import Wanted
 from holdfast.apps.lean import starting
 from holdfast.apps.provision import Kept, kept_tokens, make_tokens
+from holdfast.apps.sole_user import sole_user
 
 READY_S = 60.0
 """For a first start on a slow, busy machine; a warm one takes about a second."""
@@ -29,7 +30,7 @@ async def run_together(wanted: Wanted) -> int:
     stop = dev.stop_on_signals()
     children = dev.Children(lambda text: say(text, fg="yellow"))
     dev_file = wanted.data_dir / DEV_FILE.name
-    with dev.sole_user(wanted.data_dir):
+    with sole_user(wanted.data_dir, "dev"):
         dev_file.unlink(missing_ok=True)
         chosen = dev.choose_ports(
             wanted.host,

@@ -10,6 +10,7 @@ from holdfast.apps.control.plane import Control
 from holdfast.apps.listen import Address, Connection, Listener, bind
 from holdfast.apps.observe import start_logs
 from holdfast.apps.settings import ControlSettings
+from holdfast.apps.sole_user import sole_user
 
 
 class HeadsOnly(Connection):
@@ -22,11 +23,15 @@ class HeadsOnly(Connection):
 def serve(settings: ControlSettings) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends it at once.
 
-    Raises `Unavailable` for an address that is taken, before anything is opened or made.
+    Raises `Unavailable` for an address or a data directory that is taken, before anything is opened
+    or made.
     """
     start_logs(settings.log_level, "control")
     address = Address(settings.host, settings.port, shutdown_s=settings.shutdown_s)
-    with bind(settings.host, settings.port) as socket:
+    with (
+        bind(settings.host, settings.port) as socket,
+        sole_user(settings.data_dir, "control"),
+    ):
         parts = open_parts(settings.data_dir, development=settings.development)
         control = Control(settings, parts, time.time)
         listener = Listener(
