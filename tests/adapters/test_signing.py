@@ -195,8 +195,9 @@ def test_a_rotation_that_is_cut_short_anywhere_loads_and_goes_on(
 
 
 def test_no_keys_is_said(folder: Path) -> None:
-    with pytest.raises(Unavailable, match="make keys first"):
+    with pytest.raises(Unavailable, match="make keys first") as refused:
         Keys.load(folder)
+    assert f"holdfast keys init --data {folder.parent})" in str(refused.value)
 
 
 @pytest.mark.parametrize("which", [CHAIN, "private"])

@@ -97,7 +97,11 @@ class Keys:
         `Untrusted` code `key-permissions` for a private key that others can read, and for a chain
         that doesn't hold the codes of `core.roots.extend`.
         """
-        body = _read(folder / CHAIN, _CHAIN_BYTES_MAX)
+        try:
+            body = _read(folder / CHAIN, _CHAIN_BYTES_MAX)
+        except Unavailable as absent:
+            way_out = f"make keys first (holdfast keys init --data {folder.parent})"
+            raise Unavailable(f"{absent}; {way_out}") from None
         try:
             chain = msgspec.json.decode(body, type=tuple[Envelope, ...])
         except UNREADABLE as error:
@@ -245,7 +249,7 @@ def _read(path: Path, bytes_max: int, *, private: bool = False) -> bytes:
                 raise Untrusted("key-permissions", f"others can read {path}: chmod 600 it")
             body = file.read(bytes_max + 1)
     except OSError as error:
-        raise Unavailable(f"{path} can't be read: {error.strerror}; make keys first") from None
+        raise Unavailable(f"{path} can't be read: {error.strerror}") from None
     if len(body) > bytes_max:
         raise Damaged(f"{path} is larger than {bytes_max} bytes")
     return body

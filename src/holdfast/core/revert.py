@@ -78,15 +78,20 @@ def restore(past: State, head: State, service: str, key: str = "") -> Undo:
         hint = "look at the history for the revision in which it still stood"
         return Undo(problems=(Problem(code="not-found", message=message, path=where, hint=hint),))
     if now is not None and (not key or key in now.settings):
-        hint = "revert the newer revisions instead, or delete it first"
-        message = f"{key or service} stands already"
-        return Undo(problems=(Problem(code="exists", message=message, path=where, hint=hint),))
+        return Undo(problems=(still_stands(key or service, where),))
     edits: list[Edit] = [] if now else [PutService(service, was.info)]
     if not key:
         edits += [PutSegment(service, name, one.segment) for name, one in was.segments.items()]
     keys = (key,) if key else was.settings
     edits += [PutSetting(service, one, was.settings[one].setting) for one in keys]
     return Undo(edits=tuple(edits))
+
+
+def still_stands(name: str, path: str = "") -> Problem:
+    """What is to be brought back is there."""
+    message = f"`{name}` still stands: there is nothing to bring back"
+    hint = "to undo changes of it, revert their revisions (holdfast history)"
+    return Problem(code="exists", message=message, path=path, hint=hint)
 
 
 def _noun(state: State, place: Place) -> Noun | None:

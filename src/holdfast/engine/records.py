@@ -115,6 +115,11 @@ class Records:
                 found.append(entry)
         return History(tuple(found), floor + 1 if floor else 0)
 
+    def knows(self, service: str) -> bool:
+        """Whether a service stands, or once did."""
+        state = self._view.state
+        return service in state.services or service in state.gone
+
     def entry(self, revision: int) -> Entry:
         """One entry. Raises `NotFound` when there is none of that revision."""
         if revision > 0:
@@ -167,7 +172,7 @@ class Records:
         trace of a removal.
         """
         head = self._view.state
-        at = revision or _removed_at(head, service, key) - 1
+        at = revision or _stands_at(head, service, key) or _removed_at(head, service, key) - 1
         if at < 0:
             what = f"{service}/{key}" if key else f"the service {service}"
             raise NotFound(f"nothing shows that {what} was removed")
@@ -213,6 +218,12 @@ def _edits(edit: Edit, service: str, key: str) -> bool:
     if isinstance(edit, PutSetting | DeleteSetting):
         return edit.key == key
     return isinstance(edit, DeleteService)
+
+
+def _stands_at(head: State, service: str, key: str) -> int:
+    """The head's revision when the setting, or with no key the service, stands there; else 0."""
+    owner = head.services.get(service)
+    return head.head.revision if owner and (not key or key in owner.settings) else 0
 
 
 def _removed_at(head: State, service: str, key: str) -> int:

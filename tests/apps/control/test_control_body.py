@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from holdfast.apps.control import body as body_module
 from holdfast.apps.control.body import DEPTH_MAX, BadBody, decode
-from holdfast.apps.control.schemas import ChangeBody
+from holdfast.apps.control.schemas import ChangeBody, RestoreBody
 
 
 class Box(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,6 +58,22 @@ def test_one_clear_refusal_for_each_way_to_be_wrong(body: bytes, says: str) -> N
         decode(body, Box)
     assert says in str(refused.value)
     assert [problem.code for problem in refused.value.problems] == ["bad-body"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message", "hint"),
+    [
+        ("service", "a/b", "this is not a name", "lower-case letters"),
+        ("key", "a/b", "this is not a key", "single dots"),
+    ],
+)
+def test_a_rule_for_names_is_said_in_words(field: str, value: str, message: str, hint: str) -> None:
+    with pytest.raises(BadBody) as refused:
+        decode(msgspec.json.encode({"service": "a", field: value}), RestoreBody)
+    [problem] = refused.value.problems
+    assert (problem.message, problem.path) == (message, f"/{field}")
+    assert hint in problem.hint
+    assert "^" not in problem.message + problem.hint
 
 
 def test_json_of_the_standard_library_would_have_let_the_damage_in() -> None:

@@ -63,14 +63,29 @@ def test_what_was_deleted_comes_back_through_restore(plane: Plane) -> None:
     assert plane.ok("GET", "/v1/services/shop/segments/pilots")["definition"]["audience"]
 
 
+def test_the_past_of_a_service_that_never_was_is_not_found(plane: Plane) -> None:
+    plane.commit(SHOP)
+    for path in ("/v1/history?service=", "/v1/diff?from=0&service="):
+        assert "'nope'" in plane.refused("GET", path + "nope", 404)["message"]
+        plane.ok("GET", path + "shop")
+    edits = [{"type": "delete-service", "service": "shop"}]
+    plane.ok("POST", "/v1/commits", json={"edits": edits})
+    for path in ("/v1/history?service=", "/v1/diff?from=0&service="):
+        plane.ok("GET", path + "shop")
+
+
 def test_restore_of_what_stands_or_never_stood_is_told(plane: Plane) -> None:
     plane.commit(SHOP)
-    for name in ({"key": "tiles"}, {"key": "never"}, {"segment": "never"}):
+    for name in ({"key": "never"}, {"segment": "never"}):
         plane.refused("POST", "/v1/restore", 404, json={"service": "shop", **name})
+    plane.refused("POST", "/v1/restore", 404, json={"service": "never"})
     now = plane.head()["revision"]
-    stands = {"service": "shop", "segment": "pilots", "revision": now}
-    error = plane.refused("POST", "/v1/restore", 422, json=stands)
-    assert error["problems"][0]["code"] == "exists"
+    for name in ({}, {"key": "tiles"}, {"segment": "pilots"}):
+        for when in ({}, {"revision": now}):
+            stands = {"service": "shop", **name, **when}
+            [problem] = plane.refused("POST", "/v1/restore", 422, json=stands)["problems"]
+            assert problem["code"] == "exists"
+            assert "still stands" in problem["message"]
     both = {"service": "shop", "key": "tiles", "segment": "pilots"}
     plane.refused("POST", "/v1/restore", 400, json=both)
 

@@ -20,12 +20,22 @@ ANSWER_BYTES_MAX = 2 * SNAPSHOT_BYTES_MAX
 """Of any answer; a server that sends more is not one of ours."""
 
 
+HEAD = "/v1/head"
+"""Every control plane has it, and no edge."""
+
+
 class _Failure(msgspec.Struct):
     error: Fault
 
 
 class NoAnswer(errors.Unavailable):
     """Nobody answers at the control plane's address."""
+
+
+class NotControl(errors.NotFound):
+    """What answers is no control plane."""
+
+    code = "not-control"
 
 
 class Api:
@@ -115,9 +125,23 @@ class Api:
             raise NoAnswer(
                 f"{self.connection.server} does not answer ({str(failed) or type(failed).__name__})"
             ) from None
+        if answer.status_code == 404 and path != HEAD and self._is_edge():
+            raise NotControl(
+                f"{self.connection.server} is an edge: it answers for settings and takes no changes"
+            )
         if answer.status_code >= 400:
             raise _error_of(answer.status_code, received, self.connection.server + path)
         return received, answer.headers
+
+    def _is_edge(self) -> bool:
+        """Whether what answers follows a control plane, and is none: it has no journal's head."""
+        try:
+            self.raw("GET", HEAD)
+        except errors.NotFound:
+            return True
+        except errors.HoldfastError:
+            return False
+        return False
 
 
 def _bounded(answer: httpx2.Response) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.apps.cli.api import NoAnswer
+from holdfast.apps.cli.api import NoAnswer, NotControl
 from holdfast.apps.cli.output import print_problem, print_problems
 from holdfast.apps.http import exit_code_of
 from holdfast.core.errors import (
@@ -22,6 +22,7 @@ WAY_OUT: tuple[tuple[type[HoldfastError], str], ...] = (
     (Unauthenticated, "give --token or HOLDFAST_TOKEN; holdfast token create makes one"),
     (Forbidden, "use a token whose scopes allow it (holdfast token list)"),
     (TooLarge, "split it, or look whether it is meant"),
+    (NotControl, "give --server, or HOLDFAST_SERVER, the URL of its control plane"),
     (NoAnswer, "is it running? holdfast status --server URL; holdfast dev starts one here"),
     (Damaged, "nothing was served from it; restore it from a backup or another node"),
     (Untrusted, "nothing of it was used; check which root this consumer pins (holdfast keys show)"),

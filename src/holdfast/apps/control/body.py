@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from litestar.dto import AbstractDTO, DTOConfig
 
+from holdfast.apps.control.schemas import DIGEST
 from holdfast.core import limits
 from holdfast.core.errors import CallerError, Problem
 from holdfast.core.json_check import has_half_characters
+from holdfast.core.model import KEY, NAME
 from holdfast.core.targeting.prepare import measure
 
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ T = TypeVar("T")
 
 DEPTH_MAX: Final = limits.WIRE_DEPTH_MAX
 
+_RULES: Final = (
+    (NAME, "a name", "use lower-case letters, digits and `-` in between, at most 63"),
+    (
+        KEY,
+        "a key",
+        "use letters, digits, `_`, `-` and single dots, at most 128: clients put it into URLs",
+    ),
+    (DIGEST, "a SHA-256 digest", "write its 64 hexadecimal digits, lower-case"),
+)
+"""Patterns of `schemas`, in words."""
 _PLACE = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[`]+)")
 
 
@@ -55,7 +67,8 @@ def decode(body: bytes, model: type[T]) -> T:
         depth = _depth(body)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `")
-        raise _bad(what, _pointer(place), "see the API's OpenAPI document for this body") from None
+        message, hint = _in_words(what)
+        raise _bad(message, _pointer(place), hint) from None
     except RecursionError:  # both readers count their levels, and give up at some hundreds
         raise _too_deep() from None
     except (msgspec.DecodeError, ValueError) as error:  # UnicodeDecodeError, oversized integers
@@ -66,6 +79,14 @@ def decode(body: bytes, model: type[T]) -> T:
     if depth > DEPTH_MAX:
         raise _too_deep()
     return decoded
+
+
+def _in_words(what: str) -> tuple[str, str]:
+    """What msgspec says, and the way out; names and their like without their regular expression."""
+    for pattern, noun, rule in _RULES:
+        if repr(pattern) in what:
+            return f"this is not {noun}", rule
+    return what, "see the API's OpenAPI document for this body"
 
 
 def _depth(body: bytes) -> int:

@@ -42,7 +42,7 @@ from holdfast.core.model import (
     PutSetting,
     PutToken,
 )
-from holdfast.core.revert import Undo
+from holdfast.core.revert import Undo, still_stands
 from holdfast.core.roots import extend
 from holdfast.core.state import State
 from holdfast.core.wire import Envelope
@@ -273,16 +273,15 @@ class Desk:
     def _restore_segment(self, service: str, segment: str, revision: int | None) -> Undo:
         """Edits that bring a segment back, as of a revision or of its removal."""
         head = self._view.state
+        now = head.services.get(service)
+        if now is not None and segment in now.segments:
+            return Undo(problems=(still_stands(segment),))
         past = self._records.state_at(
             self._removal(service, segment) - 1 if revision is None else revision
         )
-        was, now = past.services.get(service), head.services.get(service)
+        was = past.services.get(service)
         if was is None or segment not in was.segments:
             raise NotFound(f"revision {past.head.revision} has no segment {segment}")
-        if now is not None and segment in now.segments:
-            hint = "revert the newer revisions instead, or delete it first"
-            message = f"{segment} stands already"
-            return Undo(problems=(Problem(code="exists", message=message, hint=hint),))
         before: tuple[Edit, ...] = () if now else (PutService(service, was.info),)
         return Undo(edits=(*before, PutSegment(service, segment, was.segments[segment].segment)))
 

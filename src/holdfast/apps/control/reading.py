@@ -8,9 +8,10 @@ import msgspec
 
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import require_somewhere
+from holdfast.core import limits
 from holdfast.core.access import EVERY, Grant, may_grant
 from holdfast.core.difference import Difference
-from holdfast.core.errors import CallerError, Forbidden
+from holdfast.core.errors import CallerError, Forbidden, NotFound
 from holdfast.core.model import (
     DeleteToken,
     Edit,
@@ -44,8 +45,8 @@ class Reading:
     def history(
         self, caller: Grant, service: str | None, key: str | None, before: int | None, limit: int
     ) -> schemas.History:
-        """Entries below `before`, newest first. Raises `Forbidden`."""
-        require_somewhere(caller, "read", service or EVERY)
+        """Entries below `before`, newest first. Raises `NotFound` and `Forbidden`."""
+        self._require(caller, service)
         if key is not None and service is None:
             raise CallerError("`key` is one of a service: give `service`, too")
         page = self._records.history(
@@ -75,11 +76,16 @@ class Reading:
         self, caller: Grant, from_revision: int, to_revision: int, service: str | None
     ) -> schemas.Differences:
         """What differs between two revisions. Raises `NotFound` and `Forbidden`."""
-        require_somewhere(caller, "read", service or EVERY)
+        self._require(caller, service)
         found = visible(caller, self._records.differences(from_revision, to_revision))
         if service is not None:
             found = tuple(each for each in found if each.service == service)
         return schemas.Differences(from_revision, to_revision, found)
+
+    def _require(self, caller: Grant, service: str | None) -> None:
+        require_somewhere(caller, "read", service or EVERY)
+        if service is not None and not self._records.knows(service):
+            raise NotFound(f"there is no service {service[: limits.NAME_CHARS_MAX]!r}, nor was one")
 
     def search(self, caller: Grant, query: Query) -> schemas.Settings:
         """Settings that the caller may see, by service and key."""

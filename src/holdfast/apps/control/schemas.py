@@ -42,7 +42,8 @@ DOCUMENTS_MAX = 1_000
 Name: TypeAlias = Annotated[str, Meta(pattern=NAME, examples=["demo-shop"])]
 Key: TypeAlias = Annotated[str, Meta(pattern=KEY, examples=["max-video-tiles"])]
 Revision: TypeAlias = Annotated[int, Meta(ge=0, le=limits.SAFE_INTEGER_MAX, examples=[12])]
-Digest: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+DIGEST = r"^[0-9a-f]{64}$"
+Digest: TypeAlias = Annotated[str, Meta(pattern=DIGEST)]
 Reason: TypeAlias = Annotated[
     str,
     Meta(
