@@ -378,6 +378,48 @@ def test_an_export_that_can_not_be_written_is_told(holdfast: Command, tmp_path: 
         assert "No such file or directory" in told
 
 
+def test_what_was_never_deleted_still_stands(holdfast: Command) -> None:
+    code, _, told = holdfast("restore", "demo-shop", "--yes")
+    assert code == 1
+    assert "`demo-shop` still stands" in told
+
+
+def test_the_past_of_a_service_that_never_was_is_not_found(holdfast: Command) -> None:
+    for command in (("diff", "0"), ("history",)):
+        code, shown, told = holdfast(*command, "-s", "nope")
+        assert (code, shown) == (1, "")
+        assert "no service 'nope'" in told
+        assert "[not-found]" in told
+
+
+def test_an_edge_in_place_of_the_control_plane_is_told(
+    holdfast: Command, shop: Dev, file: Path
+) -> None:
+    for command in (("history",), ("get", "demo-shop"), ("apply", str(file))):
+        code, _, told = holdfast(*command, "--server", shop.edge, "--token", shop.token)
+        assert code == 1
+        assert f"{shop.edge} is an edge" in told
+        assert "[not-control]" in told
+        assert "--server" in told
+
+
+def test_a_second_control_plane_on_the_same_data_is_refused(holdfast: Command, shop: Dev) -> None:
+    code, _, told = holdfast("control", "--data", str(shop.data_dir), "--port", "0")
+    assert code == 1
+    assert f"process {shop.facts.processes['control plane']}" in told
+
+
+def test_a_body_that_is_far_too_large_is_told_so_at_both_processes(shop: Dev) -> None:
+    routes = (
+        f"{shop.control}/v1/commits",
+        f"{shop.edge}/production/demo-shop/ofrep/v1/evaluate/flags/cartFailure",
+    )
+    for route in routes:
+        # As urllib sends it: `Connection: close`, and nothing read before all is sent.
+        status, body, _ = call("POST", route, "x" * 10_000_000, shop.token)
+        assert (status, body["error"]["code"]) == (413, "too-large")
+
+
 def test_the_revision_that_is_not_there_is_the_one_that_was_named(holdfast: Command) -> None:
     code, _, told = holdfast("revert", "9999", "--yes")
     assert code == 1
