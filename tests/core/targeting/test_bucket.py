@@ -62,17 +62,71 @@ def test_heads_change_with_the_size(size: int) -> None:
     assert bucket.text_head(size) + b"a" * size == cbor2.dumps("a" * size, canonical=True)
 
 
-@given(st.text(), st.text(min_size=1))
-def test_the_shorthands_key_is_the_pair(flag_key: str, targeting_key: str) -> None:
-    body = targeting_key.encode()
-    fast = bucket.Heads(bucket.pair_head(flag_key))[len(body)] + body
-    assert fast == cbor2.dumps([flag_key, targeting_key], canonical=True)
-    assert fast == bucket.key_bytes([flag_key, targeting_key], "v3")
+SIZES = [1, 2, 3, 4, 22, 23, 24, 25, 127, 128, 255, 256, 300]
+names = st.one_of(st.text(), st.sampled_from(SIZES).map("f".__mul__))
+keys = st.one_of(
+    st.text(min_size=1),
+    st.sampled_from(SIZES).map("k".__mul__),
+    st.sampled_from(SIZES).map("é".__mul__),
+)
+
+
+@given(st.binary(min_size=4, max_size=4), st.binary())
+def test_zeros_after_the_seed_hash_as_the_block(block: bytes, rest: bytes) -> None:
+    zeros = mmh3.hash(bytes(4) + rest, bucket.seed_of(block), signed=False)
+    assert zeros == bucket.hash32(block + rest)
+
+
+@given(names, keys)
+def test_the_shorthands_hash_is_the_pairs(flag_key: str, targeting_key: str) -> None:
+    body = bucket.pair_head(flag_key) + cbor2.dumps(targeting_key, canonical=True)
+    assert body == bucket.key_bytes([flag_key, targeting_key], "v3")
+    hashed = bucket.TextHash(bucket.pair_head(flag_key))
+    assert hashed(targeting_key) == hashed(targeting_key) == bucket.hash32(body)
+
+
+@given(st.one_of(st.just(""), keys))
+def test_a_texts_hash_is_its_cbors(text: str) -> None:
+    expected = bucket.hash32(cbor2.dumps(text, canonical=True))
+    assert bucket.TEXT_HASH(text) == bucket.TEXT_HASH(text) == expected
 
 
 def test_an_empty_targeting_key_is_none() -> None:
-    with pytest.raises(KeyError):
-        bucket.Heads(bucket.pair_head("k"))[0]
+    hashed = bucket.TextHash(bucket.pair_head("key"))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="empty"):
+            hashed("")
+
+
+KEYED: dict[str, list[object]] = {
+    "pair": [],
+    "text": [{"var": "targetingKey"}],
+    "cat": [{"cat": [{"var": "$flagd.flagKey"}, {"var": "targetingKey"}]}],
+}
+NO_TEXTS = (None, 5, 2.0, True, [], ["k"] * 3, {"a": 1}, b"k", b"\xff")
+
+
+@pytest.mark.parametrize("bucketing", ["v2", "v3"])
+@pytest.mark.parametrize("shape", KEYED)
+@pytest.mark.parametrize("flag_key", ["k", "flag", "é", "fé", "f" * 130, "f" * 260])
+def test_generated_code_chooses_the_interpreters_arm(
+    bucketing: Bucketing, shape: str, flag_key: str
+) -> None:
+    arms = [[f"v{index}", 1] for index in range(40)]
+    flag = {
+        "state": "ENABLED",
+        "variants": {f"v{index}": index for index in range(40)},
+        "targeting": {"fractional": [*KEYED[shape], *arms]},
+    }
+    evaluator = Evaluator(
+        {flag_key: json.dumps(flag).encode()}, bucketing=bucketing, now_s=lambda: 0.0
+    )
+    contexts = [{"targetingKey": first * size} for first in "aé日" for size in SIZES]
+    contexts += [{"targetingKey": key} for key in ("", "\ud800", *NO_TEXTS)]
+    for context in ({}, *contexts, *contexts):  # again, with the heads that the first round filled
+        answered = evaluator.evaluate(flag_key, context)
+        interpreted = evaluator.explain(flag_key, context)
+        assert (answered.variant, answered.reason) == (interpreted.variant, interpreted.reason)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from holdfast.core.limits import WEIGHT_SUM_MAX
 from holdfast.core.model import Bucketing
 
 TEXT_BYTES_MAX: Final = 256
-PAIR_BYTES_MAX: Final = 64
-"""Each setting keeps its own heads of pairs, so only those of usual sizes."""
+"""Texts below this size have generated code; longer keys are rare and are interpreted."""
+_BLOCK_BYTES: Final = 4
 _INTEGER_MIN: Final = -(2**63)
 _INTEGER_MAX: Final = 2**64 - 1
 
@@ -40,29 +40,56 @@ def pair_head(flag_key: str) -> bytes:
     return b"\x82" + cbor2.dumps(flag_key, canonical=True)
 
 
-TEXT_HEADS: Final = tuple(text_head(size) for size in range(TEXT_BYTES_MAX))
-"""The heads of texts below 256 bytes, by size; longer keys are rare and go the slow way."""
+def seed_of(block: bytes) -> int:
+    """The seed from which four zero bytes leave MurmurHash3 where `block` leaves it from seed 0.
+
+    A block is mixed by itself and then xored into the state, which is the seed at first; zeros mix
+    to zero. So the seed is the mixed block. No block at all gives 0.
+    """
+    mixed = int.from_bytes(block, "little") * 0xCC9E2D51 & 0xFFFFFFFF
+    mixed = (mixed << 15 | mixed >> 17) & 0xFFFFFFFF
+    return mixed * 0x1B873593 & 0xFFFFFFFF
 
 
-class Heads(dict[int, bytes]):
-    """`heads[size]`: the CBOR of `[flag_key, targeting_key]` before the latter's `size` bytes.
+class TextHash:
+    """Hashes CBOR that is a text after the constant bytes `before`.
 
-    Raises KeyError for an empty targeting key, which is none.
+    `mmh3.hash(heads[len(text)] + text, seed, False)` is the hash of an ASCII text when that head
+    is not None: one text is hashed faster than it is encoded and joined to bytes. The 0x82 of a
+    pair is in no text, so zeros stand for its block, and the seed makes up for them.
+
+    Calling it gives the hash of any text, and fills the head of its size where there is one.
     """
 
-    __slots__ = ("_before",)
+    __slots__ = ("_before", "_skipped", "heads", "seed")
 
     def __init__(self, before: bytes) -> None:
-        super().__init__()
         self._before = before
+        self._skipped = _BLOCK_BYTES if len(before) >= _BLOCK_BYTES else 0
+        self.seed = seed_of(before[: self._skipped])
+        self.heads: list[str | None] = [None] * TEXT_BYTES_MAX
 
-    def __missing__(self, size: int) -> bytes:
-        if size == 0:
-            raise KeyError(size)
+    def __call__(self, text: str) -> int:
+        """Raises AttributeError for what is no text, ValueError for text without a hash."""
+        body = text.encode()  # raises for a lone surrogate, on which `mmh3.hash` crashes
+        size = len(body)
+        head = self.heads[size] if size < TEXT_BYTES_MAX else None
+        if head is None:
+            return self._first(body, size)
+        return int(mmh3.hash(head + text, self.seed, False))
+
+    def _first(self, body: bytes, size: int) -> int:
+        if self._before and not body:
+            raise ValueError("an empty targeting key is none")
         head = self._before + text_head(size)
-        if size < PAIR_BYTES_MAX:
-            self[size] = head
-        return head
+        rest = head[self._skipped :]
+        if size < TEXT_BYTES_MAX and rest.isascii():
+            self.heads[size] = "\0" * self._skipped + rest.decode()
+        return hash32(head + body)
+
+
+TEXT_HASH: Final = TextHash(b"")
+"""For keys that are one text; all settings share it."""
 
 
 def whole_floats_as_integers(value: Any) -> Any:

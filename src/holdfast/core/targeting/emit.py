@@ -70,6 +70,7 @@ class Emitter:
         self._constants: list[Any] = []
         self._names: dict[Any, str] = {}
         self._temporaries = 0
+        self._pair_hash: bucket.TextHash | None = None
         self.begins = False
 
     # names
@@ -159,17 +160,29 @@ class Emitter:
         text = self.attribute("targetingKey") if key is None else self.value(key)
         if self.facts.bucketing == "v2":
             seed = self.bind(self.flag_key if key is None else "")
-            # An empty key is none: adding None raises.
-            whole = f"({seed} + ({text} or None))"
-            return f"{self.bind(mmh3.hash)}({whole}, 0, False)"
-        heads = self._pair_heads() if key is None else bucket.TEXT_HEADS
-        t = self.temporary()
-        # What has no `encode` is no text; the heads end at some length, and `Heads` has none for 0.
-        whole = f"{self.bind(heads)}[len({t} := {text}.encode())] + {t}"
-        return f"{self.bind(mmh3.mmh3_32_uintdigest)}({whole})"
+            t = self.temporary()
+            # An empty key is none: adding None raises. `mmh3.hash` crashes on a lone surrogate, so
+            # it gets ASCII only.
+            return (
+                f"({self.bind(mmh3.hash)}({t}, 0, False) "
+                f"if ({t} := {seed} + ({text} or None)).isascii() "
+                f"else {self.bind(bucket.hash32)}({t}.encode()))"
+            )
+        texts = self._pairs() if key is None else bucket.TEXT_HASH
+        head, t = self.temporary(), self.temporary()
+        # What is no text has no `isascii`, or can't be added to the head; `texts` raises for it.
+        # The head is that of a size in bytes, so the text's characters must be bytes.
+        return (
+            f"({self.bind(mmh3.hash)}({head} + {t}, {self.bind(texts.seed)}, False) "
+            f"if ({head} := {self.bind(texts.heads)}[len({t} := {text})]) is not None "
+            f"and {t}.isascii() else {self.bind(texts)}({t}))"
+        )
 
-    def _pair_heads(self) -> bucket.Heads:
-        return bucket.Heads(bucket.pair_head(self.flag_key))
+    def _pairs(self) -> bucket.TextHash:
+        """The shorthand's hash; all splits of the setting share it."""
+        if self._pair_hash is None:
+            self._pair_hash = bucket.TextHash(bucket.pair_head(self.flag_key))
+        return self._pair_hash
 
     # truths
 
