@@ -297,7 +297,7 @@ def main() -> None:
             parts.append(write(json.loads(path.read_text())))
     head = f"""# Benchmarks
 
-Written by `make bench`, all figures from one run on one machine: {os.cpu_count()} cores,
+Written by `make bench`, each section in one run, all on one machine: {os.cpu_count()} cores,
 {platform.system()} {platform.machine()}, Python {platform.python_version()}. Medians of cycles in
 which the products take turns. Absolute figures are this machine's; read the ratios.
 """
