@@ -70,7 +70,7 @@ def evaluate(rounds: dict[str, Any]) -> str:
         axis.bar(spots, heights, width, label=title, color=shade)
     axis.set_yscale("log")
     axis.set_ylabel("ns for one pass (lower is better)")
-    axis.set_xticks([spot + 0.4 for spot in range(len(names))], titles)
+    axis.set_xticks([spot + 0.4 for spot in range(len(names))], titles, fontsize=8)
     axis.legend(ncols=4, fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     save(figure, "evaluate")
@@ -252,7 +252,7 @@ def edge(figures: dict[str, Any]) -> str:
         rates = [figures["medians"][task][server]["requests_per_s"] for task in tasks]
         shade = (COLOURS[OURS], OTHER, COLOURS["floor"])[place]
         axis.bar(spots, rates, 0.25, label=title, color=shade)
-    axis.set_xticks([spot + 0.27 for spot in range(len(TASKS))], list(TASKS.values()))
+    axis.set_xticks([spot + 0.27 for spot in range(len(TASKS))], list(TASKS.values()), fontsize=8)
     axis.set_ylabel("requests a second")
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
