@@ -160,8 +160,9 @@ class StrictBody(AbstractDTO[Any]):
     def generate_field_definitions(
         cls, model_type: type[Any]
     ) -> Generator[DTOFieldDefinition, None, None]:
-        raise NotImplementedError
+        # Litestar asks for fields to build a transfer model; `decode_bytes` goes without one.
+        raise NotImplementedError(f"{cls.__name__} has no transfer model")
 
     @classmethod
     def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
-        raise NotImplementedError
+        raise NotImplementedError(f"{cls.__name__} has no transfer model")
