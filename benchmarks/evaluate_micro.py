@@ -78,7 +78,7 @@ class Reader:
     def get_bool(self, key: str, default: bool, context: dict[str, Any]) -> bool:
         try:
             outcome = self._table[key](context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.boolean  # noqa: TRY300 - as the client: an `else` would cost a jump
         except (KeyError, AttributeError):
             return self._slowly(key, default, context, "boolean")
@@ -86,7 +86,7 @@ class Reader:
     def get_object(self, key: str, default: Any, context: dict[str, Any]) -> Any:
         try:
             outcome = self._table[key](context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.object  # noqa: TRY300 - as above
         except (KeyError, AttributeError):
             return self._slowly(key, default, context, "object")

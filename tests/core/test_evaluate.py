@@ -145,7 +145,7 @@ def test_a_client_may_index_the_table() -> None:
     under_test = evaluator(k=flag(CONTOSO))
     under_test.function("k")
     outcome = under_test.table["k"]({"tenant": "contoso"})
-    outcome.count += 1
+    outcome.count += 1.0
     assert under_test.table["k"]({"tenant": "contoso"}) is outcome
     assert [each.count for each in under_test.outcomes() if each.count] == [1]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from openfeature import api
@@ -15,9 +13,7 @@ from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
 from openfeature.exception import ErrorCode, ProviderNotReadyError
-from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider import ProviderStatus
-from openfeature.provider.no_op_provider import NoOpProvider
 from tests.sdk.edge import Edge
 from tests.sdk.publisher import Publisher
 from tests.sdk.test_client import FLAGS
@@ -136,29 +132,3 @@ def test_no_settings_in_time_is_an_error_that_heals(tmp_path: Path) -> None:
         edge.publish(tiles=9)
         until(lambda: api.get_client().get_provider_status() == ProviderStatus.READY)
         assert api.get_client().get_integer_value("tiles", 0) == 9
-
-
-class Empty(NoOpProvider):
-    """Answers the default at once, with details as full as ours."""
-
-    def resolve_boolean_details(
-        self, flag_key: str, default_value: bool, evaluation_context: Any = None
-    ) -> FlagResolutionDetails[bool]:
-        return FlagResolutionDetails(
-            value=default_value, reason="STATIC", variant="x", flag_metadata={}
-        )
-
-
-@pytest.mark.long
-def test_it_costs_a_tenth_of_an_empty_provider_at_most(offline: OpenFeatureClient) -> None:
-    context = EvaluationContext("user-1", {"tenant": "contoso"})
-    api.set_provider(Empty(), "empty")
-    empty = api.get_client("empty")
-
-    def cost(client: OpenFeatureClient) -> float:
-        return timeit.timeit(
-            lambda: client.get_boolean_value("by-tenant", False, context), number=2_000
-        )
-
-    ratios = sorted(cost(offline) / cost(empty) for _ in range(15))
-    assert ratios[7] <= 1.1, ratios

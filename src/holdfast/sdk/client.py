@@ -156,7 +156,7 @@ class Client:
     def get_bool(self, key: str, default: bool, context: Context | None = None) -> bool:
         try:
             outcome = self._table[key](_NOBODY if context is None else context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.boolean  # noqa: TRY300
         except Exception:  # noqa: BLE001  a read never raises
             return bool(self._other(key, default, context, "boolean"))
@@ -164,7 +164,7 @@ class Client:
     def get_str(self, key: str, default: str, context: Context | None = None) -> str:
         try:
             outcome = self._table[key](_NOBODY if context is None else context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.string  # noqa: TRY300
         except Exception:  # noqa: BLE001  a read never raises
             return self._other(key, default, context, "string")
@@ -172,7 +172,7 @@ class Client:
     def get_int(self, key: str, default: int, context: Context | None = None) -> int:
         try:
             outcome = self._table[key](_NOBODY if context is None else context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.integer  # noqa: TRY300
         except Exception:  # noqa: BLE001  a read never raises
             return self._other(key, default, context, "integer")
@@ -181,7 +181,7 @@ class Client:
         """A number, whole ones too: 5 is read as 5.0."""
         try:
             outcome = self._table[key](_NOBODY if context is None else context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.number  # noqa: TRY300
         except Exception:  # noqa: BLE001  a read never raises
             return self._other(key, default, context, "number")
@@ -190,7 +190,7 @@ class Client:
         """A dict or a list, shared with all other readers: read-only."""
         try:
             outcome = self._table[key](_NOBODY if context is None else context)
-            outcome.count += 1
+            outcome.count += 1.0
             return outcome.object  # type: ignore[return-value] # noqa: TRY300  its shape is the caller's belief
         except Exception:  # noqa: BLE001  a read never raises
             return self._other(key, default, context, "object")
@@ -234,7 +234,7 @@ class Client:
                 outcome = table[key](asked)
             except KeyError:
                 outcome = evaluator.evaluate(key, asked)
-            outcome.count += 1
+            outcome.count += 1.0
             answers[key] = outcome
         return answers
 
@@ -337,7 +337,7 @@ class Client:
             asked = _NOBODY if context is None else context
             outcome = view.evaluator.evaluate(key, asked)
             if not counted:
-                outcome.count += 1
+                outcome.count += 1.0
             value = _read(outcome, kind)
             self._judge(view, outcome, kind, found=value is not _ABSENT)
         except Exception:  # noqa: BLE001  a read never raises: not for a key that is a list either
@@ -350,7 +350,7 @@ class Client:
             outcome = view.evaluator.evaluate(key, _NOBODY if context is None else context)
         except Exception as error:  # noqa: BLE001  a read never raises
             return Outcome(str(key), "ERROR", error=("GENERAL", repr(error)))
-        outcome.count += 1
+        outcome.count += 1.0
         return outcome
 
     def _judge(

@@ -106,4 +106,4 @@ def _add(total: dict[str, dict[str, int]], outcomes: Iterator[Outcome]) -> None:
         if outcome.count:
             variants = total.setdefault(outcome.key, {})
             variant = outcome.variant or ""
-            variants[variant] = variants.get(variant, 0) + outcome.count
+            variants[variant] = variants.get(variant, 0) + int(outcome.count)
