@@ -24,39 +24,60 @@ from workloads import CONTEXT, USER, mixed, static
 from holdfast.openfeature import HoldfastProvider
 
 THREADS = 8
-SECONDS = 1.0
+SECONDS = 0.3
+CYCLES = 20
 
 
-def threads_throughput() -> dict[str, float]:
-    """Evaluations a second of one thread and of eight, the same work, ratios within a cycle."""
-    client = holdfast_client.load(holdfast_client.document(mixed(200)))
+class Bare:
+    """A read that does nothing: what eight threads cost the interpreter itself."""
+
+    def get_bool(self, key: str, default: bool, context: Any) -> bool:
+        return default
+
+
+def rate(get: Any, count: int) -> float:
+    """Reads a second of `count` threads together."""
+    stop, counts = threading.Event(), [0] * count
     context = {"targetingKey": USER, **CONTEXT}
 
-    def work(stop: threading.Event, counts: list[int], place: int) -> None:
-        get, done = client.get_bool, 0
+    def work(place: int) -> None:
+        done = 0
         while not stop.is_set():
             for _ in range(1_000):
                 get("setting-00001", False, context)
             done += 1_000
         counts[place] = done
 
-    def rate(count: int) -> float:
-        stop, counts = threading.Event(), [0] * count
-        workers = [threading.Thread(target=work, args=(stop, counts, n)) for n in range(count)]
-        start_s = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        time.sleep(SECONDS)
-        stop.set()
-        for worker in workers:
-            worker.join()
-        return sum(counts) / (time.perf_counter() - start_s)
+    workers = [threading.Thread(target=work, args=(place,)) for place in range(count)]
+    start_s = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    time.sleep(SECONDS)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / (time.perf_counter() - start_s)
 
-    cycles = [(rate(1), rate(THREADS)) for _ in range(5)]
+
+def threads_throughput() -> dict[str, dict[str, float]]:
+    """Reads a second of one thread and of eight, ratios within a cycle, ours and a bare read's."""
+    reads = {
+        "holdfast": holdfast_client.load(holdfast_client.document(mixed(200))).get_bool,
+        "bare": Bare().get_bool,
+    }
+    cycles: dict[str, list[tuple[float, float]]] = {name: [] for name in reads}
+    for cycle in range(CYCLES):
+        for name, get in reads.items():
+            order = (1, THREADS) if cycle % 2 else (THREADS, 1)
+            rates = {count: rate(get, count) for count in order}
+            cycles[name].append((rates[1], rates[THREADS]))
     return {
-        "one_per_s": statistics.median(one for one, _ in cycles),
-        "eight_per_s": statistics.median(eight for _, eight in cycles),
-        "ratio": statistics.median(eight / one for one, eight in cycles),
+        name: {
+            "one_per_s": statistics.median(one for one, _ in pairs),
+            "eight_per_s": statistics.median(eight for _, eight in pairs),
+            "ratio": statistics.median(eight / one for one, eight in pairs),
+        }
+        for name, pairs in cycles.items()
     }
 
 

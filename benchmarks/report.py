@@ -147,12 +147,15 @@ def segment(figures: dict[str, Any]) -> str:
 def client(figures: dict[str, Any]) -> str:
     threads, provider = figures["threads"], figures["openfeature"]
     rows = [
-        [
-            "boolean reads a second, one thread, then eight",
-            number(threads["one_per_s"]),
-            number(threads["eight_per_s"]),
-            f"{threads['ratio']:.2f}",
-        ],
+        *(
+            [
+                f"{title} a second, one thread, then eight",
+                number(threads[name]["one_per_s"]),
+                number(threads[name]["eight_per_s"]),
+                f"{threads[name]['ratio']:.2f}",
+            ]
+            for name, title in (("holdfast", "boolean reads"), ("bare", "calls that do nothing"))
+        ),
         [
             "ns through OpenFeature's API, an empty provider, then ours",
             number(provider["empty_ns"]),
