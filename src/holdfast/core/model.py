@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from holdfast.core.policies import Plan, Policy
+
 JSON: TypeAlias = Any  # null, boolean, number, string, list or object: a parsed JSON value
 
 SettingType: TypeAlias = Literal["boolean", "string", "integer", "number", "object"]
@@ -83,6 +85,18 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     metadata: dict[str, str | int | float | bool] = {}
     expires: str = ""
     extends: dict[str, Extension] = {}
+    probes: tuple[Probe, ...] = ()
+
+
+class Probe(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One context and the value that must come out, as the author of a setting wrote it.
+
+    It holds in `environments`, without any in all of the setting's.
+    """
+
+    context: dict[str, JSON]
+    expected: JSON
+    environments: tuple[str, ...] = ()
 
 
 class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +147,7 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
 
     bucketing: Bucketing = "v3"
     description: str = ""
+    policy: Policy = Policy()
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -153,6 +168,38 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     secret_sha256: str
     scopes: tuple[Scope, ...]
     expires_s: int = 0
+
+
+class Need(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a consumer needs of one setting: its type, and the JSON Schema of what it can read."""
+
+    type: SettingType
+    schema: JSON = None
+    required: bool = True
+
+
+class Example(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A context, and the exact value that the consumer counts on for some settings in it."""
+
+    context: dict[str, JSON]
+    expected: dict[str, JSON]
+
+
+class Contract(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What one consumer reads of a service: keys, types, ranges, and exact answers.
+
+    `version` is the consumer's own (its build); without `environments` it holds in all of them.
+    """
+
+    needs: dict[str, Need]
+    examples: tuple[Example, ...] = ()
+    environments: tuple[str, ...] = ()
+    version: str = ""
+    owners: tuple[str, ...] = ()
+
+
+RolloutStatus: TypeAlias = Literal["running", "held", "completed", "rolled-back"]
+"""`held`: stays at its stage until a person moves it. The last two end a rollout."""
 
 
 class PutService(msgspec.Struct, frozen=True, tag="put-service", forbid_unknown_fields=True):
@@ -209,6 +256,65 @@ class PutRoot(msgspec.Struct, frozen=True, tag="put-root", forbid_unknown_fields
     envelope: JSON
 
 
+class PutContract(msgspec.Struct, frozen=True, tag="put-contract", forbid_unknown_fields=True):
+    service: str
+    consumer: str
+    to: Contract
+
+
+class DeleteContract(
+    msgspec.Struct, frozen=True, tag="delete-contract", forbid_unknown_fields=True
+):
+    service: str
+    consumer: str
+
+
+class StartRollout(msgspec.Struct, frozen=True, tag="start-rollout", forbid_unknown_fields=True):
+    """Let what this very change does in `environment` go out by `plan`, from stage 0.
+
+    The rollout's id is `<environment>.<revision of the entry>`.
+    """
+
+    environment: str
+    plan: Plan
+
+
+class MoveRollout(
+    msgspec.Struct, frozen=True, tag="move-rollout", omit_defaults=True, forbid_unknown_fields=True
+):
+    """A verdict: the rollout is at this stage with this status from now on; `evidence` says why."""
+
+    rollout: str
+    stage: int
+    status: RolloutStatus
+    reason: str = ""
+    evidence: JSON = None
+
+
+class PutContexts(msgspec.Struct, frozen=True, tag="put-contexts", forbid_unknown_fields=True):
+    """Contexts seen in real traffic, from which probes of this subject are made."""
+
+    environment: str
+    service: str
+    contexts: tuple[dict[str, JSON], ...]
+
+
+class Approve(msgspec.Struct, frozen=True, tag="approve", forbid_unknown_fields=True):
+    """For the record: who approved this change, by its digest. Changes nothing."""
+
+    digest: str
+    actor: str
+    at_ms: int
+
+
+class BreakGlass(msgspec.Struct, frozen=True, tag="break-glass", forbid_unknown_fields=True):
+    """For the record: this change skipped approval and waiting, and why. Changes nothing."""
+
+    environment: str
+    reason: str
+    until_s: int
+
+
 Edit: TypeAlias = (
     PutService
     | DeleteService
@@ -220,6 +326,13 @@ Edit: TypeAlias = (
     | PutToken
     | DeleteToken
     | PutRoot
+    | PutContract
+    | DeleteContract
+    | StartRollout
+    | MoveRollout
+    | PutContexts
+    | Approve
+    | BreakGlass
 )
 
 

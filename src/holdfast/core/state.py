@@ -16,13 +16,16 @@ import msgspec
 from holdfast.core.model import (
     GENESIS,
     JSON,
+    Contract,
     Environment,
     Head,
+    RolloutStatus,
     Segment,
     Service,
     Setting,
     Token,
 )
+from holdfast.core.policies import Plan
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -83,6 +86,41 @@ class TokenState(msgspec.Struct, frozen=True):
     revision: int
 
 
+class ContractState(msgspec.Struct, frozen=True):
+    contract: Contract
+    revision: int
+
+
+class Before(msgspec.Struct, frozen=True):
+    """What a rollout's change found: the nouns that it put or deleted, none for not there.
+
+    Settings and segments by service and name, services' own facts by name.
+    """
+
+    settings: dict[str, dict[str, Setting | None]] = {}
+    segments: dict[str, dict[str, Segment | None]] = {}
+    services: dict[str, Service | None] = {}
+
+
+class RolloutState(msgspec.Struct, frozen=True):
+    """A change on its way out in one environment; ended ones stand in the journal only.
+
+    Consumers that are exposed get the state as it is, all others what stands in `before`.
+    `started` and `moved` are revisions, `moved_ms` the time of the entry `moved`.
+    """
+
+    environment: str
+    plan: Plan
+    before: Before
+    started: int
+    moved: int
+    moved_ms: int
+    stage: int = 0
+    status: RolloutStatus = "running"
+    actor: str = ""
+    reason: str = ""
+
+
 class State(msgspec.Struct, frozen=True):
     """All that stands after revision `head.revision`. Shared and read-only, its maps too.
 
@@ -91,6 +129,9 @@ class State(msgspec.Struct, frozen=True):
       changed or removed a token with such a scope.
     - `gone`: services that were deleted: no settings and segments any more, but their `touched` and
       `removed`, so that one made again under the same name goes on and not back.
+    - `contracts`: service -> consumer -> what it needs.
+    - `rollouts`: id -> a rollout that has not ended.
+    - `contexts`: subject as `environment/service` -> contexts that probes are made from.
     """
 
     head: Head = GENESIS
@@ -100,6 +141,9 @@ class State(msgspec.Struct, frozen=True):
     roots: tuple[JSON, ...] = ()
     access: dict[str, int] = {}
     gone: dict[str, ServiceState] = {}
+    contracts: dict[str, dict[str, ContractState]] = {}
+    rollouts: dict[str, RolloutState] = {}
+    contexts: dict[str, tuple[dict[str, JSON], ...]] = {}
 
 
 EMPTY = State()
