@@ -113,6 +113,20 @@ def test_a_second_start_keeps_every_change(start: Callable[..., Dev]) -> None:
     assert "left as they are: demo-shop" in second.log.read_text()
 
 
+def test_a_closed_one_starts_from_nothing_and_answers_to_its_token_alone(
+    start: Callable[..., Dev],
+) -> None:
+    """The edge learns of tokens with the first environment, and not before."""
+    arguments = ("--import", str(DEMO_SHOP), "--service", "demo-shop")
+    for _ in range(2):
+        closed = start(*arguments)
+        url = f"{closed.edge}/production/demo-shop/ofrep/v1/evaluate/flags/loadGeneratorVUs"
+        assert call("POST", url, {"context": {}})[0] == 401
+        status, body, _ = call("POST", url, {"context": {}}, closed.token)
+        assert (status, body["value"]) == (200, 5)
+        assert closed.stop() == 0
+
+
 def test_make_run_twice(tmp_path: Path) -> None:
     """The command of the README, but for its ports and its data."""
     data = tmp_path / "data"

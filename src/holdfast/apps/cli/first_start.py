@@ -55,6 +55,15 @@ def make_environment(api: Api, environment: str) -> None:
         api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
 
 
+def is_up(control: Api) -> bool:
+    """Whether the control plane answers."""
+    try:
+        catalogue(control)
+    except HoldfastError:
+        return False
+    return True
+
+
 def in_step(control: Api, edge: Api) -> bool:
     """Whether the edge has the newest snapshot of every subject."""
     try:

@@ -66,17 +66,17 @@ async def _start(wanted: Wanted, children: dev.Children) -> None:
     # Imported late: by now the processes are on their way.
     with starting():
         from holdfast.apps.cli.api import Api
-        from holdfast.apps.cli.first_start import begin, example_of, in_step
+        from holdfast.apps.cli.first_start import begin, example_of, in_step, is_up
 
     admin = kept.admin
     with (
         Api(Connection(wanted.control_url, admin)) as api,
         Api(Connection(wanted.edge_url, admin)) as edge,
     ):
-        await dev.until(lambda: in_step(api, edge), children, [CONTROL, EDGE], READY_S)
+        await dev.until(lambda: is_up(api), children, [CONTROL], READY_S)
+        # Before the edge is asked: it can't tell callers apart while there is no environment.
         taken, left = await asyncio.to_thread(begin, api, wanted)
-        if taken:
-            await dev.until(lambda: in_step(api, edge), children, [CONTROL, EDGE], READY_S)
+        await dev.until(lambda: in_step(api, edge), children, [CONTROL, EDGE], READY_S)
         example = await asyncio.to_thread(example_of, edge, wanted)
     dev_file = DevFile(
         server=wanted.control_url,
