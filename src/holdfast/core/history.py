@@ -10,7 +10,7 @@ revert(before, after, head) -> Reverted              `core.revert`, and restore
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -47,7 +47,7 @@ __all__ = [
 CHECKPOINT_FORMAT = "holdfast.state.v1"
 
 
-class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Sealed(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An entry's fields but its hash: what the hash covers."""
 
     revision: int
@@ -56,6 +56,7 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
     edits: tuple[Edit, ...]
     previous: str
+    published: dict[str, str] = {}
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -76,8 +77,17 @@ _link = msgspec.json.Decoder(Link)
 _checkpoint = msgspec.json.Decoder(_Checkpoint)
 
 
-def seal(head: Head, at_ms: int, actor: str, reason: str, edits: Iterable[Edit]) -> Entry:
+def seal(  # noqa: PLR0913, PLR0917 - an entry's fields
+    head: Head,
+    at_ms: int,
+    actor: str,
+    reason: str,
+    edits: Iterable[Edit],
+    published: Mapping[str, str] | None = None,
+) -> Entry:
     """The entry that follows `head`, with its hash.
+
+    `published` is what the standing before it has to record (`core.lineage.unrecorded`).
 
     What comes back went through its canonical bytes, so that what is folded now equals what is
     read from the journal later (1.0 is 1 in both). Raises `Invalid` for values without such bytes.
@@ -91,6 +101,7 @@ def seal(head: Head, at_ms: int, actor: str, reason: str, edits: Iterable[Edit])
             edits=tuple(edits),
             previous=head.hash,
             hash="",
+            published=dict(published or {}),
         )
     )
     return decode_entry(body, hashlib.sha256(body).hexdigest())
@@ -106,6 +117,7 @@ def encode_entry(entry: Entry) -> bytes:
             reason=entry.reason,
             edits=entry.edits,
             previous=entry.previous,
+            published=entry.published,
         )
     )
 
@@ -126,6 +138,7 @@ def decode_entry(body: bytes, digest: str) -> Entry:
         edits=sealed.edits,
         previous=sealed.previous,
         hash=digest,
+        published=sealed.published,
     )
 
 

@@ -8,16 +8,17 @@ built again at any time: it must have the digest that its lineage names, on ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from holdfast.core.build import Fragments, build
-from holdfast.core.errors import Damaged, Untrusted
+from holdfast.core.errors import Damaged
 from holdfast.core.fold import fold
 from holdfast.core.history import verify_link
 from holdfast.core.model import Entry, Head, Subject
+from holdfast.core.reproduce import Departure, NotReproducible, record, recorded, subject_of
 from holdfast.core.snapshot import Previous, encode
 from holdfast.core.state import EMPTY, State
 from holdfast.core.subjects import revisions
@@ -38,13 +39,15 @@ class Lineage(msgspec.Struct, frozen=True, gc=False):
 class Standing(msgspec.Struct, frozen=True):
     """Where the journal stands. `lineages` holds subjects that are gone too: they may come back.
 
-    `live` are the subjects that there are now; `at_ms` is the newest entry's time.
+    `live` are the subjects that there are now; `at_ms` is the newest entry's time. `unrecorded` are
+    subjects whose newest digest no entry names yet: the next one does.
     """
 
     state: State = EMPTY
     lineages: dict[Subject, Lineage] = {}
     live: frozenset[Subject] = frozenset()
     at_ms: int = 0
+    unrecorded: frozenset[Subject] = frozenset()
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -64,6 +67,7 @@ class _Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_ms: int
     state: State
     lineages: tuple[_Kept, ...]
+    unrecorded: tuple[Subject, ...] = ()
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -71,11 +75,15 @@ _decode = msgspec.json.Decoder(_Checkpoint).decode
 
 
 def step(standing: Standing, entry: Entry, fragments: Fragments | None = None) -> Step:
-    """Take the next entry. Raises `Damaged` for a wrong link and `Invalid` for what can't be built.
+    """Take the next entry.
 
-    Pure but for `fragments`, a memo that makes it faster and changes no byte.
+    Raises `Damaged` for a wrong link, `Invalid` for what can't be built, and `NotReproducible` when
+    the entry records other digests than this build made of the entries before it. Pure but for
+    `fragments`, a memo that makes it faster and changes no byte.
     """
     verify_link(standing.state.head, entry)
+    if departures := [*departed(standing.lineages, entry)]:
+        raise NotReproducible(departures)
     state = fold(standing.state, entry)
     lineages, bodies = dict(standing.lineages), {}
     now = revisions(state)
@@ -87,32 +95,57 @@ def step(standing: Standing, entry: Entry, fragments: Fragments | None = None) -
         body = encode(build(state, subject, previous, fragments=fragments))
         lineages[subject] = Lineage(revision, entry.hash, digest(body), previous)
         bodies[subject] = body
-    return Step(Standing(state, lineages, frozenset(now), max(entry.at_ms, standing.at_ms)), bodies)
+    made = Standing(
+        state=state,
+        lineages=lineages,
+        live=frozenset(now),
+        at_ms=max(entry.at_ms, standing.at_ms),
+        unrecorded=(standing.unrecorded - set(map(subject_of, entry.published))) | bodies.keys(),
+    )
+    return Step(made, bodies)
+
+
+def unrecorded(standing: Standing) -> dict[str, str]:
+    """What the next entry records in `Entry.published`: the newest digests that none names yet."""
+    lineages = standing.lineages
+    return {
+        str(subject): record(lineages[subject].revision, lineages[subject].digest)
+        for subject in sorted(standing.unrecorded)
+    }
+
+
+def departed(lineages: Mapping[Subject, Lineage], entry: Entry) -> Iterator[Departure]:
+    """Where the digests that the entry records are not those of `lineages`, made before it."""
+    for name, value in entry.published.items():
+        subject, (revision, published) = subject_of(name), recorded(value)
+        ours = lineages.get(subject)
+        if ours is None or (ours.revision, ours.digest) != (revision, published):
+            made = ours.digest if ours is not None and ours.revision == revision else ""
+            yield Departure(subject.environment, subject.service, revision, published, made)
 
 
 def rebuild(standing: Standing, subject: Subject, fragments: Fragments | None = None) -> bytes:
     """The body of a live subject's newest snapshot.
 
-    Raises `Untrusted` with code `not-reproducible` when this build of Holdfast makes other bytes
-    than the one that published them: then it must not serve them.
+    Raises `NotReproducible` when this build of Holdfast makes other bytes than the one that
+    published them: then it must not serve them.
     """
     lineage = standing.lineages[subject]
     head = Head(lineage.revision, lineage.hash)
     snapshot = build(standing.state, subject, lineage.previous, head=head, fragments=fragments)
     body = encode(snapshot)
-    if digest(body) != lineage.digest:
-        raise Untrusted(
-            "not-reproducible",
-            f"{subject} at revision {lineage.revision} comes out as {digest(body)}, and was "
-            f"published as {lineage.digest}: run the version of Holdfast that published it",
-        )
+    if (made := digest(body)) != lineage.digest:
+        where = (subject.environment, subject.service, lineage.revision)
+        raise NotReproducible([Departure(*where, lineage.digest, made)], {subject: body})
     return body
 
 
 def encode_standing(standing: Standing) -> bytes:
     """A standing as checkpoint bytes."""
     lineages = tuple(_Kept(one, standing.lineages[one]) for one in sorted(standing.lineages))
-    return _encode(_Checkpoint(CHECKPOINT_FORMAT, standing.at_ms, standing.state, lineages))
+    unnamed = tuple(sorted(standing.unrecorded))
+    kept = _Checkpoint(CHECKPOINT_FORMAT, standing.at_ms, standing.state, lineages, unnamed)
+    return _encode(kept)
 
 
 def decode_standing(body: bytes) -> Standing:
@@ -125,4 +158,4 @@ def decode_standing(body: bytes) -> Standing:
         raise Damaged(f"a checkpoint of format {kept.format!r}, not {CHECKPOINT_FORMAT!r}")
     lineages: Mapping[Subject, Lineage] = {one.subject: one.lineage for one in kept.lineages}
     live = frozenset(revisions(kept.state))
-    return Standing(kept.state, dict(lineages), live, kept.at_ms)
+    return Standing(kept.state, dict(lineages), live, kept.at_ms, frozenset(kept.unrecorded))

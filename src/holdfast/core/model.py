@@ -349,6 +349,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `at_ms` is in unix milliseconds. `previous` and `hash` are lower-case hex SHA-256; `hash` covers
     the canonical bytes of all the other fields (`core.history.seal`).
+
+    `published`: `environment/service` -> `<revision>:<digest>` of snapshots that the entries before
+    this one made and that no entry names yet; left out of the bytes when empty.
     """
 
     revision: int
@@ -358,6 +361,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edits: tuple[Edit, ...]
     previous: str
     hash: str
+    published: dict[str, str] = {}
 
 
 class Head(msgspec.Struct, frozen=True):
