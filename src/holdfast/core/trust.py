@@ -26,6 +26,7 @@ from holdfast.core.snapshot import (
     STATEMENT_TYPE,
     Freshness,
     SegmentFacts,
+    SettingFacts,
     Snapshot,
     Statement,
     decode,
@@ -245,7 +246,11 @@ def _check_removed(key: str, since: int, snapshot: Snapshot) -> None:
 
 
 def _moved(old: Snapshot, new: Snapshot) -> Iterator[str]:
-    """Settings in both whose definition or source differs, to the byte, or what it refers to."""
+    """Settings in both whose definition or source differs, to the byte, or what it refers to.
+
+    Their revisions may differ in both directions: a setting that is reached through two includes
+    takes the older one's when the newer one goes.
+    """
     old_flags, old_facts = old.flags, old.holdfast.settings
     new_flags, shifted = new.flags, _shifted(old, new)
     all_moved = old.holdfast.semantics != new.holdfast.semantics
@@ -253,9 +258,14 @@ def _moved(old: Snapshot, new: Snapshot) -> Iterator[str]:
         before = old_facts.get(key)
         if before is None:
             continue
-        moved = all_moved or facts != before or new_flags[key] != old_flags[key]
+        moved = all_moved or new_flags[key] != old_flags[key]
+        moved = moved or (facts != before and _source(old, key) != _source(new, key))
         if moved or (shifted and _refers(bytes(new_flags[key]), shifted)):
             yield key
+
+
+def _source(snapshot: Snapshot, key: str) -> SettingFacts:
+    return msgspec.structs.replace(snapshot.setting(key), revision=0)
 
 
 def _shifted(old: Snapshot, new: Snapshot) -> set[str]:
