@@ -19,6 +19,7 @@ from holdfast.core.access import ACCESS
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.lower import Lowered, References, lower, segment_logic, uses
 from holdfast.core.model import JSON, Audience, Head, Setting, Subject, Targeting
+from holdfast.core.needs import contract_facts
 from holdfast.core.snapshot import (
     ACCESS_KEY,
     Facts,
@@ -98,6 +99,7 @@ def build(
             removed=parts.removed,
             removed_since=parts.removed_since,
             segments=parts.segments,
+            contracts=contract_facts(state, subject),
         ),
         metadata={"flagSetId": subject.service, "version": str(revision)},
     )

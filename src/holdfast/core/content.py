@@ -218,7 +218,7 @@ def _schema(setting: Setting) -> Iterator[Problem]:
     yield from problems
     if problems:
         return
-    validator = _validator(_encode(setting.schema))
+    validator = validator_of(setting.schema)
     if isinstance(validator, str):
         hint = "write a JSON Schema (2020-12) without references to other files"
         yield Problem(code="schema", message=validator, path="/schema", hint=hint)
@@ -231,6 +231,11 @@ def _schema(setting: Setting) -> Iterator[Problem]:
             hint = "change the variant or the schema"
             message = f"variant `{short(name)}`: {short(error.message, 200)}"
             yield Problem(code="variant-schema", message=message, path=path, hint=hint)
+
+
+def validator_of(schema: JSON) -> jsonschema_rs.Validator | str:
+    """The validator of a JSON Schema, or what is wrong with the schema."""
+    return _validator(_encode(schema))
 
 
 @lru_cache(maxsize=1024)

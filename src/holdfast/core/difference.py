@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from holdfast.core.model import JSON, Environment, Segment, Service, Setting, Token
+from holdfast.core.model import JSON, Contract, Environment, Segment, Service, Setting, Token
 from holdfast.core.state import (
     ServiceState,
     State,
@@ -17,9 +17,11 @@ from holdfast.core.state import (
     setting_environments,
 )
 
-Kind: TypeAlias = Literal["service", "setting", "segment", "environment", "token", "root"]
-Noun: TypeAlias = Service | Setting | Segment | Environment | Token
-N = TypeVar("N", Service, Setting, Segment, Environment, Token)
+Kind: TypeAlias = Literal[
+    "service", "setting", "segment", "environment", "token", "root", "contract"
+]
+Noun: TypeAlias = Service | Setting | Segment | Environment | Token | Contract
+N = TypeVar("N", Service, Setting, Segment, Environment, Token, Contract)
 Place: TypeAlias = tuple[Kind, str, str]
 """(kind, service, name); service is empty for what no service owns."""
 
@@ -64,6 +66,15 @@ def changes(old: State, new: State) -> Iterator[tuple[Place, tuple[Noun | None, 
         was, now = old.environments.get(name), new.environments.get(name)
         pair = (was.environment if was else None, now.environment if now else None)
         yield from _changed(("environment", "", name), *pair)
+    for service in _moved(old.contracts, new.contracts):
+        held, holds = old.contracts.get(service, {}), new.contracts.get(service, {})
+        for consumer in _moved(held, holds):
+            needed, needs = held.get(consumer), holds.get(consumer)
+            yield from _changed(
+                ("contract", service, consumer),
+                needed.contract if needed else None,
+                needs.contract if needs else None,
+            )
     for name in _moved(old.tokens, new.tokens):
         had, has = old.tokens.get(name), new.tokens.get(name)
         yield from _changed(

@@ -12,6 +12,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.model import (
+    DeleteContract,
     DeleteSegment,
     DeleteService,
     DeleteSetting,
@@ -19,6 +20,7 @@ from holdfast.core.model import (
     Edit,
     Entry,
     Head,
+    PutContract,
     PutEnvironment,
     PutRoot,
     PutSegment,
@@ -29,6 +31,7 @@ from holdfast.core.model import (
     Token,
 )
 from holdfast.core.state import (
+    ContractState,
     EnvironmentState,
     SegmentState,
     ServiceState,
@@ -87,6 +90,7 @@ class _Found(msgspec.Struct):
     services: dict[str, ServiceState | None] = {}
     settings: dict[tuple[str, str], SettingState | None] = {}
     segments: dict[tuple[str, str], SegmentState | None] = {}
+    contracts: dict[tuple[str, str], ContractState | None] = {}
     reaches: dict[str, _Reach] = {}
 
 
@@ -106,6 +110,7 @@ class _Batch:
         self._roots = state.roots
         self._access = dict(state.access)
         self._gone = dict(state.gone)
+        self._contracts = state.contracts
         self._owned: set[str] = set()
 
     def state(self) -> State:
@@ -117,6 +122,7 @@ class _Batch:
             roots=self._roots,
             access=self._access,
             gone=self._gone,
+            contracts=self._contracts,
         )
 
     def apply(self, entry: Entry) -> None:
@@ -134,6 +140,8 @@ class _Batch:
             self._mark_setting(service, key, setting, entry.revision)
         for (service, name), segment in found.segments.items():
             self._mark_segment(service, name, segment, entry.revision)
+        for (service, consumer), contract in found.contracts.items():
+            self._mark_contract(service, consumer, contract, entry.revision)
         for service, reach in found.reaches.items():
             old = found.services[service]
             if self._mutable(service).info.includes != (old.info.includes if old else ()):
@@ -195,6 +203,8 @@ class _Batch:
                 self._put_token(edit.token, None, revision)
             case PutRoot():
                 self._roots = (*self._roots, edit.envelope)
+            case PutContract() | DeleteContract():
+                self._edit_contract(edit, found, revision)
 
     def _edit_setting(self, edit: PutSetting | DeleteSetting, found: _Found) -> None:
         if isinstance(edit, DeleteSetting) and edit.service not in self._services:
@@ -215,6 +225,23 @@ class _Batch:
             segments[edit.segment] = SegmentState(edit.to)
         else:
             segments.pop(edit.segment, None)
+
+    def _edit_contract(
+        self, edit: PutContract | DeleteContract, found: _Found, revision: int
+    ) -> None:
+        contracts = dict(self._contracts.get(edit.service, {}))
+        before = found.contracts.setdefault(
+            (edit.service, edit.consumer), contracts.get(edit.consumer)
+        )
+        contracts.pop(edit.consumer, None)
+        if isinstance(edit, PutContract):
+            unchanged = before is not None and same(before.contract, edit.to)
+            contracts[edit.consumer] = (
+                before if before and unchanged else ContractState(edit.to, revision)
+            )
+        self._contracts = {**self._contracts, edit.service: contracts}
+        if not contracts:
+            self._contracts = {k: v for k, v in self._contracts.items() if k != edit.service}
 
     def _own(self, name: str) -> ServiceState:
         """The service with maps that this batch may change; made when it isn't there."""
@@ -317,6 +344,21 @@ class _Batch:
                 _revisions(changed | known, changed, old.revisions if old else {}, revision),
             )
         self._touch(service, changed, revision)
+
+    def _mark_contract(
+        self, service: str, consumer: str, old: ContractState | None, revision: int
+    ) -> None:
+        """Snapshots name the contracts that hold in them; where there is none, nothing is made."""
+        now = self._contracts.get(service, {}).get(consumer)
+        if old is now or service not in self._services:
+            return
+        there = {
+            environment
+            for name in closure(self._services, service)
+            for environment in self._services[name].touched
+        }
+        held = [one.contract.environments or there for one in (old, now) if one]
+        self._touch(service, there & set[str]().union(*held), revision)
 
     def _mark_reach(self, service: str, before: _Reach, revision: int) -> None:
         """An include came or went: bury what went with it, touch all that it reaches."""

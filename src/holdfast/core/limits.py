@@ -33,6 +33,12 @@ REMOVED_MAX = 1_000
 """Tombstones named in one snapshot, newest first."""
 ROOTS_MAX = 64
 """Root documents in one chain."""
+CONTRACTS_MAX = 1_000
+"""Contracts of one service."""
+NEEDS_MAX = 5_000
+"""Settings that one contract names."""
+EXAMPLES_MAX = 500
+"""Examples of one contract."""
 
 VALUE_DEPTH_MAX = 32
 """Nesting of one variant's value."""

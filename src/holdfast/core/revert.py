@@ -6,7 +6,7 @@ was changed again since is not undone over the newer work: it comes back as a pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,11 +15,14 @@ from holdfast.core.difference import Kind, Noun, Place, changes, escape
 from holdfast.core.errors import Problem
 from holdfast.core.model import (
     JSON,
+    Contract,
+    DeleteContract,
     DeleteSegment,
     DeleteService,
     DeleteSetting,
     Edit,
     Environment,
+    PutContract,
     PutEnvironment,
     PutSegment,
     PutService,
@@ -31,6 +34,11 @@ from holdfast.core.model import (
 from holdfast.core.state import State, same
 
 _ORDER: Final = (PutService, PutEnvironment, PutSegment, PutSetting, DeleteSetting, DeleteSegment)
+_DELETES: Final[Mapping[str, Callable[[str, str], Edit]]] = {
+    "setting": DeleteSetting,
+    "segment": DeleteSegment,
+    "contract": DeleteContract,
+}
 _ABSENT: Final = object()
 _MERGED_DEPTH: Final = 2  # fields, and the members of maps: environments, variants, attributes
 
@@ -99,6 +107,9 @@ def _noun(state: State, place: Place) -> Noun | None:
     if kind == "environment":
         environment = state.environments.get(name)
         return environment.environment if environment else None
+    if kind == "contract":
+        contract = state.contracts.get(service, {}).get(name)
+        return contract.contract if contract else None
     owner = state.services.get(service)
     if owner is None or kind == "service":
         return owner.info if owner else None
@@ -165,9 +176,10 @@ def _edit(place: Place, wanted: Noun | None) -> Edit:
             return PutSegment(service, name, wanted)
         case Environment():
             return PutEnvironment(name, wanted)
-    if place[0] == "setting":
-        return DeleteSetting(service, name)
-    return DeleteSegment(service, name) if place[0] == "segment" else DeleteService(service)
+        case Contract():
+            return PutContract(service, name, wanted)
+    delete = _DELETES.get(place[0])
+    return delete(service, name) if delete else DeleteService(service)
 
 
 def _orphans(edits: list[Edit], head: State) -> Iterator[Problem]:

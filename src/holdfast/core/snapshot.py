@@ -100,7 +100,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     - `removed`: key -> revision of its removal, for keys that went away; newest first up to
       `limits.REMOVED_MAX`. `removed_since` is the newest revision of one left out, 0 when all are
       named: what went away after it is named.
-    - `probes`, `contracts`, `rollouts`: empty in what is built today, passed over by consumers.
+    - `contracts`: consumer and digest of each contract that holds here (`core.needs`).
+    - `probes`, `rollouts`: empty in what is built today, passed over by consumers.
     """
 
     service: str

@@ -25,6 +25,7 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
+    PutContract,
     PutEnvironment,
     PutRoot,
     PutSegment,
@@ -32,6 +33,7 @@ from holdfast.core.model import (
     PutSetting,
     Setting,
 )
+from holdfast.core.needs import check_contract
 from holdfast.core.pointer import below, near, pointer
 from holdfast.core.state import ServiceState, State, closure
 
@@ -119,7 +121,7 @@ def _owners(old: State, edits: tuple[Edit, ...]) -> Iterator[Problem]:
     standing = old.services.keys() - {e.service for e in edits if isinstance(e, DeleteService)}
     known = standing | put
     for edit in edits:
-        if isinstance(edit, PutSetting | PutSegment) and edit.service not in known:
+        if isinstance(edit, PutSetting | PutSegment | PutContract) and edit.service not in known:
             hint = near(edit.service, known) or "put the service in the same change"
             message = f"there is no service `{edit.service[:80]}`"
             path = pointer(("services", edit.service))
@@ -158,6 +160,9 @@ def _nouns(new: State, edits: Iterable[Edit]) -> Iterator[Problem]:
             case PutSegment(service=name, segment=key):
                 path = pointer(("services", name, "segments", key))
                 problems = _segment(new, name, key)
+            case PutContract(service=name, consumer=key):
+                path = pointer(("services", name, "contracts", key))
+                problems = _contract(new, name, key)
             case _:
                 continue
         if path not in seen:
@@ -179,6 +184,19 @@ def _segment(new: State, service: str, name: str) -> list[Problem]:
         return []
     segment = owner.segments[name].segment
     return [*check_segment(name, segment), *_unknown_environments(new, segment.environments)]
+
+
+def _contract(new: State, service: str, consumer: str) -> list[Problem]:
+    kept = new.contracts.get(service, {})
+    if consumer not in kept:
+        return []
+    contract = kept[consumer].contract
+    found = [*check_contract(consumer, contract)]
+    found += _unknown_environments(new, contract.environments)
+    if len(kept) > limits.CONTRACTS_MAX:
+        message = f"{len(kept)} contracts of `{service}`; {limits.CONTRACTS_MAX} are the most"
+        found.append(Problem(code="too-many", message=message, hint="delete those of the past"))
+    return found
 
 
 def _unknown_environments(new: State, used: Iterable[str]) -> Iterator[Problem]:

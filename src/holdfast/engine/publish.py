@@ -301,6 +301,10 @@ def _needed(difference: Difference) -> Iterator[tuple[Verb, str, str]]:
         yield "admin", EVERY, EVERY
     elif difference.kind == "environment":
         yield "admin", difference.name, EVERY
+    elif difference.kind == "contract":  # it binds who publishes wherever it holds
+        for contract in filter(None, (difference.before, difference.after)):
+            for environment in contract.get("environments") or (EVERY,):
+                yield "write", environment, difference.service
     elif difference.kind != "token":
         for environment in difference.environments or ("",):
             yield "write", environment, difference.service
