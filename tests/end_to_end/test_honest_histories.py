@@ -14,7 +14,7 @@ from tests.end_to_end.honest import Author, Consumer, Keys, Node, foundation
 from holdfast.core import limits, lineage
 from holdfast.core.build import Fragments
 from holdfast.core.lineage import Standing, decode_standing, encode_standing, rebuild
-from holdfast.core.model import Subject
+from holdfast.core.model import PutService, Service, Subject
 
 CONSUMERS = 4
 LONG_LIST = 5
@@ -39,6 +39,22 @@ def test_no_honest_history_is_refused_or_changes_an_answer_unexplained(seed: int
 @pytest.mark.parametrize("seed", range(1_000, 1_200))
 def test_no_honest_history_is_refused_or_changes_an_answer_unexplained_long(seed: int) -> None:
     play(seed, 200)
+
+
+def test_a_setting_reached_by_a_newer_way_and_then_by_the_old_one_again_is_not_refused() -> None:
+    """Its revision goes back to that of the old way, and its source stayed where it was."""
+    keys = Keys()
+    node, consumer = Node(keys), Consumer(keys.roots)
+    assert node.commit(*foundation(keys))
+    for service, includes in (
+        ("mail", ("base",)),
+        ("shared", ()),
+        ("shop", ("shared", "mail")),
+        ("shared", ("base",)),
+        ("shop", ("mail",)),
+    ):
+        assert node.commit(PutService(service, Service(includes=includes)))
+        look_around(consumer, node, random.Random(0), 1.0)
 
 
 def play(seed: int, changes: int) -> None:
