@@ -14,12 +14,14 @@ Respond: TypeAlias = Callable[["Upstream", str, Mapping[str, str], socket.socket
 class Upstream:
     """Answers on loopback. `respond(upstream, path, headers, sock)` writes to the socket.
 
-    `asked` holds the paths and headers (names in small letters) of all requests.
+    `asked` holds the paths and headers (names in small letters) of all requests, `bodies` their
+    bodies.
     """
 
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
         self.asked: list[tuple[str, Mapping[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.closing = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -67,6 +69,7 @@ class Upstream:
                     while (header := lines.readline().strip()) != b"":
                         name, _, value = header.decode().partition(":")
                         headers[name.lower()] = value.strip()
+                    self.bodies.append(lines.read(int(headers.get("content-length", "0"))))
                     self.asked.append((path, headers))
                     self.respond(self, path, headers, sock)
             except OSError:

@@ -7,9 +7,10 @@ report that is lost or comes twice changes nothing: whoever adds up takes differ
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from holdfast.core.model import JSON
 
@@ -21,17 +22,23 @@ REFUSALS_MAX: Final = 16
 OUTCOMES_MAX: Final = 64
 CONTEXTS_MAX: Final = 32
 HEADS_MAX: Final = 8
+BODY_BYTES_MAX: Final = 60_000
+"""Of one request: edges take bodies up to one evaluation context and its envelope."""
+
+Short: TypeAlias = Annotated[str, Meta(max_length=128)]
+Text: TypeAlias = Annotated[str, Meta(max_length=256)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     """A candidate that was not activated (NACK). `key` names the setting that it failed on."""
 
-    revision: int
-    digest: str
-    code: str
-    message: str
-    at_ms: int
-    key: str = ""
+    revision: Count
+    digest: Short
+    code: Short
+    message: Text
+    at_ms: Count
+    key: Short = ""
 
 
 class Outcomes(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,27 +47,27 @@ class Outcomes(msgspec.Struct, frozen=True, omit_defaults=True):
     `errors` and `slow` count at most one of each unit and window; `units` distinct units seen.
     """
 
-    rollout: str
-    stage: int
+    rollout: Short
+    stage: Count
     exposed: bool
-    requests: int = 0
-    errors: int = 0
-    slow: int = 0
-    units: int = 0
+    requests: Count = 0
+    errors: Count = 0
+    slow: Count = 0
+    units: Count = 0
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     """A context that was really seen: allow-listed attributes, keys hashed; `count` requests."""
 
     context: dict[str, JSON]
-    count: int = 1
+    count: Count = 1
 
 
 class Witness(msgspec.Struct, frozen=True):
     """A journal head that a signed freshness statement named."""
 
-    revision: int
-    hash: str
+    revision: Count
+    hash: Short
 
 
 class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,29 +79,29 @@ class ConsumerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     - `crashes`: how often a crash streak sent it back a generation.
     """
 
-    consumer: str
-    service: str
-    environment: str
+    consumer: Annotated[str, Meta(min_length=8, max_length=64)]
+    service: Short
+    environment: Short
     kind: Literal["sdk", "edge"]
-    build: str
-    sequence: int
-    at_ms: int
-    application: str = ""
-    ring: str = ""
-    revision: int = 0
-    digest: str = ""
+    build: Short
+    sequence: Count
+    at_ms: Count
+    application: Text = ""
+    ring: Text = ""
+    revision: Count = 0
+    digest: Short = ""
     trust: Trust = "none"
-    since_ms: int = 0
+    since_ms: Count = 0
     stale: bool = False
-    contract: str = ""
-    crashes: int = 0
-    refusals: tuple[Refusal, ...] = ()
-    outcomes: tuple[Outcomes, ...] = ()
-    contexts: tuple[Sample, ...] = ()
-    heads: tuple[Witness, ...] = ()
+    contract: Short = ""
+    crashes: Count = 0
+    refusals: Annotated[tuple[Refusal, ...], Meta(max_length=REFUSALS_MAX)] = ()
+    outcomes: Annotated[tuple[Outcomes, ...], Meta(max_length=OUTCOMES_MAX)] = ()
+    contexts: Annotated[tuple[Sample, ...], Meta(max_length=CONTEXTS_MAX)] = ()
+    heads: Annotated[tuple[Witness, ...], Meta(max_length=HEADS_MAX)] = ()
 
 
 class ReportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /v1/reports`."""
 
-    reports: tuple[ConsumerReport, ...]
+    reports: Annotated[tuple[ConsumerReport, ...], Meta(max_length=REPORTS_MAX)]

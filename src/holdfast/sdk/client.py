@@ -29,15 +29,16 @@ from holdfast.sdk.evaluation import (
     View,
     kind_of,
 )
-from holdfast.sdk.file import empty_view, read_file, read_mapping, view_of_snapshot
+from holdfast.sdk.file import defaults_view, read_file, view_of_snapshot
 from holdfast.sdk.follower import Follower
 from holdfast.sdk.forks import survive
 from holdfast.sdk.settings import Given, settle
-from holdfast.sdk.setup import follower_for, loud, quiet
+from holdfast.sdk.setup import follower_for, loud, quiet, reporting_for
 from holdfast.sdk.status import ClientStatus, State
 
 if TYPE_CHECKING:
     from holdfast.sdk.bind import Live
+    from holdfast.sdk.reporting import Reporting
 
 T = TypeVar("T")
 Context = Mapping[str, Any]
@@ -61,6 +62,7 @@ class Client:
         "_follower",
         "_listeners",
         "_problems",
+        "_reporting",
         "_starting",
         "_state",
         "_state_listeners",
@@ -69,6 +71,7 @@ class Client:
         "_tally",
         "_view",
     )
+    _reporting: Reporting | None
 
     def __init__(  # noqa: PLR0913  each is one thing that a deployment may have to say
         self,
@@ -82,6 +85,9 @@ class Client:
         defaults: Mapping[str, Any] | str | os.PathLike[str] | None = None,
         poll_interval_s: float | None = None,
         streams: bool = True,
+        reports: bool = True,
+        application: str | None = None,
+        ring: str | None = None,
     ) -> None:
         """Start from disk at once and follow the endpoints in a thread; never waits for them.
 
@@ -97,6 +103,9 @@ class Client:
         - `defaults`: settings to answer from while there is nothing else: keys with values, or a
           flagd file.
         - `poll_interval_s`: instead of what the snapshots ask for. `streams`: listen for hints.
+        - `reports`: tell upstream what this client has and refused, and what `report` counted.
+          `application`, `ring`: the program's own name and version, and its ring, for those
+          reports (`HOLDFAST_APPLICATION`, `HOLDFAST_RING`).
 
         Raises `Invalid` with all problems of the arguments; nothing else.
         """
@@ -110,6 +119,9 @@ class Client:
             defaults=defaults,
             poll_interval_s=poll_interval_s,
             streams=streams,
+            reports=reports,
+            application=application,
+            ring=ring,
         )
         settings = settle(given, os.environ)
         follower = follower_for(
@@ -119,8 +131,11 @@ class Client:
             on_root=self._trusted,
             on_step=self._stepped,
         )
-        self._begin(_defaults_view(settings.defaults), settings.subject, follower)
+        self._begin(defaults_view(settings.defaults), settings.subject, follower)
+        self._reporting = reporting_for(settings, follower)
         follower.start()
+        if self._reporting is not None:
+            self._reporting.start()
         self._starting = False
         if self._view.origin == "defaults":
             loud("there are no settings on disk: answering from the bundled defaults for now")
@@ -138,6 +153,7 @@ class Client:
         return client
 
     def _begin(self, view: View, subject: Subject, follower: Follower | None) -> None:
+        self._reporting = None
         self._subject = subject
         self._follower = follower
         self._view = view
@@ -311,9 +327,22 @@ class Client:
             counts={**status.counts, **problems},
         )
 
+    def report(
+        self, context: Context | None = None, ok: bool = True, latency_ms: float | None = None
+    ) -> None:
+        """Tell how one request went that used these settings: rollouts are judged by that.
+
+        It is counted on the side of each running rollout that `context` is on, and sent in sums;
+        nothing of the context itself is sent. Cheap, thread-safe, and never raises.
+        """
+        if self._reporting is not None:
+            self._reporting.count(_NOBODY if context is None else context, ok, latency_ms)
+
     def close(self) -> None:
         """Stop following. Reads go on answering from what is there."""
         self._closed = True
+        if self._reporting is not None:
+            self._reporting.close()
         if self._follower is not None:
             self._follower.close()
 
@@ -327,6 +356,8 @@ class Client:
         """After a fork, in the child: see `sdk.forks`, which calls it."""
         if self._follower is not None:
             self._follower.renew()
+        if self._reporting is not None:
+            self._reporting.renew()
 
     # What the five reads leave over: a first use, another type, an error, no answer.
 
@@ -399,6 +430,8 @@ class Client:
         _warm(evaluator, old.evaluator)
         self._view, self._table = view, evaluator.table
         self._tally.replaced(old.evaluator)
+        if self._reporting is not None:
+            self._reporting.activated(generation)
         keys = view.changed(old) if self._listeners and old.origin != "none" else frozenset()
         if keys:
             for listener in list(self._listeners):
@@ -416,6 +449,8 @@ class Client:
     def _refused(self, report: Report) -> None:
         name = self._follower.name_of(report.upstream) if self._follower else ""
         loud(f"an answer of {name} was refused [{report.code}]: {report.message}")
+        if self._reporting is not None:
+            self._reporting.refused(report)
 
     def _stepped(self) -> None:
         """After everything that the follower did: the state may be another one."""
@@ -458,14 +493,6 @@ def _warm(new: Evaluator, old: Evaluator) -> None:
     for key in list(old.table):
         if key in new:
             new.function(key)
-
-
-def _defaults_view(defaults: Mapping[str, Any] | str | None) -> View:
-    if defaults is None:
-        return empty_view()
-    if isinstance(defaults, str):
-        return read_file(defaults, "defaults")
-    return read_mapping(defaults)
 
 
 def _drop(listeners: list[Any], listener: object) -> None:

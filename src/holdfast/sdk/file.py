@@ -153,3 +153,12 @@ class _Sources(Mapping[str, tuple[object, object]]):
 
     def __len__(self) -> int:
         return len(self._flags)
+
+
+def defaults_view(defaults: Mapping[str, Any] | str | None) -> View:
+    """The bundled defaults: keys with values, or a flagd file; an empty view without any."""
+    if defaults is None:
+        return empty_view()
+    if isinstance(defaults, str):
+        return read_file(defaults, "defaults")
+    return read_mapping(defaults)

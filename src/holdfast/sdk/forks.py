@@ -60,3 +60,11 @@ def import_http() -> Any:
         from holdfast.adapters import http_source  # late: urllib3 takes longer than all else
 
         return http_source
+
+
+def import_reports() -> Any:
+    """The same for the adapter that sends reports."""
+    with _forks.importing:
+        from holdfast.adapters import http_reports  # late: as above
+
+        return http_reports

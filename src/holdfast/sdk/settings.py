@@ -18,6 +18,7 @@ from holdfast.core.errors import Invalid, Problem
 from holdfast.core.model import NAME, Subject
 
 ENVIRONMENT_DEFAULT: Final = "production"
+TEXT_CHARS_MAX: Final = 256
 _NAMED: Final = re.compile(NAME)
 
 
@@ -32,6 +33,9 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Mapping[str, Any] | str | None = None
     poll_interval_s: float | None = None
     streams: bool = True
+    reports: bool = True
+    application: str = ""
+    ring: str = ""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,9 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Mapping[str, Any] | str | os.PathLike[str] | None = None
     poll_interval_s: float | None = None
     streams: bool = True
+    reports: bool = True
+    application: str | None = None
+    ring: str | None = None
 
 
 def settle(given: Given, variables: Mapping[str, str]) -> ClientSettings:
@@ -68,6 +75,9 @@ def settle(given: Given, variables: Mapping[str, str]) -> ClientSettings:
         defaults=_defaults(given.defaults, problems),
         poll_interval_s=_interval(given.poll_interval_s, problems),
         streams=bool(given.streams),
+        reports=bool(given.reports),
+        application=_text("application", given.application, variables, problems),
+        ring=_text("ring", given.ring, variables, problems),
     )
     if problems:
         raise Invalid(problems)
@@ -131,6 +141,15 @@ def _root(value: Any, problems: list[Problem]) -> str:
         hint = "give the path of a root document, or its JSON"
         problems.append(_problem("root", f"can't read it: {error}", hint))
         return ""
+
+
+def _text(name: str, value: Any, variables: Mapping[str, str], problems: list[Problem]) -> str:
+    found = value if value is not None else variables.get(f"HOLDFAST_{name.upper()}", "")
+    if isinstance(found, str) and len(found) <= TEXT_CHARS_MAX:
+        return found
+    hint = f"give {name} as text, at most {TEXT_CHARS_MAX} characters"
+    problems.append(_problem(name, f"{str(found)[:64]!r} can't be that", hint))
+    return ""
 
 
 def _path(name: str, value: Any, problems: list[Problem]) -> str:

@@ -17,6 +17,7 @@ from holdfast.core.wire import canonical, decode_envelope
 from holdfast.ports import Cache, Fetched, Hints
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.forks import import_http
+from holdfast.sdk.reporting import Reporting, sender
 from holdfast.sdk.settings import ClientSettings
 
 _log: Final = logging.getLogger("holdfast")
@@ -77,6 +78,19 @@ def follower_for(settings: ClientSettings, **callbacks: Any) -> Follower:
             streams=settings.streams,
             **callbacks,
         )
+    )
+
+
+def reporting_for(settings: ClientSettings, follower: Follower) -> Reporting | None:
+    """The client's telemetry, not started; none when it is switched off."""
+    if not settings.reports:
+        return None
+    return Reporting(
+        follower,
+        settings.subject,
+        send=sender(settings.token),
+        application=settings.application,
+        ring=settings.ring,
     )
 
 

@@ -1,0 +1,177 @@
+"""What a client tells of itself: which settings it has, what it refused, how requests went.
+
+Nothing in it is of a user but what `samples` gives, which is the caller's to allow.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import holdfast
+from holdfast.core.conversation import Report
+from holdfast.core.model import Subject
+from holdfast.core.trust import Generation
+from holdfast.sdk.follower import Follower, draw
+from holdfast.sdk.forks import import_reports
+from holdfast.sdk.outcomes import Ledger
+from holdfast.sdk.reporter import Reporter
+
+if TYPE_CHECKING:
+    from holdfast.core.reports import ConsumerReport, Refusal, Sample
+
+Samples = Callable[[], "Sequence[Sample]"]
+"""Contexts that were really seen since the last report, reduced to what may be told."""
+Send = Callable[[str, "Sequence[ConsumerReport]"], None]
+"""(base URL of the upstream in use, reports); raises `core.errors`."""
+
+TEXT_CHARS_MAX: Final = 256
+REFUSALS_MAX: Final = 16
+HEADS_MAX: Final = 8
+CONTEXTS_MAX: Final = 32
+
+
+def no_samples() -> Sequence[Sample]:
+    """Nothing was sampled."""
+    return ()
+
+
+class Reporting:
+    """The telemetry of one client. Thread-safe; nothing of it ever raises into the host.
+
+    `samples` may be replaced until `start`.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        subject: Subject,
+        *,
+        send: Send,
+        application: str = "",
+        ring: str = "",
+    ) -> None:
+        self._follower = follower
+        self._subject = subject
+        self._send = send
+        self._application = application[:TEXT_CHARS_MAX]
+        self._ring = ring[:TEXT_CHARS_MAX]
+        self.samples: Samples = no_samples
+        self.ledger = Ledger()
+        self.reporter = Reporter(self._report, draw)
+        self._begin()
+
+    def _begin(self) -> None:
+        """All that is of this process alone."""
+        self.consumer = secrets.token_hex(16)
+        self._sequence = 0
+        self._since_ms = 0
+        self._lock = threading.Lock()
+        self._refusals: deque[Refusal] = deque(maxlen=REFUSALS_MAX)
+        self._heads: dict[int, str] = {}
+
+    def start(self) -> None:
+        self.reporter.start()
+
+    def renew(self) -> None:
+        """In a child after a fork: another consumer, which counts from zero."""
+        self._begin()
+        self.ledger.clear()
+        self.reporter.renew()
+
+    def close(self) -> None:
+        self.reporter.close()
+
+    def activated(self, generation: Generation) -> None:
+        self._since_ms = _now_ms()
+        self.ledger.replace(generation.snapshot)
+
+    def refused(self, report: Report) -> None:
+        """A candidate was refused (NACK): tell it soon."""
+        from holdfast.core.reports import Refusal  # late: a client that refuses nothing needs none
+
+        refusal = Refusal(
+            revision=getattr(report, "revision", 0),
+            digest=getattr(report, "digest", ""),
+            code=report.code[:TEXT_CHARS_MAX],
+            message=report.message[:TEXT_CHARS_MAX],
+            at_ms=_now_ms(),
+            key=getattr(report, "key", ""),
+        )
+        with self._lock:
+            self._refusals.append(refusal)
+        self.reporter.soon()
+
+    def count(
+        self, context: Mapping[str, Any], ok: bool = True, latency_ms: float | None = None
+    ) -> None:
+        """One request came to its end. Never raises."""
+        try:
+            if self.ledger.count(context, ok, latency_ms):
+                self.reporter.soon()
+        except Exception:  # noqa: BLE001  a context may be anything; the host's request goes on
+            self.ledger.dropped["events"] += 1
+
+    def compose(self) -> ConsumerReport:
+        """The next report."""
+        from holdfast.core.reports import ConsumerReport, Outcomes, Witness  # late: as above
+
+        self._sequence += 1
+        mine = self._follower.status().subjects.get(self._subject)
+        if mine is not None and mine.freshness is not None:
+            self._heads[mine.freshness.journal_revision] = mine.freshness.journal_head
+            for revision in sorted(self._heads)[:-HEADS_MAX]:
+                del self._heads[revision]
+        with self._lock:
+            refusals = tuple(self._refusals)
+        return ConsumerReport(
+            consumer=self.consumer,
+            service=self._subject.service,
+            environment=self._subject.environment,
+            kind="sdk",
+            build=f"holdfast/{holdfast.__version__}",
+            sequence=self._sequence,
+            at_ms=_now_ms(),
+            application=self._application,
+            ring=self._ring,
+            revision=mine.revision if mine else 0,
+            digest=mine.digest if mine else "",
+            since_ms=self._since_ms,
+            stale=mine.stale if mine else False,
+            refusals=refusals,
+            outcomes=tuple(
+                Outcomes(rollout, stage, exposed, side.requests, side.errors, side.slow, side.units)
+                for rollout, stage, exposed, side in self.ledger.rows()
+            ),
+            contexts=tuple(self.samples())[:CONTEXTS_MAX],
+            heads=tuple(Witness(revision, head) for revision, head in self._heads.items()),
+        )
+
+    def _report(self) -> None:
+        upstream = self._follower.status().upstream
+        if upstream:
+            import_reports()
+            self._send(upstream, (self.compose(),))
+
+
+def sender(token: str) -> Send:
+    """Sends over HTTP; one connection, to the upstream that was asked last."""
+    made: dict[str, Any] = {}
+
+    def send(base_url: str, reports: Sequence[ConsumerReport]) -> None:
+        if base_url not in made:
+            for each in made.values():
+                each.close()
+            made.clear()
+            made[base_url] = import_reports().HttpReports(base_url, token)
+        made[base_url].send(reports)
+
+    return send
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
