@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from holdfast.core.model import Entry, Head, Subject
+from holdfast.core.policies import Approval
 
 Clock: TypeAlias = Callable[[], float]
 """Unix seconds."""
@@ -63,25 +64,97 @@ class Blobs(Protocol):
         """The bytes, their digest checked; none when not there."""
 
 
-class Proposal(msgspec.Struct, frozen=True):
-    """A change that waits: its canonical bytes under the digest that approvals are bound to."""
+class Imprint(msgspec.Struct, frozen=True):
+    """What a build made of one subject at one revision.
+
+    `entry` is the hash of that revision's entry, `outline` tells the body's parts apart
+    (`core.reproduce`); empty where it is not kept any more.
+    """
+
+    subject: Subject
+    revision: int
+    entry: str
+    digest: str
+    build: str = ""
+    format: int = 1
+    outline: bytes = b""
+
+
+class Digests(Protocol):
+    """The first imprint of each snapshot: put if absent, never replaced. Thread-safe.
+
+    A snapshot is named by subject, revision, entry and format. Of each subject the newest few are
+    kept, and the outline of the newest alone: older digests stand in the journal.
+    """
+
+    def put(self, made: Sequence[Imprint]) -> Sequence[Imprint]:
+        """Keep those that are not there, durably and all at once; what stands for each, in order.
+
+        Raises `Unavailable` when the store can't write; then none was kept.
+        """
+
+    def all(self) -> Sequence[Imprint]:
+        """Every imprint that is kept, by subject and revision."""
+
+
+class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody's no: a rejected change can't be committed."""
+
+    actor: str
+    at_ms: int
+    reason: str = ""
+
+
+class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When to commit, and in whose name: by the rights that the token has by then."""
+
+    at_s: int
+    token: str
+    actor: str
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why the change was not committed when its time had come."""
+
+    at_ms: int
+    code: str
+    message: str
+
+
+class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change that waits: its canonical bytes under the digest that approvals are bound to.
+
+    `author` is who wrote it, for people; `token` and `name` are those of the author's token.
+    """
 
     proposal: str
     digest: str
     change: bytes
     author: str
     at_ms: int
+    token: str = ""
+    name: str = ""
+    approvals: tuple[Approval, ...] = ()
+    rejection: Rejection | None = None
+    schedule: Schedule | None = None
+    failure: Failure | None = None
 
 
 class Proposals(Protocol):
-    """Changes proposed and not yet committed; bounded, the oldest goes first."""
+    """Changes proposed and not yet committed; bounded, the oldest goes first. Thread-safe."""
 
     def put(self, proposal: Proposal) -> None: ...
+
+    def replace(self, old: Proposal, new: Proposal) -> bool:
+        """Put `new` in the place of `old`, whose id it has; false when that is not there so."""
 
     def get(self, proposal: str) -> Proposal | None: ...
 
     def all(self) -> Sequence[Proposal]:
         """Oldest first."""
+
+    def due(self, now_s: float) -> Sequence[Proposal]:
+        """Those scheduled for a time that has come, the earliest first."""
 
     def delete(self, proposal: str) -> None: ...
 

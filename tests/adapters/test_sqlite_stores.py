@@ -79,8 +79,8 @@ def test_proposals_survive_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE proposals SET author = 'eve'",
-        "UPDATE proposals SET at_ms = 8",
+        "UPDATE proposals SET facts = CAST(replace(facts, 'ann', 'eve') AS BLOB)",
+        "UPDATE proposals SET due_s = 8",
         "UPDATE proposals SET change = x'7b7b'",
     ],
 )

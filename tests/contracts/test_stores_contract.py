@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
 import pytest
 
 from holdfast.adapters.memory import MemoryBlobs, MemoryProposals
@@ -14,7 +16,8 @@ from holdfast.adapters.sqlite_blobs import SqliteBlobs
 from holdfast.adapters.sqlite_proposals import SqliteProposals
 from holdfast.core import limits
 from holdfast.core.errors import TooLarge
-from holdfast.ports import Blobs, Proposal, Proposals
+from holdfast.core.policies import Approval
+from holdfast.ports import Blobs, Failure, Proposal, Proposals, Rejection, Schedule
 
 MakeProposals: TypeAlias = Callable[..., Proposals]
 
@@ -101,3 +104,73 @@ def test_beyond_their_bytes_the_oldest_proposals_go(make_proposals: MakeProposal
     with pytest.raises(TooLarge):
         proposals.put(proposal("d", b"x" * 101))
     assert len(proposals.all()) == 2
+
+
+FULL = msgspec.structs.replace(
+    proposal("a"),
+    token="t1",
+    name="ann",
+    approvals=(Approval("t2", "bob", "bob (t2)", "0" * 64, 8), Approval("t3", "eve", "eve", "", 9)),
+    rejection=Rejection("eve", 9, "not today"),
+    schedule=Schedule(1_800_000_000, "t1", "ann (t1)"),
+    failure=Failure(10, "frozen", "production is frozen"),
+)
+
+
+def test_a_proposal_keeps_all_that_was_said_of_it(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    proposals.put(FULL)
+    assert proposals.get("a") == FULL
+    assert list(proposals.all()) == [FULL]
+
+
+def test_a_proposal_is_replaced_in_its_place(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    for name in "abc":
+        proposals.put(proposal(name))
+    full = msgspec.structs.replace(FULL, proposal="b")
+    assert proposals.replace(proposal("b"), full)
+    assert list(proposals.all()) == [proposal("a"), full, proposal("c")]
+
+
+def test_of_two_who_replace_the_same_one_does(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    proposals.put(proposal("a"))
+    assert not proposals.replace(proposal("b"), FULL)
+    assert not proposals.replace(proposal("z"), proposal("z", b"1"))
+    assert proposals.replace(proposal("a"), FULL)
+    assert not proposals.replace(proposal("a"), proposal("a", b"other"))
+    assert not proposals.replace(msgspec.structs.replace(FULL, failure=None), proposal("a"))
+    assert proposals.get("a") == FULL
+
+
+def test_of_many_threads_that_replace_the_same_one_does(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    proposals.put(proposal("a"))
+    ready, done = threading.Barrier(4), []
+
+    def replace(number: int) -> None:
+        ready.wait(20)
+        done.append(proposals.replace(proposal("a"), proposal("a", b"%d" % number)))
+
+    threads = [threading.Thread(target=replace, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(done) == [False, False, False, True]
+
+
+def test_what_is_due_comes_earliest_first(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    proposals.put(proposal("never"))
+    for name, at_s in (("late", 300), ("soon", 100), ("next", 200), ("twin", 200)):
+        schedule = Schedule(at_s, "t1", "ann")
+        proposals.put(msgspec.structs.replace(proposal(name), schedule=schedule))
+    assert [one.proposal for one in proposals.due(99.9)] == []
+    assert [one.proposal for one in proposals.due(100)] == ["soon"]
+    assert [one.proposal for one in proposals.due(200.5)] == ["soon", "next", "twin"]
+    kept = proposals.get("soon")
+    assert kept is not None
+    proposals.replace(kept, msgspec.structs.replace(kept, schedule=None))
+    assert [one.proposal for one in proposals.due(1e9)] == ["next", "twin", "late"]

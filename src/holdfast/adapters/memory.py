@@ -1,4 +1,4 @@
-"""Journal, blobs and proposals in memory: for tests, for trying things out, and as the reference.
+"""Journal, blobs, digests, proposals in memory: for tests, for trying out, and as the reference.
 
 They keep the same promises as their durable twins, as the same contract suites show, but one: they
 end with the process.
@@ -12,13 +12,17 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from holdfast.core.errors import Conflict, Damaged, TooLarge, Unavailable
 from holdfast.core.history import encode_entry
 from holdfast.core.limits import SEGMENT_BYTES_MAX
-from holdfast.core.model import GENESIS, Entry, Head
-from holdfast.ports import Checkpoint, Proposal
+from holdfast.core.model import GENESIS, Entry, Head, Subject
+from holdfast.ports import Checkpoint, Imprint, Proposal
 
 CHECKPOINTS_KEPT: Final = 2
+IMPRINTS_KEPT: Final = 16
+"""Imprints of one subject."""
 PROPOSALS_MAX: Final = 1_000
 PROPOSALS_BYTES_MAX: Final = 256 * 1024 * 1024
 
@@ -106,6 +110,37 @@ class MemoryBlobs:
         return self._bodies.get(digest)
 
 
+class MemoryDigests:
+    """The `Digests` port on dictionaries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[Subject, dict[tuple[int, str, int], Imprint]] = {}
+
+    def put(self, made: Sequence[Imprint]) -> Sequence[Imprint]:
+        with self._lock:
+            return [self._put(one) for one in made]
+
+    def all(self) -> Sequence[Imprint]:
+        with self._lock:
+            kept = sorted(self._kept.items())
+            return [one for _, each in kept for _, one in sorted(each.items())]
+
+    def _put(self, one: Imprint) -> Imprint:
+        place = (one.revision, one.entry, one.format)
+        kept = self._kept.setdefault(one.subject, {})
+        if place in kept:
+            return kept[place]
+        kept[place] = one
+        newest = max(kept)[0]
+        for each in sorted(kept)[:-IMPRINTS_KEPT]:
+            del kept[each]
+        for each, old in kept.items():
+            if each[0] < newest and old.outline:
+                kept[each] = msgspec.structs.replace(old, outline=b"")
+        return one
+
+
 class MemoryProposals:
     """The `Proposals` port on an ordered dictionary."""
 
@@ -126,12 +161,24 @@ class MemoryProposals:
             while len(self._kept) > self._proposals_max or self._bytes() > self._bytes_max:
                 self._kept.popitem(last=False)
 
+    def replace(self, old: Proposal, new: Proposal) -> bool:
+        with self._lock:
+            if new.proposal != old.proposal or self._kept.get(old.proposal) != old:
+                return False
+            self._kept[old.proposal] = new
+            return True
+
     def get(self, proposal: str) -> Proposal | None:
         return self._kept.get(proposal)
 
     def all(self) -> Sequence[Proposal]:
         with self._lock:
             return tuple(self._kept.values())
+
+    def due(self, now_s: float) -> Sequence[Proposal]:
+        times = [(one.schedule.at_s, one) for one in self.all() if one.schedule is not None]
+        come = [(at_s, one) for at_s, one in times if at_s <= now_s]
+        return tuple(one for _, one in sorted(come, key=lambda each: each[0]))
 
     def delete(self, proposal: str) -> None:
         with self._lock:

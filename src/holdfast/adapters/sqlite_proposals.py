@@ -7,26 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import msgspec
+
 from holdfast.adapters.sqlite_file import SqliteFile
 from holdfast.core.errors import TooLarge
 from holdfast.ports import Proposal
 
 _PROPOSALS: Final = """CREATE TABLE proposals (
-    place INTEGER PRIMARY KEY AUTOINCREMENT, proposal TEXT UNIQUE NOT NULL, author TEXT NOT NULL,
-    at_ms INTEGER NOT NULL, change BLOB NOT NULL, digest BLOB NOT NULL, checksum BLOB NOT NULL
+    place INTEGER PRIMARY KEY AUTOINCREMENT, proposal TEXT UNIQUE NOT NULL, due_s INTEGER,
+    facts BLOB NOT NULL, change BLOB NOT NULL, checksum BLOB NOT NULL
 ) STRICT"""
-SCHEMA: Final = (_PROPOSALS,)
-APPLICATION: Final = 0x48465031  # "HFP1"
+_DUE: Final = "CREATE INDEX proposals_due ON proposals (due_s) WHERE due_s IS NOT NULL"
+SCHEMA: Final = (_PROPOSALS, _DUE)
+APPLICATION: Final = 0x48465032  # "HFP2"
 PROPOSALS_MAX: Final = 1_000
 PROPOSALS_BYTES_MAX: Final = 256 * 1024 * 1024
-_COLUMNS: Final = "proposal, author, at_ms, change, digest, checksum"
+_COLUMNS: Final = "proposal, due_s, facts, change, checksum"
 _RESTORE: Final = "Delete it: what was proposed and not committed must then be proposed again"
 
-_Row: TypeAlias = tuple[str, str, int, bytes, bytes, bytes]
+_Row: TypeAlias = tuple[str, int | None, bytes, bytes, bytes]
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Proposal).decode
 
 
 class SqliteProposals:
-    """The `Proposals` port on `path`."""
+    """The `Proposals` port on `path`. The change lies beside its facts, which are one JSON text."""
 
     def __init__(
         self,
@@ -42,19 +47,11 @@ class SqliteProposals:
     def put(self, proposal: Proposal) -> None:
         if len(proposal.change) > self._bytes_max:
             raise TooLarge(f"a proposal of {len(proposal.change)} bytes, at most {self._bytes_max}")
-        row = (
-            proposal.proposal,
-            proposal.author,
-            proposal.at_ms,
-            proposal.change,
-            bytes.fromhex(proposal.digest),
-            _checksum(proposal),
-        )
         with self._file.write() as connection:
             connection.execute("DELETE FROM proposals WHERE proposal = ?", (proposal.proposal,))
             connection.execute(
-                f"INSERT INTO proposals ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
-                row,
+                f"INSERT INTO proposals ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - a constant
+                _row(proposal),
             )
             held, size = 0, 0
             newest_first = "SELECT place, length(change) FROM proposals ORDER BY place DESC"
@@ -64,12 +61,28 @@ class SqliteProposals:
                     connection.execute("DELETE FROM proposals WHERE place <= ?", (place,))
                     break
 
+    def replace(self, old: Proposal, new: Proposal) -> bool:
+        if old.proposal != new.proposal:
+            return False
+        _, due_s, facts, change, checksum = _row(new)
+        given = (due_s, facts, change, checksum, old.proposal, _row(old)[-1])
+        with self._file.write() as connection:
+            done = connection.execute(
+                "UPDATE proposals SET due_s = ?, facts = ?, change = ?, checksum = ?"
+                " WHERE proposal = ? AND checksum = ?",
+                given,
+            )
+            return done.rowcount == 1
+
     def get(self, proposal: str) -> Proposal | None:
         found = self._select("WHERE proposal = ?", (proposal,))
         return found[0] if found else None
 
     def all(self) -> Sequence[Proposal]:
         return self._select("ORDER BY place", ())
+
+    def due(self, now_s: float) -> Sequence[Proposal]:
+        return self._select("WHERE due_s <= ? ORDER BY due_s, place", (int(now_s),))
 
     def delete(self, proposal: str) -> None:
         with self._file.write() as connection:
@@ -78,22 +91,29 @@ class SqliteProposals:
     def close(self) -> None:
         self._file.close()
 
-    def _select(self, where: str, arguments: tuple[str, ...]) -> list[Proposal]:
+    def _select(self, where: str, arguments: tuple[str | int, ...]) -> list[Proposal]:
         query = f"SELECT {_COLUMNS} FROM proposals {where}"  # noqa: S608 - constants only
         with self._file.read() as connection:
             rows: list[_Row] = connection.execute(query, arguments).fetchall()
         return [self._proposal(row) for row in rows]
 
     def _proposal(self, row: _Row) -> Proposal:
-        name, author, at_ms, change, digest, checksum = row
-        proposal = Proposal(
-            proposal=name, digest=digest.hex(), change=change, author=author, at_ms=at_ms
-        )
-        if _checksum(proposal) != checksum:
+        name, due_s, facts, change, checksum = row
+        if _checksum(name, due_s, facts, change) != checksum:
             raise self._file.damaged(f"proposal {name} is not what was put there")
-        return proposal
+        return msgspec.structs.replace(_decode(facts), change=change)
 
 
-def _checksum(proposal: Proposal) -> bytes:
-    head = f"{proposal.proposal}\n{proposal.author}\n{proposal.at_ms}\n{proposal.digest}\n"
-    return hashlib.sha256(head.encode() + proposal.change).digest()
+def _row(proposal: Proposal) -> _Row:
+    due_s = proposal.schedule.at_s if proposal.schedule else None
+    facts = _encode(msgspec.structs.replace(proposal, change=b""))
+    change = proposal.change
+    return (
+        proposal.proposal, due_s, facts, change,
+        _checksum(proposal.proposal, due_s, facts, change),
+    )  # fmt: skip
+
+
+def _checksum(proposal: str, due_s: int | None, facts: bytes, change: bytes) -> bytes:
+    parts = (proposal.encode(), str(due_s).encode(), facts, change)
+    return hashlib.sha256(b"".join(b"%d\n%b" % (len(part), part) for part in parts)).digest()

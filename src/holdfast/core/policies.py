@@ -110,6 +110,16 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     break_glass_s: int = 3_600
 
 
+class Approval(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One person's word for one change, by its digest. `name` is that of the token `token`."""
+
+    token: str
+    name: str
+    actor: str
+    digest: str
+    at_ms: int
+
+
 RING_STAGES = (
     Stage(name="ring0", rings=("ring0",), bake_s=600),
     Stage(name="ring1", rings=("ring1",), percent=1, bake_s=1_800),

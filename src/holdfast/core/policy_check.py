@@ -1,0 +1,53 @@
+"""What can't be meant in a policy: all problems of one, as the write door finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from holdfast.core import limits
+from holdfast.core.errors import Problem
+from holdfast.core.policies import Freeze, Policy
+
+APPROVALS_MAX: Final = 10
+FREEZES_MAX: Final = 64
+BREAK_GLASS_MAX_S: Final = 3_600
+_FREEZE_HINT: Final = "give begin_s and end_s in unix seconds, the end after the beginning"
+
+
+def check_policy(policy: Policy) -> Iterator[Problem]:
+    """Problems with paths into the policy; plans of rollouts are checked by `core.rollout`."""
+    yield from _between("approvals", policy.approvals, 0, APPROVALS_MAX)
+    yield from _between("settings_max", policy.settings_max, 0, limits.SAFE_INTEGER_MAX)
+    yield from _between("traffic_percent_max", policy.traffic_percent_max, 0, 100)
+    yield from _between("deletion_percent", policy.deletion_percent, 0, 100)
+    yield from _between("break_glass_s", policy.break_glass_s, 0, BREAK_GLASS_MAX_S)
+    shape = policy.shape
+    yield from _between("shape/lost_percent", shape.lost_percent, 0, 100)
+    yield from _between("shape/retyped_percent", shape.retyped_percent, 0, 100)
+    yield from _between("shape/growth_percent", shape.growth_percent, 100, 1_000_000)
+    yield from _between("shape/settings_min", shape.settings_min, 0, limits.SETTINGS_MAX)
+    yield from _between("freezes", len(policy.freezes), 0, FREEZES_MAX, " windows")
+    for number, freeze in enumerate(policy.freezes):
+        yield from _check_freeze(freeze, f"/freezes/{number}")
+
+
+def _check_freeze(freeze: Freeze, path: str) -> Iterator[Problem]:
+    if not 0 <= freeze.begin_s < freeze.end_s <= limits.SAFE_INTEGER_MAX:
+        message = f"no window goes from {freeze.begin_s} to {freeze.end_s}"
+        yield Problem(code="policy-freeze", message=message, path=path, hint=_FREEZE_HINT)
+    if len(freeze.reason) > limits.TEXT_CHARS_MAX:
+        message = f"more than {limits.TEXT_CHARS_MAX} characters"
+        yield Problem(code="too-long", message=message, path=f"{path}/reason")
+
+
+def _between(
+    field: str, value: float, least: float, most: float, unit: str = ""
+) -> Iterator[Problem]:
+    if not least <= value <= most:  # NaN is in no range either
+        yield Problem(
+            code="policy-range",
+            message=f"{value:g}{unit} is out of range",
+            path=f"/{field}",
+            hint=f"give a number from {least:g} to {most:g}",
+        )
