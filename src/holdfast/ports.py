@@ -7,12 +7,15 @@ stored bytes are not what was written. Nothing here blocks without a bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
 from holdfast.core.model import Entry, Head, Subject
 from holdfast.core.policies import Approval
+
+if TYPE_CHECKING:  # not loaded by clients that tell nothing
+    from holdfast.core.reports import ConsumerReport
 
 Clock: TypeAlias = Callable[[], float]
 """Unix seconds."""
@@ -236,3 +239,12 @@ class Cache(Protocol):
     def forget(self, name: str) -> None: ...
 
     def subjects(self) -> Sequence[Subject]: ...
+
+
+class Reports(Protocol):
+    """Where consumers' reports go: one upstream, an edge or a control plane."""
+
+    def send(self, reports: Sequence[ConsumerReport]) -> None:
+        """Hand them up, in as many calls as their bounds ask for. Raises `Unavailable`."""
+
+    def close(self) -> None: ...

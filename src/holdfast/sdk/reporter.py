@@ -31,17 +31,20 @@ class Pace(msgspec.Struct, frozen=True):
 
     due_s: float
     interval_s: float = INTERVAL_S
+    gap_s: float = GAP_S
     sent_s: float = float("-inf")
     failures: int = 0
 
     @classmethod
-    def begin(cls, now_s: float, chance: float, interval_s: float = INTERVAL_S) -> Pace:
+    def begin(
+        cls, now_s: float, chance: float, interval_s: float = INTERVAL_S, gap_s: float = GAP_S
+    ) -> Pace:
         """The first one comes anywhere in the first interval: a fleet starts together."""
-        return cls(due_s=now_s + spread(interval_s, chance), interval_s=interval_s)
+        return cls(now_s + spread(interval_s, chance), interval_s, gap_s)
 
     def soon(self, now_s: float, chance: float) -> Pace:
         """Something happened that can't wait."""
-        wanted_s = max(now_s + spread(SOON_S, chance), self.sent_s + GAP_S)
+        wanted_s = max(now_s + spread(min(SOON_S, self.gap_s), chance), self.sent_s + self.gap_s)
         return msgspec.structs.replace(self, due_s=min(self.due_s, wanted_s))
 
     def sent(self, now_s: float, chance: float, *, ok: bool) -> Pace:
@@ -59,11 +62,13 @@ class Reporter:
         send: Callable[[], None],
         draw: Callable[[], float],
         interval_s: float = INTERVAL_S,
+        gap_s: float = GAP_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send = send
         self._draw = draw
         self._interval_s = interval_s
+        self._gap_s = gap_s
         self._clock = clock
         self._wake = threading.Event()
         self._closed = False
@@ -98,7 +103,7 @@ class Reporter:
 
     def _run(self) -> None:
         wake = self._wake
-        pace = Pace.begin(self._clock(), self._draw(), self._interval_s)
+        pace = Pace.begin(self._clock(), self._draw(), self._interval_s, self._gap_s)
         while True:
             woken = wake.wait(max(0.0, pace.due_s - self._clock()))
             if self._closed:
