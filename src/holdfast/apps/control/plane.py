@@ -11,6 +11,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from typing import Final, ParamSpec, TypeVar
 
@@ -29,11 +30,11 @@ from holdfast.apps.observe import logger, registry
 from holdfast.apps.settings import ControlSettings
 from holdfast.apps.streams import Fanout, Stream
 from holdfast.core.access import SECRET_BYTES, Grant, issue
+from holdfast.core.checks import examine
 from holdfast.core.delta import make_delta
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.state import ServiceState, State
-from holdfast.core.validate import validate
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.shelf import Shelf
@@ -72,7 +73,7 @@ class Control:
             blobs=parts.blobs,
             proposals=parts.proposals,
             clock=clock,
-            validate=validate,
+            validate=partial(examine, tables=parts.blobs.get, now_s=clock),
             new_id=lambda: secrets.token_hex(16),
         )
         self.desk = Desk(
