@@ -20,6 +20,8 @@ from holdfast.core.reports import BODY_BYTES_MAX, REPORTS_MAX, ConsumerReport
 CONNECT_S: Final = 2.0
 READ_S: Final = 5.0
 _ANSWER_BYTES_MAX: Final = 64 * 1024
+_BAD: Final = frozenset({400, 413, 422})
+"""Answers to a batch that will never be taken: sending it again would only stop the others."""
 _HEAD: Final = b'{"reports":['
 _TAIL: Final = b"]}"
 
@@ -37,6 +39,8 @@ class HttpReports:
         kind = (
             urllib3.HTTPSConnectionPool if parts.scheme == "https" else urllib3.HTTPConnectionPool
         )
+        self.refused = 0
+        """Batches that the upstream could make nothing of."""
         self._pool = kind(
             parts.hostname or "",
             parts.port,
@@ -72,7 +76,9 @@ class HttpReports:
                 answer.close()
         except (HTTPError, OSError) as error:
             raise Unavailable(f"{self._name}: {error}") from error
-        if not 200 <= answer.status < 300:
+        if answer.status in _BAD:
+            self.refused += 1
+        elif not 200 <= answer.status < 300:
             raise Unavailable(f"{self._name} answered {answer.status}")
 
 

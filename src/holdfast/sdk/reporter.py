@@ -44,7 +44,8 @@ class Pace(msgspec.Struct, frozen=True):
 
     def soon(self, now_s: float, chance: float) -> Pace:
         """Something happened that can't wait."""
-        wanted_s = max(now_s + spread(min(SOON_S, self.gap_s), chance), self.sent_s + self.gap_s)
+        gap_s = self.gap_s * 2.0**self.failures
+        wanted_s = max(now_s + spread(min(SOON_S, self.gap_s), chance), self.sent_s + gap_s)
         return msgspec.structs.replace(self, due_s=min(self.due_s, wanted_s))
 
     def sent(self, now_s: float, chance: float, *, ok: bool) -> Pace:

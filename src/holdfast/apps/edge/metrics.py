@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from holdfast.apps.asgi import Face
 from holdfast.apps.edge.door import EdgeDoor
+from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.routes import Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Table
@@ -36,6 +37,7 @@ class Counted(msgspec.Struct, frozen=True):
     refetches: Fanout
     shelf: EdgeShelf
     follower: Follower
+    relay: Relay
     table: Table
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
 
@@ -61,6 +63,7 @@ class EdgeMetrics(Collector):
         yield from self._bounds()
         yield from self._following()
         yield from self._subjects()
+        yield from self._reports()
 
     def _answers(self) -> Iterator[Metric]:
         face, counts = self._edge.face, self._edge.routes.counts
@@ -92,6 +95,7 @@ class EdgeMetrics(Collector):
             *bounds.hits().items(),
             ("paths_remembered", edge.routes.counts.memo_clears),
             ("callers_remembered", edge.door.forgotten),
+            ("reports_waiting", edge.relay.dropped),
             ("streams", edge.changes.tally.refused + edge.refetches.tally.refused),
             ("slow_readers", edge.changes.tally.cut + edge.refetches.tally.cut),
         ):
@@ -130,6 +134,18 @@ class EdgeMetrics(Collector):
         )
         ready, _ = self._edge.ready()
         yield GaugeMetricFamily("holdfast_ready", "Whether this edge is ready.", value=ready)
+
+    def _reports(self) -> Iterator[Metric]:
+        relay = self._edge.relay
+        for name, what, value in (
+            ("reports_taken", "Reports of consumers taken to be handed up.", relay.taken),
+            ("reports_refused", "Reports refused: their sender may not read it.", relay.refused),
+            ("report_failures", "Batches that no upstream took.", relay.failed),
+        ):
+            yield CounterMetricFamily(f"holdfast_{name}", what, value=value)
+        yield GaugeMetricFamily(
+            "holdfast_reports_waiting", "Consumers whose report waits.", value=relay.waiting
+        )
 
     def _subjects(self) -> Iterator[Metric]:
         labels = ["environment", "service"]

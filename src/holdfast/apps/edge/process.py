@@ -26,6 +26,7 @@ from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
+from holdfast.apps.edge.relay import Relay, upward
 from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
@@ -101,6 +102,7 @@ class Edge:
         self.changes, self.refetches = Fanout(), Fanout()
         self.follower = Follower(self._following())
         self.shelf = EdgeShelf(self.follower.freshness)
+        self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
         self.routes = Routes(self._parts())
         self.face = Face(self.routes.handle, BODY_BYTES_MAX)
         address = Address(
@@ -119,6 +121,7 @@ class Edge:
                 refetches=self.refetches,
                 shelf=self.shelf,
                 follower=self.follower,
+                relay=self.relay,
                 table=self.table,
                 ready=self.ready,
             )
@@ -128,6 +131,7 @@ class Edge:
         """Restore what the disk has, and follow."""
         self.shelf.start()
         self.follower.start()
+        self.relay.start()
         self._labels.start()
         _log.info(
             "edge started",
@@ -141,6 +145,7 @@ class Edge:
     def close(self) -> None:
         """End the threads; what is on disk is complete at any time."""
         self._stop.set()
+        self.relay.close()
         self.follower.close()
         self.shelf.close()
         _log.info("edge stopped")
@@ -195,6 +200,7 @@ class Edge:
             door=self.door,
             distribution=Distribution(self.shelf, self.door, self.changes),
             refetches=self.refetches,
+            relay=self.relay,
             tickets=Tickets(secret, self._clock),
             cors=Cors(origins),
             health=self,
@@ -231,6 +237,7 @@ class Edge:
 
     def _reported(self, report: Report) -> None:
         self._refused.add(report.subject)
+        self.relay.refuse(report)
         _log.error(
             "refused: the last good generation stays",
             subject=str(report.subject),

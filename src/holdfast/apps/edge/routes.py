@@ -3,6 +3,7 @@
     POST /{environment}/{service}/ofrep/v1/evaluate/flags[/{key}]
     GET  /{environment}/{service}/ofrep/v1/stream
     GET  /config/v1/{client}/{version}
+    POST /v1/reports
     GET  /healthz  /readyz  /metrics
     and those of `holdfast.apps.distribute`
 
@@ -23,6 +24,7 @@ from holdfast.apps import ecs, http, ofrep
 from holdfast.apps.distribute import READ, Answer, Distribution
 from holdfast.apps.edge.cors import Cors
 from holdfast.apps.edge.door import EdgeDoor, credential
+from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.http import NO_STORE, Request, Response
@@ -66,6 +68,7 @@ class Parts(msgspec.Struct, frozen=True):
     door: EdgeDoor
     distribution: Distribution
     refetches: Fanout
+    relay: Relay
     tickets: Tickets
     cors: Cors
     health: Health
@@ -125,12 +128,14 @@ class Routes:
             return self._readable(answer, headers[b"origin"])
         return answer
 
-    def _route(self, request: Request) -> Answer:
+    def _route(self, request: Request) -> Answer:  # noqa: PLR0911  one line each
         match request.path.split("/"):
             case ["", environment, service, "ofrep", "v1", *rest]:
                 return self._ofrep(request, Subject(environment, service), rest)
             case ["", "config", "v1", client, version] if client and version:
                 return _read_only(request) or self._ecs(request, client, version)
+            case ["", "v1", "reports"]:
+                return self._parts.relay.take(request)
             case ["", "healthz"]:
                 return _read_only(request) or http.json_response({"ok": True}, headers=[NO_STORE])
             case ["", "readyz"]:
