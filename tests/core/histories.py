@@ -10,12 +10,16 @@ from holdfast.core import history
 from holdfast.core.fold import fold
 from holdfast.core.model import (
     Audience,
+    Contract,
+    DeleteContract,
     DeleteSegment,
     DeleteService,
     DeleteSetting,
     DeleteToken,
     Edit,
     Environment,
+    Need,
+    PutContract,
     PutEnvironment,
     PutSegment,
     PutService,
@@ -134,6 +138,11 @@ tokens_made = st.builds(
         max_size=2,
     ).map(tuple),
 )
+contracts_made = st.builds(
+    Contract,
+    needs=st.dictionaries(st.sampled_from(KEYS), st.just(Need("integer")), max_size=2),
+    environments=st.sampled_from([(), ENVIRONMENTS, *((name,) for name in ENVIRONMENTS)]),
+)
 services = st.sampled_from(SERVICES)
 edits = st.one_of(
     st.builds(PutSetting, service=services, key=st.sampled_from(KEYS), to=settings_made),
@@ -154,6 +163,8 @@ edits = st.one_of(
     ),
     st.builds(PutToken, token=st.sampled_from(["one", "two"]), to=tokens_made),
     st.builds(DeleteToken, token=st.sampled_from(["one", "two"])),
+    st.builds(PutContract, service=services, consumer=st.just("web"), to=contracts_made),
+    st.builds(DeleteContract, service=services, consumer=st.just("web")),
 )
 FOUNDATION: tuple[Edit, ...] = (
     *(PutEnvironment(environment=name, to=Environment()) for name in ENVIRONMENTS),
