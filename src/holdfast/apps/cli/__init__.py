@@ -26,6 +26,7 @@ SECTIONS = {
         "check": "author:check",
         "plan": "author:plan",
         "apply": "author:apply",
+        "lint": "lint:lint",
         "schema": "author:schema",
         "import": "exchange:import_group",
         "export": "exchange:export_group",

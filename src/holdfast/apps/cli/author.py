@@ -40,6 +40,7 @@ def check(paths: tuple[Path, ...], output: str) -> None:
     """
     import msgspec
 
+    from holdfast.apps.cli.lint import today
     from holdfast.apps.cli.texts import find_texts, offline_problems, too_large_together
 
     found = find_texts(paths)
@@ -48,7 +49,7 @@ def check(paths: tuple[Path, ...], output: str) -> None:
         msgspec.structs.replace(problem, severity="warning")
         for problem in too_large_together(texts)
     )
-    problems = (*found.problems, *together, *offline_problems(texts))
+    problems = (*found.problems, *together, *offline_problems(texts, today()))
     count = len(texts) + len(found.problems)
     errors = any(problem.severity == "error" for problem in problems)
     if not print_data({"ok": not errors, "files": count, "problems": problems}, output):

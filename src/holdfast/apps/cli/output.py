@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EXCERPT_CHARS_MAX = 160
 """Of a source line under a problem; longer ones are cut around the column."""
+UNQUOTED = frozenset({"secret"})
+"""Where one of these is, no source line is shown: it may hold what must not be read."""
 
 
 def wants_colour(stream: IO[str]) -> bool:
@@ -123,8 +125,10 @@ def moment(at_ms: int) -> str:
 
 def print_problems(problems: Sequence[Problem], sources: Mapping[str, str] | None = None) -> None:
     """Each problem with its place, its source line and the way out; then the count."""
+    unquoted = {(each.file, each.line) for each in problems if each.code in UNQUOTED}
     for problem in problems:
-        print_problem(problem, sources)
+        quoted = (problem.file, problem.line) not in unquoted
+        say(problem_text(problem, sources or {}, quoted=quoted))
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     counts = [_count(number, noun) for number, noun in ((errors, "error"), (warnings, "warning"))]
@@ -136,8 +140,8 @@ def print_problem(problem: Problem, sources: Mapping[str, str] | None = None) ->
     say(problem_text(problem, sources or {}))
 
 
-def problem_text(problem: Problem, sources: Mapping[str, str]) -> str:
-    """A problem as a compiler would show it.
+def problem_text(problem: Problem, sources: Mapping[str, str], *, quoted: bool = True) -> str:
+    """A problem as a compiler would show it, with its source line if `quoted`.
 
     `sources` maps file names to their text; a file that is not there is read, if it can be.
     """
@@ -150,7 +154,8 @@ def problem_text(problem: Problem, sources: Mapping[str, str]) -> str:
         + _printable(problem.message)
         + click.style(f" [{problem.code}]", dim=True)
     ]
-    lines += _excerpt(problem, sources, red)
+    if quoted and problem.code not in UNQUOTED:
+        lines += _excerpt(problem, sources, red)
     if place and problem.path:
         lines.append(click.style(f"   at {_printable(problem.path)}", dim=True))
     if problem.hint:

@@ -14,7 +14,14 @@ import msgspec
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.files import SUFFIXES, files_of
 from holdfast.apps.control.schemas import DOCUMENTS_MAX, Blob, Text
-from holdfast.core.authoring import SourceFile, check_together, parse, plan
+from holdfast.core.authoring import (
+    Plan,
+    SourceFile,
+    check_together,
+    lint_together,
+    parse,
+    plan,
+)
 from holdfast.core.authoring.tree import Node
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.limits import DOCUMENT_BYTES_MAX, SEGMENT_BYTES_MAX
@@ -120,16 +127,16 @@ def _text_of(file: Path) -> Text | Problem:
         )
 
 
-def offline_problems(texts: Sequence[Text]) -> tuple[Problem, ...]:
+def offline_problems(texts: Sequence[Text], today: str = "") -> tuple[Problem, ...]:
     """All that is wrong with the files, as far as they themselves tell.
 
     A service that is not among them is a warning, and so is what it might bring into a file that
-    includes it.
+    includes it. With a date, the findings of lint come along.
     """
-    sources = [SourceFile(text.file, text.text.encode()) for text in texts]
-    readers = {text.file: _reader(Path(text.file).parent) for text in texts}
-    planned = plan(sources, {}, read_members=readers)
+    planned = offline_plan(texts)
     problems = (*planned.problems, *check_together(planned))
+    if today:
+        problems += lint_together(planned, today)
     including = {
         problem.file
         for problem in problems
@@ -142,6 +149,13 @@ def offline_problems(texts: Sequence[Text]) -> tuple[Problem, ...]:
         else problem
         for problem in problems
     )
+
+
+def offline_plan(texts: Sequence[Text]) -> Plan:
+    """What the files come to where nothing else stands; member lists are read beside them."""
+    sources = [SourceFile(text.file, text.text.encode()) for text in texts]
+    readers = {text.file: _reader(Path(text.file).parent) for text in texts}
+    return plan(sources, {}, read_members=readers)
 
 
 def send_members(api: Api, texts: Sequence[Text]) -> list[Text]:

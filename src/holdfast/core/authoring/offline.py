@@ -11,6 +11,7 @@ from holdfast.core.authoring.compiling import Compiled
 from holdfast.core.authoring.document import Document
 from holdfast.core.authoring.tree import steps
 from holdfast.core.errors import Problem
+from holdfast.core.lint import lint
 from holdfast.core.model import (
     Edit,
     Environment,
@@ -20,7 +21,7 @@ from holdfast.core.model import (
     PutSetting,
 )
 from holdfast.core.pointer import pointer
-from holdfast.core.state import EMPTY
+from holdfast.core.state import EMPTY, SegmentState, ServiceState, SettingState
 from holdfast.core.validate import validate
 
 TOGETHER = frozenset({"key-collision", "include-cycle", "too-large", "too-many"})
@@ -41,6 +42,30 @@ def check_together(plan: Plan) -> tuple[Problem, ...]:
     )
     return tuple(
         problem for problem in found if (problem.code, problem.file, problem.path) not in known
+    )
+
+
+def lint_together(plan: Plan, today: str) -> tuple[Problem, ...]:
+    """What `core.lint` finds in the plan's services, placed; those with errors are left out."""
+    documents = {document.service: document for document in plan.documents}
+    services = {one.service: _standing(one) for one in plan.compiled if not _is_wrong(one)}
+    return tuple(
+        _placed(problem, documents[_service(problem)])
+        if _service(problem) in documents
+        else problem
+        for problem in lint(services, today=today)
+    )
+
+
+def _is_wrong(one: Compiled) -> bool:
+    return any(problem.severity == "error" for problem in one.problems)
+
+
+def _standing(one: Compiled) -> ServiceState:
+    return ServiceState(
+        info=one.info,
+        settings={key: SettingState(setting) for key, setting in one.settings.items()},
+        segments={name: SegmentState(segment) for name, segment in one.segments.items()},
     )
 
 
