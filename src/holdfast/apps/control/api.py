@@ -13,14 +13,23 @@ from litestar.di import Provide
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.stores.memory import MemoryStore
 
-from holdfast.apps.control import openapi, refusals, schemas
+from holdfast.apps.control import fleet_schemas, openapi, refusals, schemas
 from holdfast.apps.control.body import StrictBody
 from holdfast.apps.control.door import PUBLIC, guard, known
 from holdfast.apps.control.plane import Control
-from holdfast.apps.control.routes import access, changes, evaluation, history, operations, services
+from holdfast.apps.control.routes import (
+    access,
+    changes,
+    evaluation,
+    fleet,
+    history,
+    operations,
+    services,
+)
 from holdfast.core import limits
 from holdfast.core.access import Grant
 from holdfast.core.evaluate import Explanation
+from holdfast.core.reports import ReportBody
 
 SWEEP_S = 30.0
 """Between two sweeps of what the rate limiter remembers of callers that went away."""
@@ -33,15 +42,20 @@ ROUTES = (
     *evaluation.ROUTES,
     *access.ROUTES,
     *operations.ROUTES,
+    *fleet.ROUTES,
 )
+SHAPES = (schemas, fleet_schemas)
+"""Modules of the structs in requests and answers."""
 BODIES = (
     Explanation,
+    ReportBody,
     *(
         each
-        for each in vars(schemas).values()
+        for shapes in SHAPES
+        for each in vars(shapes).values()
         if isinstance(each, type)
         and issubclass(each, msgspec.Struct)
-        and each.__module__ == schemas.__name__
+        and each.__module__ == shapes.__name__
     ),
 )
 

@@ -44,6 +44,31 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "context": {"targetingKey": "user-1", "tenant": "contoso"},
     },
     "import_flagd": {**_WHERE, "text": _FLAGD, "check": True},
+    "take_reports": {
+        "reports": [
+            {
+                **_WHERE,
+                "consumer": "0f6b2c9a1d8e4f70",
+                "kind": "sdk",
+                "build": "holdfast/0.1.0",
+                "application": "calling/7.4.1",
+                "sequence": 3,
+                "at_ms": 1_800_000_000_000,
+                "revision": 12,
+                "trust": "probation",
+                "outcomes": [
+                    {
+                        "rollout": "production.12",
+                        "stage": 1,
+                        "exposed": True,
+                        "requests": 120,
+                        "errors": 2,
+                        "units": 44,
+                    }
+                ],
+            }
+        ]
+    },
     "issue_token": {
         "name": "calling in production",
         "scopes": [{"verbs": ["read"], **_WHERE}],

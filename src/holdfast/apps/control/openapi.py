@@ -46,6 +46,7 @@ _TAGS: Final = {
     "environments": "One tree of targeting each.",
     "evaluation": "Explain an answer; take flagd files in and out.",
     "access": "Tokens, and the root documents that delegate signing.",
+    "fleet": "What consumers tell: who runs what, and who refused it.",
     "operations": "For orchestrators, Prometheus and tools.",
 }
 

@@ -22,6 +22,7 @@ from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.reading import Reading
+from holdfast.apps.control.telemetry import Telemetry
 from holdfast.apps.control.traffic import Metrics, is_data_plane
 from holdfast.apps.control.upstream import Upstream
 from holdfast.apps.distribute import Distribution
@@ -35,6 +36,7 @@ from holdfast.core.delta import make_delta
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.state import ServiceState, State
+from holdfast.engine.fleet import Fleet
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.shelf import Shelf
@@ -76,6 +78,8 @@ class Control:
             validate=partial(examine, tables=parts.blobs.get, now_s=clock),
             new_id=lambda: secrets.token_hex(16),
         )
+        self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
+        self.telemetry = Telemetry(self.fleet, self.view, clock)
         self.desk = Desk(
             view=self.view,
             publisher=publisher,

@@ -1,0 +1,64 @@
+"""What consumers tell, and who runs what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.params import JSONBody, QueryParameter
+
+from holdfast.apps.control import fleet_schemas as shapes
+from holdfast.apps.control import schemas
+from holdfast.apps.control.door import needs
+from holdfast.apps.control.openapi import READING, errors
+from holdfast.apps.control.routes.parameters import Caller, Limit, TheControl
+from holdfast.core.limits import NAME_CHARS_MAX
+from holdfast.core.reports import BODY_BYTES_MAX, ReportBody
+
+
+@post(
+    "/v1/reports",
+    summary="Report as a consumer",
+    status_code=202,
+    opt=needs("read"),
+    responses=errors(*READING, 408, 413),
+    request_max_body_size=BODY_BYTES_MAX,
+    tags=["fleet"],
+)
+async def take_reports(
+    control: TheControl, caller: Caller, data: JSONBody[ReportBody]
+) -> shapes.Taken:
+    """What clients and edges have, refused and counted. Counters are cumulative.
+
+    Reports of what the token may not read are passed over.
+    """
+    return await control.read(control.telemetry.take, caller, data.reports)
+
+
+@get(
+    "/v1/fleet",
+    summary="List consumers",
+    opt=needs("read"),
+    responses=errors(*READING),
+    tags=["fleet"],
+)
+async def list_fleet(  # noqa: PLR0913  # the parameters of a query
+    *,
+    control: TheControl,
+    caller: Caller,
+    environment: Annotated[str, QueryParameter(description="Only those of this one.")] = "",
+    service: Annotated[str, QueryParameter(description="Only those of this one.")] = "",
+    cursor: Annotated[
+        str | None,
+        QueryParameter(
+            max_length=4 * NAME_CHARS_MAX,
+            description="Where the page before ended: its `cursor`.",
+        ),
+    ] = None,
+    limit: Limit = schemas.PAGE,
+) -> shapes.FleetBody:
+    """Who runs what, how old it is, and who refused what and why."""
+    return await control.read(control.telemetry.fleet, caller, environment, service, cursor, limit)
+
+
+ROUTES = (take_reports, list_fleet)
