@@ -35,6 +35,7 @@ SECTIONS = {
         "get": "read:get",
         "explain": "read:explain",
         "status": "status:status",
+        "fleet": "fleet:fleet",
     },
     "Go back": {
         "history": "past:history",
