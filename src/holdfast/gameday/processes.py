@@ -1,0 +1,176 @@
+"""Processes of a drill, on loopback: started, asked, killed; none outlives it.
+
+Each is started in a session of its own and told whose child it is, so that it ends when its drill
+does, even by `kill -9` (Linux; elsewhere the drill's own clean-up does it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.apps.defaults import LOOPBACK
+from holdfast.apps.dev import choose_ports
+from holdfast.core.errors import Unavailable
+
+UNPROTECTED: Final = "HOLDFAST_UNPROTECTED"
+"""Set to 1, consumers believe whatever is signed and nodes serve whatever they make. Drills only."""
+ANSWER_S: Final = 5.0
+STOP_S: Final = 5.0
+LOG_TAIL_CHARS: Final = 2_000
+
+
+class Build(msgspec.Struct, frozen=True):
+    """A build of Holdfast: a name for people, and its tree of sources; none: the one that runs."""
+
+    name: str
+    tree: Path | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """An HTTP answer; status 0 stands for none at all."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = {}
+
+
+class Process:
+    """One member of a fleet: a command that can be started again and again, of any build."""
+
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], log: Path, **environment: str
+    ) -> None:
+        self.name = name
+        self.build = Build("")
+        self._command = (sys.executable, "-m", module, *arguments)
+        self._log = log
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, build: Build, **environment: str) -> None:
+        """Start it on a build; it must not be running."""
+        self.build = build
+        told = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
+        told |= {"NO_COLOR": "1", **self._environment, **environment}
+        if build.tree is not None:
+            told["PYTHONPATH"] = str(build.tree)
+            told["PYTHONDONTWRITEBYTECODE"] = "1"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  our own command
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=told,
+                cwd=self._log.parent,
+                start_new_session=True,
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; none while it runs, or if it never did."""
+        return self._process.poll() if self._process else None
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it, and wait until it is gone; nothing happens if it is gone already."""
+        process = self._process
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def tail(self) -> str:
+        """The end of its log."""
+        try:
+            return self._log.read_text(errors="replace")[-LOG_TAIL_CHARS:]
+        except OSError:
+            return ""
+
+
+def parent() -> tuple[str, str]:
+    """The options that tell one of our commands whose child it is."""
+    return ("--parent", str(os.getpid()))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on now."""
+    return list(choose_ports(LOOPBACK, {f"port {number}": 0 for number in range(count)}).values())
+
+
+def ask(
+    method: str, url: str, body: Any = None, token: str = "", timeout_s: float = ANSWER_S
+) -> Answered:
+    """One HTTP request on loopback; never raises. A body of bytes goes as it is, else as JSON."""
+    content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+    request = urllib.request.Request(url, content, method=method)  # noqa: S310  loopback, http
+    request.add_header("Content-Type", "application/json")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+            return Answered(answer.status, _decoded(answer.read()), _lower(answer.headers))
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return Answered(refused.code, _decoded(refused.read()), _lower(refused.headers))
+    except OSError:
+        return Answered(0)
+
+
+def until(
+    holds: Callable[[], Any], what: str, within_s: float, every_s: float = 0.03
+) -> Any:
+    """Ask until the answer is true, and return it. Raises `Unavailable`."""
+    end = time.monotonic() + within_s
+    while not (found := holds()):
+        if time.monotonic() > end:
+            raise Unavailable(f"{what} did not come within {within_s:.0f} s")
+        time.sleep(every_s)
+    return found
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into what Ctrl-C is, so that every clean-up runs."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content) if content else None
+    except msgspec.MsgspecError:
+        return content.decode(errors="replace")
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
