@@ -21,8 +21,8 @@ class Edge:
         self.digest = ""
         self.tokens: set[str] = set()
         self._streams: list[socket.socket] = []
-        self._upstream = Upstream(self._respond)
-        self.url = self._upstream.url
+        self.upstream = Upstream(self._respond)
+        self.url = self.upstream.url
 
     def publish(self, **settings: Any) -> None:
         self.publisher.publish(**settings)
@@ -45,8 +45,8 @@ class Edge:
                 self._streams.remove(stream)
 
     def close(self) -> None:
-        if not self._upstream.closing.is_set():
-            self._upstream.close()
+        if not self.upstream.closing.is_set():
+            self.upstream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +59,9 @@ class Edge:
     ) -> None:
         self.tokens.add(headers.get("authorization", ""))
         subject = self.publisher.subject
-        if path == "/v1/stream":
+        if path == "/v1/reports":
+            answer(sock, b'{"taken":1}', "202 Accepted")
+        elif path == "/v1/stream":
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n")
             self._streams.append(sock)
             upstream.closing.wait()
