@@ -82,7 +82,7 @@ def standing() -> State:
 def found(old: State, *edits: Edit) -> list[Problem]:
     new = after(old, edits)
     assert validate(old, edits, new) == []
-    return checks(old, edits, new, tables=WORLD.tables, now_s=WORLD.now_s)
+    return checks(old, edits, new, world=WORLD)
 
 
 def codes(problems: Sequence[Problem]) -> list[str]:
@@ -283,8 +283,7 @@ def test_what_is_no_contract_is_refused(contract: Contract, code: str, path: str
         state,
         edits := (PutContract("calling", "web", contract),),
         after(state, edits),
-        tables=WORLD.tables,
-        now_s=WORLD.now_s,
+        world=WORLD,
     )
     assert (code, f"/services/calling/contracts/web{path}") in [
         (one.code, one.path) for one in problems

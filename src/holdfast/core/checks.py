@@ -8,29 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.core.contracts import Clock, Tables, World, check_contracts
+from holdfast.core.contracts import World, check_contracts
 from holdfast.core.errors import Problem
 from holdfast.core.model import Edit
 from holdfast.core.state import State
 from holdfast.core.validate import validate
 
 
-def examine(
-    old: State, edits: Sequence[Edit], new: State, *, tables: Tables, now_s: Clock
-) -> list[Problem]:
+def examine(old: State, edits: Sequence[Edit], new: State, *, world: World) -> list[Problem]:
     """All problems of a change: `validate`, and when that finds it sound, `checks`."""
     found = validate(old, edits, new)
     if any(problem.severity == "error" for problem in found):
         return found
-    return [*found, *checks(old, edits, new, tables=tables, now_s=now_s)]
+    return [*found, *checks(old, edits, new, world=world)]
 
 
-def checks(
-    old: State, edits: Sequence[Edit], new: State, *, tables: Tables, now_s: Clock
-) -> list[Problem]:
-    """All problems of a change that `core.validate` found sound.
-
-    `tables` and `now_s` are what evaluating the examples of contracts takes from outside.
-    """
-    world = World(tables, now_s)
+def checks(old: State, edits: Sequence[Edit], new: State, *, world: World) -> list[Problem]:
+    """All problems of a change that `core.validate` found sound."""
     return [*check_contracts(old, edits, new, world)]

@@ -13,13 +13,14 @@ from litestar.di import Provide
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.stores.memory import MemoryStore
 
-from holdfast.apps.control import fleet_schemas, openapi, refusals, schemas
+from holdfast.apps.control import contract_schemas, fleet_schemas, openapi, refusals, schemas
 from holdfast.apps.control.body import StrictBody
 from holdfast.apps.control.door import PUBLIC, guard, known
 from holdfast.apps.control.plane import Control
 from holdfast.apps.control.routes import (
     access,
     changes,
+    contracts,
     evaluation,
     fleet,
     history,
@@ -39,12 +40,13 @@ ROUTES = (
     *changes.ROUTES,
     *history.ROUTES,
     *services.ROUTES,
+    *contracts.ROUTES,
     *evaluation.ROUTES,
     *access.ROUTES,
     *operations.ROUTES,
     *fleet.ROUTES,
 )
-SHAPES = (schemas, fleet_schemas)
+SHAPES = (schemas, contract_schemas, fleet_schemas)
 """Modules of the structs in requests and answers."""
 BODIES = (
     Explanation,

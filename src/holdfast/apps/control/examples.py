@@ -28,6 +28,14 @@ _CHANGE: Final = {
     "documents": [{"file": "teams-calling.yaml", "text": _DOCUMENT}],
     "reason": "pilot tenants get 49 tiles",
 }
+_CONTRACT: Final = {
+    "needs": {
+        "max-video-tiles": {"type": "integer", "schema": {"minimum": 1, "maximum": 49}},
+    },
+    "examples": [{"context": {"tenant": "contoso"}, "expected": {"max-video-tiles": 49}}],
+    "environments": ["production"],
+    "version": "1.5.0",
+}
 _WHERE: Final = {"environment": "production", "service": "teams-calling"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -42,6 +50,11 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         **_WHERE,
         "key": "max-video-tiles",
         "context": {"targetingKey": "user-1", "tenant": "contoso"},
+    },
+    "put_contract": {"contract": _CONTRACT, "reason": "the web client reads the tiles"},
+    "can_deploy": {
+        "reader": {"service": "teams-calling", "consumer": "web-client", "contract": _CONTRACT},
+        "environments": ["production"],
     },
     "import_flagd": {**_WHERE, "text": _FLAGD, "check": True},
     "take_reports": {

@@ -43,6 +43,7 @@ _TAGS: Final = {
     "changes": "The one write door: check, propose, commit.",
     "history": "Who changed what, when and why; undo.",
     "services": "Settings and segments as their authors wrote them.",
+    "contracts": "What consumers need, held against every change.",
     "environments": "One tree of targeting each.",
     "evaluation": "Explain an answer; take flagd files in and out.",
     "access": "Tokens, and the root documents that delegate signing.",

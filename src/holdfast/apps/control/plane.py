@@ -32,6 +32,7 @@ from holdfast.apps.settings import ControlSettings
 from holdfast.apps.streams import Fanout, Stream
 from holdfast.core.access import SECRET_BYTES, Grant, issue
 from holdfast.core.checks import examine
+from holdfast.core.contracts import World
 from holdfast.core.delta import make_delta
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
@@ -69,13 +70,14 @@ class Control:
         self.view = View(parts.journal, clock)
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
+        self.world = World(parts.blobs.get, clock)
         publisher = Publisher(
             view=self.view,
             journal=parts.journal,
             blobs=parts.blobs,
             proposals=parts.proposals,
             clock=clock,
-            validate=partial(examine, tables=parts.blobs.get, now_s=clock),
+            validate=partial(examine, world=self.world),
             new_id=lambda: secrets.token_hex(16),
         )
         self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
