@@ -59,7 +59,7 @@ class Departure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NotReproducible(Untrusted):
-    """This build departs. `bodies` are what it made instead, by subject, where it made something."""
+    """This build departs. `bodies` are what it made instead, by subject, as far as there are."""
 
     def __init__(
         self, departures: Iterable[Departure], bodies: Mapping[Subject, bytes] | None = None

@@ -19,6 +19,7 @@ from holdfast.core.bundle import Bundle, encode_bundle
 from holdfast.core.errors import HoldfastError
 from holdfast.core.lineage import Lineage, Standing, rebuild
 from holdfast.core.model import Subject
+from holdfast.core.reproduce import NotReproducible
 from holdfast.core.snapshot import (
     FRESHNESS_TYPE,
     STATEMENT_TYPE,
@@ -109,8 +110,9 @@ class Shelf:
     def newest(self, subject: Subject) -> Published | None:
         """The newest bundle, or none when there is no such subject.
 
-        Raises `Untrusted` code `not-reproducible` when this build makes other bytes.
+        Raises `NotReproducible` when this build makes other bytes, of this subject or another one.
         """
+        self._view.agreement.guard()
         standing = self._view.standing
         if subject not in standing.live:
             return None
@@ -123,8 +125,7 @@ class Shelf:
             standing = self._view.standing  # it may have moved while this waited
             if subject not in standing.live:
                 return None
-            body = rebuild(standing, subject, self._fragments)
-            return self._put(standing, subject, body)
+            return self._put(standing, subject, self._rebuilt(standing, subject))
         finally:
             self._lock.release()
 
@@ -182,9 +183,36 @@ class Shelf:
         self._listeners.append(listener)
 
     def warm(self) -> None:
-        """Make all bundles that are not there."""
-        for subject in sorted(self._view.standing.live):
-            self.newest(subject)
+        """Make all bundles that are not there: build them all first, and sign none if one is other.
+
+        Raises `NotReproducible`, with all that are.
+        """
+        standing, bodies, other, held = self._view.standing, dict[Subject, bytes](), [], 0
+        for subject in sorted(standing.live):
+            place = self._places.get(subject)
+            if place is not None and _is_current(place.published, standing):
+                continue
+            try:
+                body = rebuild(standing, subject, self._fragments)
+            except NotReproducible as error:
+                other.append(error)
+                continue
+            held += len(body)
+            if held <= self._bytes_max:  # beyond it a bundle is made again when it is asked for
+                bodies[subject] = body
+        if other:
+            raise self._view.agreement.depart(_joined(other))
+        for subject, body in bodies.items():
+            with self._lock:
+                now = self._view.standing
+                if now.lineages[subject].digest == standing.lineages[subject].digest:
+                    self._put(now, subject, body)
+
+    def _rebuilt(self, standing: Standing, subject: Subject) -> bytes:
+        try:
+            return rebuild(standing, subject, self._fragments)
+        except NotReproducible as error:
+            raise self._view.agreement.depart(error) from None
 
     def _changed(self, standing: Standing, bodies: Mapping[Subject, bytes]) -> None:
         new = []
@@ -246,6 +274,12 @@ class Shelf:
         if delta is None:
             return None
         return encode_bundle(Bundle(_roots(self._view.standing), published.signature, delta=delta))
+
+
+def _joined(errors: Sequence[NotReproducible]) -> NotReproducible:
+    departures = [departure for error in errors for departure in error.departures]
+    bodies = {subject: body for error in errors for subject, body in error.bodies.items()}
+    return NotReproducible(departures, bodies)
 
 
 def _roots(standing: Standing) -> tuple[Envelope, ...]:

@@ -7,6 +7,7 @@ commits at once (`prepare`, `install`), other nodes' from a thread that watches.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -15,7 +16,9 @@ from holdfast.core.build import Fragments
 from holdfast.core.errors import Damaged, HoldfastError, Invalid
 from holdfast.core.lineage import Standing, Step, decode_standing, encode_standing, step
 from holdfast.core.model import Entry, Subject
+from holdfast.core.reproduce import NotReproducible
 from holdfast.core.state import State
+from holdfast.engine.agreement import Agreement
 from holdfast.ports import Checkpoint, Clock, Journal
 
 Listener: TypeAlias = Callable[[Standing, Mapping[Subject, bytes]], None]
@@ -23,6 +26,8 @@ Listener: TypeAlias = Callable[[Standing, Mapping[Subject, bytes]], None]
 
 CHECKPOINT_ENTRIES = 256
 """Entries between two checkpoints: at most so many are taken anew after a crash."""
+REPLAY_ENTRIES = 64
+"""Entries of a replay whose snapshots are compared with the record at once."""
 WATCH_S = 0.25
 """The longest that one look at the journal waits, and so about the longest that `close` does."""
 _RETRY_S = 1.0
@@ -33,7 +38,8 @@ class View:
 
     `current_s` is when the view last knew that it was in step, in unix seconds; `fault` is what
     keeps it from following, or none. `replayed` counts the entries that the start had to take,
-    `checkpoints_failed` the checkpoints that the disk refused.
+    `checkpoints_failed` the checkpoints that the disk refused. Once `agreement` finds that this
+    build makes other bytes than were published, the view stands still for good.
     """
 
     def __init__(
@@ -41,10 +47,12 @@ class View:
         journal: Journal,
         clock: Clock,
         *,
+        agreement: Agreement | None = None,
         checkpoint_entries: int = CHECKPOINT_ENTRIES,
         watch_s: float = WATCH_S,
     ) -> None:
         self._journal = journal
+        self.agreement = agreement or Agreement()
         self._clock = clock
         self._checkpoint_entries = checkpoint_entries
         self._watch_s = watch_s
@@ -58,7 +66,7 @@ class View:
         self.standing, self._saved_revision = self._load()
         started = self.standing.state.head.revision
         self.current_s = 0.0
-        self.catch_up()
+        self._begin()
         self.replayed = self.standing.state.head.revision - started
 
     @property
@@ -76,19 +84,37 @@ class View:
         self._thread.start()
 
     def catch_up(self) -> None:
-        """Take all entries that the journal has by now."""
+        """Take all entries that the journal has by now. Raises `NotReproducible`."""
         with self._lock:
             asked_s = self._clock()
+            steps: list[Step] = []
             for entry in self._journal.read(self.state.head.revision):
-                self._take(entry)
+                steps.append(self._take(steps[-1].standing if steps else self.standing, entry))
+                if len(steps) == REPLAY_ENTRIES:
+                    self._install_all(steps)
+                    steps = []
+            self._install_all(steps)
             self.current_s = asked_s
 
     def prepare(self, entry: Entry) -> Step:
-        """All that `entry` would make, without making it; raises `Invalid` for what can't be built.
+        """All that `entry` would make, without making it.
 
+        Raises `Invalid` for what can't be built, and `NotReproducible` once this build departed.
         The caller keeps `exclusive` from here to `install`.
         """
+        self.agreement.guard()
         return step(self.standing, entry, self._fragments)
+
+    def claim(self, *prepared: Step) -> None:
+        """Put what was prepared on record: before its entry is appended, and before `install`.
+
+        Of several steps, one after the other, the newest of each subject; the older ones are its
+        ancestors by digest. Raises `NotReproducible` and `Unavailable`.
+        """
+        bodies = {subject: body for one in prepared for subject, body in one.bodies.items()}
+        if bodies:
+            lineages = prepared[-1].standing.lineages
+            self.agreement.claim({one: lineages[one] for one in bodies}, bodies)
 
     def exclusive(self) -> threading.RLock:
         """The lock under which this view moves."""
@@ -107,7 +133,7 @@ class View:
         """Keep a checkpoint of what stands now; when the disk refuses, the next one will do."""
         standing = self.standing
         revision = standing.state.head.revision
-        if revision == self._saved_revision:
+        if revision == self._saved_revision or self.agreement.departures:
             return
         self._saved_revision = revision
         try:
@@ -144,9 +170,27 @@ class View:
                 return
         raise Damaged(f"the checkpoint at revision {head.revision} is not of this journal")
 
-    def _take(self, entry: Entry) -> None:
+    def _begin(self) -> None:
+        """Compare what the checkpoint says with the record, then take what came after it.
+
+        A build that departs is no reason not to start: whoever asks is told why nothing comes.
+        """
+        with contextlib.suppress(NotReproducible):
+            self.agreement.claim(self.standing.lineages, {})
+            self.catch_up()
+
+    def _install_all(self, steps: list[Step]) -> None:
+        if steps:
+            self.claim(*steps)
+        for one in steps:
+            self.install(one)
+
+    def _take(self, standing: Standing, entry: Entry) -> Step:
+        self.agreement.guard()
         try:
-            self.install(self.prepare(entry))
+            return step(standing, entry, self._fragments)
+        except NotReproducible as error:
+            raise self.agreement.depart(error) from None
         except Invalid as error:
             raise Damaged(
                 f"entry {entry.revision} was committed, and this version of Holdfast can't build "
