@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from holdfast.core import limits
 from holdfast.core.access import ACCESS
+from holdfast.core.access_setting import access_setting
 from holdfast.core.errors import Invalid, Problem
-from holdfast.core.lower import Lowered, References, lower, segment_logic, uses
-from holdfast.core.model import JSON, Audience, Head, Setting, Subject, Targeting
+from holdfast.core.exposure import facts_of
+from holdfast.core.lower import Lowered, References, lower, uses
+from holdfast.core.model import JSON, Head, Setting, Subject, Targeting
 from holdfast.core.needs import contract_facts
 from holdfast.core.snapshot import (
     ACCESS_KEY,
@@ -29,13 +32,27 @@ from holdfast.core.snapshot import (
     SettingFacts,
     Snapshot,
 )
-from holdfast.core.state import SegmentState, SettingState, State
+from holdfast.core.staging import (
+    Place,
+    Side,
+    Staging,
+    Two,
+    alike,
+    merge,
+    schema_of,
+    stagings,
+    two_sided,
+)
+from holdfast.core.state import SettingState, State
 from holdfast.core.subjects import environment_of, known_services, reach, subject_revision
 from holdfast.core.targeting.check import check_flag
 from holdfast.core.targeting.prepare import measure
+from holdfast.core.visible_segments import Kept, VisibleSegments
 from holdfast.core.wire import canonical, digest
 
 FRAGMENT_SUBJECTS_MAX: Final = 256
+KEYS_MAX: Final = 100
+"""Keys that a snapshot names as changed by one rollout, the first ones by name."""
 
 
 class Fragments:
@@ -78,8 +95,10 @@ def build(
     at = head or state.head
     if at.revision != revision:
         raise ValueError(f"{subject} is at revision {revision}, the head given at {at.revision}")
-    parts = _access(state, subject, revision) if subject.service == ACCESS else None
-    if parts is None:
+    if subject.service == ACCESS:
+        flag, facts = access_setting(state, subject, revision, _semantics(state, subject))
+        parts = _Parts(flags={ACCESS_KEY: flag}, settings={ACCESS_KEY: facts})
+    else:
         builder = _Builder(state, subject, fragments.take(subject) if fragments else _Kept())
         parts = builder.parts()
         if fragments:
@@ -100,6 +119,7 @@ def build(
             removed_since=parts.removed_since,
             segments=parts.segments,
             contracts=contract_facts(state, subject),
+            rollouts=parts.rollouts,
         ),
         metadata={"flagSetId": subject.service, "version": str(revision)},
     )
@@ -115,12 +135,14 @@ class _Parts(msgspec.Struct):
     segments: dict[str, SegmentFacts] = {}
     removed: dict[str, int] = {}
     removed_since: int = 0
+    rollouts: dict[str, msgspec.Raw] = {}
 
 
 class _Fragment(msgspec.Struct, frozen=True):
     """One setting as built, and all that it was built from.
 
-    `floor` is the newest revision apart from the setting's own and its segments'.
+    `floor` is the newest revision apart from the setting's own and its segments'. `rollout` is the
+    one that gives it two sides; `state` is then the new one, or the old one of what goes away.
     """
 
     owner: str
@@ -131,26 +153,35 @@ class _Fragment(msgspec.Struct, frozen=True):
     flag: msgspec.Raw
     facts: msgspec.Raw
     schema: msgspec.Raw | None
+    rollout: str = ""
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """`segments`: (service whose rules refer, name in them) -> what it was lowered from and to."""
+    """What one build made, for the next one. `exposures` are those of rollouts, by name."""
 
     settings: dict[str, _Fragment] = {}
-    segments: dict[tuple[str, str], tuple[SegmentState, Lowered]] = {}
+    segments: Kept = {}
+    exposures: dict[str, Lowered] = {}
 
 
 class _Builder:
     """One build. What is the very same object as in the build before is not lowered again."""
 
     def __init__(self, state: State, subject: Subject, before: _Kept) -> None:
-        self.kept = _Kept()
         self._before = before
         self._subject = subject
         self._services = known_services(state)
         self._semantics = _semantics(state, subject)
         self._environment_revision = environment_of(state, subject.environment).revision
         self._problems: list[Problem] = []
+        known = before.exposures
+        self._stagings = stagings(state, subject, self._services, known)
+        self._two_sided = two_sided(subject, self._services, self._stagings)
+        self._segments = VisibleSegments(subject, self._services, self._stagings, before.segments)
+        self.kept = _Kept(
+            segments=self._segments.kept,
+            exposures={one.exposure.name: one.exposure for one in self._stagings},
+        )
 
     def parts(self) -> _Parts:
         """Raises `Invalid` with the problems of all settings."""
@@ -160,10 +191,12 @@ class _Builder:
         for service, included_at in reach(self._services, self._subject.service):
             _bury(tombs, self._services[service].removed.get(self._subject.environment, {}))
             for key, fragment in self._settings_of(service, included_at, tombs):
-                self._add(parts, key, fragment)
-                for one in fragment.used.values():
-                    used[one.name] = one
+                self._add(parts, used, key, fragment)
+        for key, fragment in self._leaving(tombs):
+            self._add(parts, used, key, fragment)
+        used |= self.kept.exposures
         parts.evaluators, parts.segments = uses(used.values())
+        parts.rollouts = {one.rollout: self._rollout(one) for one in self._stagings}
         parts.removed, parts.removed_since = _newest(tombs, parts.flags)
         if len(parts.flags) > limits.SETTINGS_MAX:
             self._problems.append(_too_many(self._subject, len(parts.flags)))
@@ -171,7 +204,19 @@ class _Builder:
             raise Invalid(self._problems)
         return parts
 
-    def _add(self, parts: _Parts, key: str, fragment: _Fragment) -> None:
+    def _rollout(self, staging: Staging) -> msgspec.Raw:
+        """What the snapshot says of a rollout, with the keys that it gives two sides."""
+        name = staging.exposure.name
+        keys = [
+            key
+            for key, one in self.kept.settings.items()
+            if any(part.name == name or _chosen_by(part, name) for part in one.used.values())
+        ]
+        return msgspec.Raw(canonical(facts_of(staging.state, sorted(keys)[:KEYS_MAX])))
+
+    def _add(self, parts: _Parts, used: dict[str, Lowered], key: str, fragment: _Fragment) -> None:
+        for one in fragment.used.values():
+            used[one.name] = one
         parts.flags[key] = fragment.flag
         parts.settings[key] = fragment.facts
         if fragment.schema is not None:
@@ -183,90 +228,140 @@ class _Builder:
     ) -> Iterator[tuple[str, _Fragment]]:
         """The service's settings in this environment but for those that an earlier one shadows."""
         least = max(self._environment_revision, included_at)
-        environment, before = self._subject.environment, self._before.settings
+        environment, before, two_sided = (
+            self._subject.environment,
+            self._before.settings,
+            self._two_sided,
+        )
         for key, setting in self._services[service].settings.items():
             if key in self.kept.settings or environment not in setting.setting.environments:
                 continue
             floor = max(least, tombs[key]) if key in tombs else least
             old = before.get(key)
-            if old and old.state is setting and self._holds(old, service, floor):
+            if key in two_sided:
+                yield key, self._two_sided_fragment(key, two_sided[key], floor)
+            elif old and old.state is setting and self._holds(old, service, floor):
                 yield key, old
             else:
                 yield key, self._fragment(service, key, setting, floor)
 
-    def _holds(self, old: _Fragment, owner: str, floor: int) -> bool:
+    def _leaving(self, tombs: Mapping[str, int]) -> Iterator[tuple[str, _Fragment]]:
+        """Settings that a rollout takes away: whoever is not exposed still has them."""
+        for key, two in self._two_sided.items():
+            if two.new is None:
+                floor = max(self._environment_revision, tombs.get(key, 0))
+                yield key, self._two_sided_fragment(key, two, floor)
+
+    def _holds(self, old: _Fragment, owner: str, floor: int, rollout: str = "") -> bool:
         if old.floor != floor or old.owner != owner or old.semantics != self._semantics:
+            return False
+        if old.rollout != rollout:
             return False
         for name, one in old.used.items():  # noqa: SIM110  # once per setting: all() costs double
             if self._segment(owner, name) is not one:
                 return False
         return True
 
+    def _segment(self, owner: str, name: str) -> Lowered | None:
+        return self.kept.exposures.get(name) or self._segments.get(owner, name)
+
     def _fragment(self, owner: str, key: str, state: SettingState, floor: int) -> _Fragment:
-        setting = state.setting
-        targeting = setting.environments[self._subject.environment]
-        references = References(resolve=lambda name: self._segment(owner, name))
-        logic = lower(targeting, references)
-        used = references.used
-        references.problems.extend(_past_bounds(logic))
-        flag = msgspec.Raw(canonical(_flag(setting, targeting, logic)))
+        references = References(resolve=lambda name: self._segments.get(owner, name))
+        side = self._side(state, references)
+        flag = _flag(side.setting, side.targeting, side.logic)
+        return self._made(key, Place(owner, state), floor, flag, references)
+
+    def _side(self, state: SettingState, references: References) -> Side:
+        targeting = state.setting.environments[self._subject.environment]
+        return Side(state.setting, targeting, lower(targeting, references))
+
+    def _two_sided_fragment(self, key: str, two: Two, floor: int) -> _Fragment:
+        place, rollout, old = (
+            two.new or two.old,
+            two.staging.rollout,
+            self._before.settings.get(key),
+        )
+        assert place is not None  # noqa: S101 - a side there is
+        same = old and (
+            old.state is place.state if two.new else old.state.setting is place.state.setting
+        )
+        if old and same and self._holds(old, place.owner, floor, rollout):
+            return old
+        references = References(resolve=partial(self._segment, place.owner))
+        new_side, old_side = self._sides(two, references)
+        if new_side and old_side and alike(new_side, old_side):
+            flag = _flag(new_side.setting, new_side.targeting, new_side.logic)
+        else:
+            exposure = two.staging.exposure
+            references.used[exposure.name] = exposure
+            merged = merge(two.staging, new_side, old_side)
+            shown = Targeting(default=merged.default)
+            flag = _flag(place.state.setting, shown, merged.logic) | {"variants": merged.variants}
+        made = self._made(key, place, floor, flag, references)
+        nouns = [one.setting if one else None for one in (new_side, old_side)]
+        return msgspec.structs.replace(made, schema=_schema(schema_of(*nouns)), rollout=rollout)
+
+    def _sides(self, two: Two, references: References) -> tuple[Side | None, Side | None]:
+        """Both sides lowered, each with the segments that its own service sees."""
+        sides: list[Side | None] = []
+        for place, is_old in ((two.new, False), (two.old, True)):
+            if place is None:
+                sides.append(None)
+                continue
+            owner = place.owner
+            met = References(resolve=partial(self._segments.get, owner), old=is_old)
+            sides.append(self._side(place.state, met))
+            references.problems.extend(met.problems)
+            apart = is_old and two.new is not None and two.new.owner != owner
+            references.used.update(
+                {f"{owner}/{name}" if apart else name: one for name, one in met.used.items()}
+            )
+        return sides[0], sides[1]
+
+    def _made(
+        self, key: str, place: Place, floor: int, source: dict[str, JSON], references: References
+    ) -> _Fragment:
+        setting, used, logic = place.state.setting, references.used, source.get("targeting")
+        references.problems.extend(_past_bounds(source))
+        flag = msgspec.Raw(canonical(source))
         references.problems.extend(_multiplied(key, flag, logic, used.values()))
-        path = f"/services/{owner}/settings/{key}/environments/{self._subject.environment}"
+        where = f"environments/{self._subject.environment}"
+        path = f"/services/{place.owner}/settings/{key}/{where}"
         for problem in references.problems:
             self._problems.append(msgspec.structs.replace(problem, path=path))
         facts = SettingFacts(
             type=setting.type,
             revision=max(
                 floor,
-                state.revisions.get(self._subject.environment, 0),
+                place.state.revisions.get(self._subject.environment, 0),
                 *(one.revision for one in used.values()),
             ),
             digest=digest(canonical([flag, *uses(used.values()), self._semantics])),
-            service=owner if owner != self._subject.service else "",
+            service=place.owner if place.owner != self._subject.service else "",
         )
         return _Fragment(
-            owner=owner,
-            state=state,
+            owner=place.owner,
+            state=place.state,
             floor=floor,
             semantics=self._semantics,
             used=used,
             flag=flag,
             facts=msgspec.Raw(canonical(facts)),
-            schema=None if setting.schema is None else msgspec.Raw(canonical(setting.schema)),
-        )
-
-    def _segment(self, owner: str, name: str) -> Lowered | None:
-        """The segment that `name` means in the rules of `owner`."""
-        if (known := self.kept.segments.get((owner, name))) is not None:
-            return known[1]
-        removed_at = 0
-        for service, included_at in reach(self._services, owner):
-            found = self._services[service]
-            removed_at = max(removed_at, found.segments_removed.get(name, 0))
-            if (state := found.segments.get(name)) is not None:
-                own = state.revisions.get(self._subject.environment, 0)
-                revision = max(own, included_at, removed_at)
-                old = self._before.segments.get((owner, name))
-                if old is None or old[0] is not state or old[1].revision != revision:
-                    old = (state, self._lowered(service, name, state, revision))
-                self.kept.segments[owner, name] = old
-                return old[1]
-        return None
-
-    def _lowered(self, service: str, name: str, state: SegmentState, revision: int) -> Lowered:
-        own = service == self._subject.service
-        audience = state.segment.environments.get(self._subject.environment, state.segment.audience)
-        return Lowered(
-            name=name if own else f"{service}/{name}",
-            revision=revision,
-            body=b"" if audience.members_digest else canonical(segment_logic(audience)),
-            table=_table(audience) if audience.members_digest else None,
+            schema=_schema(setting.schema),
         )
 
 
-def _past_bounds(logic: JSON) -> Iterator[Problem]:
-    """Lowering adds a few levels to what the author wrote: consumers count them all."""
-    depth, nodes = measure(logic)
+def _chosen_by(segment: Lowered, exposure: str) -> bool:
+    return segment.choice is not None and segment.choice.exposure.name == exposure
+
+
+def _schema(schema: JSON) -> msgspec.Raw | None:
+    return None if schema is None else msgspec.Raw(canonical(schema))
+
+
+def _past_bounds(flag: dict[str, JSON]) -> Iterator[Problem]:
+    """Lowering adds a few levels to what the author wrote, and a rollout another side."""
+    depth, nodes = measure(flag.get("targeting"))
     for code, count, count_max in (
         ("logic-depth", depth, limits.LOGIC_DEPTH_MAX),
         ("logic-size", nodes, limits.LOGIC_NODES_MAX),
@@ -274,6 +369,11 @@ def _past_bounds(logic: JSON) -> Iterator[Problem]:
         if count > count_max:
             message = f"its targeting has a {code.replace('-', ' ')} of {count}, above {count_max}"
             yield Problem(code=code, message=message, hint="name parts of it as segments")
+    count = len(flag["variants"])
+    if count > limits.VARIANTS_MAX:
+        message = f"with both sides of its rollout it has {count} variants"
+        hint = f"{limits.VARIANTS_MAX} are the most: change fewer of them at once"
+        yield Problem(code="variants", message=message, hint=hint)
 
 
 def _multiplied(
@@ -293,15 +393,6 @@ def _multiplied(
         if problem.severity == "error":
             hint = "join conditions that refer to one segment, or make the segment smaller"
             yield msgspec.structs.replace(problem, hint=problem.hint or hint)
-
-
-def _table(audience: Audience) -> SegmentFacts:
-    return SegmentFacts(
-        by=audience.by,
-        digest=audience.table_digest,
-        members=audience.member_count,
-        bytes=audience.table_bytes,
-    )
 
 
 def _flag(setting: Setting, targeting: Targeting, logic: JSON) -> dict[str, JSON]:
@@ -342,37 +433,4 @@ def _too_many(subject: Subject, count: int) -> Problem:
         message=f"{subject} would have {count} settings, at most {limits.SETTINGS_MAX} are allowed",
         path=f"/services/{subject.service}",
         hint="split the service, or include less",
-    )
-
-
-def _too_many_tokens(subject: Subject, count: int, size: int) -> Problem:
-    return Problem(
-        code="tokens-size",
-        message=f"the {count} tokens of {subject.environment} take {size} bytes, "
-        f"at most {limits.VALUE_BYTES_MAX} are allowed",
-        path="/tokens",
-        hint="revoke tokens that nobody uses, or scope each to one environment",
-    )
-
-
-def _access(state: State, subject: Subject, revision: int) -> _Parts:
-    """One object setting with the tokens that may do anything in the environment.
-
-    It is held to the bound of every value: an edge that refused it would let nobody in.
-    """
-    tokens = {}
-    for name, kept in state.tokens.items():
-        here = tuple(s for s in kept.token.scopes if s.environment in (subject.environment, "*"))
-        if here:
-            tokens[name] = msgspec.structs.replace(kept.token, scopes=here)
-    value = canonical(tokens)
-    if len(value) > limits.VALUE_BYTES_MAX:
-        raise Invalid([_too_many_tokens(subject, len(tokens), len(value))])
-    variants = {ACCESS_KEY: msgspec.Raw(value)}
-    flag = canonical({"state": "ENABLED", "variants": variants, "defaultVariant": ACCESS_KEY})
-    source = canonical([msgspec.Raw(flag), {}, {}, _semantics(state, subject)])
-    facts = SettingFacts(type="object", revision=revision, digest=digest(source))
-    return _Parts(
-        flags={ACCESS_KEY: msgspec.Raw(flag)},
-        settings={ACCESS_KEY: msgspec.Raw(canonical(facts))},
     )

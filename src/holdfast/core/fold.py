@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from holdfast.core import limits
+from holdfast.core.covered import (
+    Items,
+    found_before,
+    is_empty,
+    overlay,
+    segments_of,
+    services_of,
+    settings_of,
+)
 from holdfast.core.model import (
     DeleteContract,
     DeleteSegment,
@@ -20,6 +29,7 @@ from holdfast.core.model import (
     Edit,
     Entry,
     Head,
+    MoveRollout,
     PutContract,
     PutEnvironment,
     PutRoot,
@@ -28,11 +38,13 @@ from holdfast.core.model import (
     PutSetting,
     PutToken,
     Service,
+    StartRollout,
     Token,
 )
 from holdfast.core.state import (
     ContractState,
     EnvironmentState,
+    RolloutState,
     SegmentState,
     ServiceState,
     SettingState,
@@ -111,6 +123,8 @@ class _Batch:
         self._access = dict(state.access)
         self._gone = dict(state.gone)
         self._contracts = state.contracts
+        self._rollouts = dict(state.rollouts)
+        self._contexts = state.contexts
         self._owned: set[str] = set()
 
     def state(self) -> State:
@@ -123,6 +137,8 @@ class _Batch:
             access=self._access,
             gone=self._gone,
             contracts=self._contracts,
+            rollouts=self._rollouts,
+            contexts=self._contexts,
         )
 
     def apply(self, entry: Entry) -> None:
@@ -146,6 +162,7 @@ class _Batch:
             old = found.services[service]
             if self._mutable(service).info.includes != (old.info.includes if old else ()):
                 self._mark_reach(service, reach, entry.revision)
+        self._move_rollouts(entry, found)
         edited = {one for one, _ in (*found.settings, *found.segments)}
         for service in edited.union(found.services):
             self._forget(service)
@@ -274,9 +291,12 @@ class _Batch:
 
     def _put_environment(self, edit: PutEnvironment, revision: int) -> None:
         old = self._environments.get(edit.environment)
-        if old is not None and old.environment.bucketing == edit.to.bucketing:
-            revision = old.revision
-        self._environments[edit.environment] = EnvironmentState(edit.to, revision)
+        changed, shaped = revision, 0
+        if old is not None:
+            changed = revision if old.environment.bucketing != edit.to.bucketing else old.revision
+            reshaped = not same(old.environment.policy.shape, edit.to.policy.shape)
+            shaped = revision if reshaped else old.shaped
+        self._environments[edit.environment] = EnvironmentState(edit.to, changed, shaped)
 
     def _put_token(self, name: str, token: Token | None, revision: int) -> None:
         old = self._tokens.get(name)
@@ -375,6 +395,113 @@ class _Batch:
             if at > buried and (environment, key) not in after.owners:
                 _bury(state.removed, environment, key, at)
         self._touch(service, before.environments | after.environments, revision)
+
+    # -- rollouts
+
+    def _move_rollouts(self, entry: Entry, found: _Found) -> None:
+        """First the verdicts, then what begins: it may take over what an ended one covered."""
+        rolled_back: list[RolloutState] = []
+        for edit in entry.edits:
+            rollout = self._rollouts.get(edit.rollout) if isinstance(edit, MoveRollout) else None
+            if rollout is None or not isinstance(edit, MoveRollout):
+                continue
+            if edit.status in ("completed", "rolled-back"):
+                del self._rollouts[edit.rollout]
+            else:
+                self._rollouts[edit.rollout] = msgspec.structs.replace(
+                    rollout,
+                    stage=edit.stage,
+                    status=edit.status,
+                    moved=entry.revision,
+                    moved_ms=entry.at_ms,
+                )
+            if edit.status == "rolled-back":
+                rolled_back.append(rollout)
+            self._touch_covered(rollout, entry.revision)
+        for edit in entry.edits:
+            if isinstance(edit, StartRollout):
+                self._start_rollout(edit, entry, found, rolled_back)
+
+    def _start_rollout(
+        self, edit: StartRollout, entry: Entry, found: _Found, rolled_back: list[RolloutState]
+    ) -> None:
+        """A change that is nothing new in the environment begins nothing there."""
+        items = Items(
+            settings={place: old.setting if old else None for place, old in found.settings.items()},
+            segments={place: old.segment if old else None for place, old in found.segments.items()},
+            services={
+                service: old.info if old else None
+                for service, old in found.services.items()
+                if edit.environment in self._reached(service, found)
+            },
+        )
+        for rollout in rolled_back:
+            if rollout.environment == edit.environment:
+                items.add(rollout.before)
+        before = found_before(edit.environment, items, self._services)
+        if not is_empty(before):
+            self._rollouts[f"{edit.environment}.{entry.revision}"] = RolloutState(
+                environment=edit.environment,
+                plan=edit.plan,
+                before=before,
+                started=entry.revision,
+                moved=entry.revision,
+                moved_ms=entry.at_ms,
+                actor=entry.actor,
+                reason=entry.reason,
+            )
+
+    def _reached(self, service: str, found: _Found) -> set[str]:
+        """Environments in which the service's includes lead to anything, now or before."""
+        old, reach = found.services[service], found.reaches.get(service)
+        environments = set(old.touched) if old else set()
+        return (
+            environments
+            | (reach.environments if reach else set())
+            | (self._reach(service).environments)
+        )
+
+    def _touch_covered(self, rollout: RolloutState, revision: int) -> None:
+        """What a rollout covers may answer otherwise after each of its steps."""
+        before, environment = rollout.before, rollout.environment
+        for service, key, _ in settings_of(before):
+            state = self._mutable(service)
+            now = state.settings.get(key)
+            if now is not None and environment in now.setting.environments:
+                revisions = {**now.revisions, environment: revision}
+                state.settings[key] = SettingState(now.setting, revisions)
+            else:
+                _bury(state.removed, environment, key, revision)
+        for service, name, _ in segments_of(before):
+            state = self._mutable(service)
+            there = state.segments.get(name)
+            if there is not None:
+                revisions = {**there.revisions, environment: revision}
+                state.segments[name] = SegmentState(there.segment, revisions)
+            else:
+                self._bury_segment(service, name, revision)
+        for service in before.services:
+            self._touch_reach(service, rollout, revision)
+        for service in services_of(before):
+            self._touch(service, (environment,), revision)
+
+    def _touch_reach(self, service: str, rollout: RolloutState, revision: int) -> None:
+        """Keys and segments that the service's rules reach otherwise than before the rollout."""
+        was, environment = overlay(self._services, rollout.before), rollout.environment
+        old, new = visible(was, service), visible(self._services, service)
+        for place in old.keys() | new.keys():
+            if place[0] == environment and old.get(place) != new.get(place):
+                _bury(self._mutable(service).removed, environment, place[1], revision)
+        owners, now = segment_owners(was, service), segment_owners(self._services, service)
+        for name in owners.keys() | now.keys():
+            if owners.get(name) != now.get(name):
+                self._bury_segment(service, name, revision)
+
+    def _bury_segment(self, service: str, name: str, revision: int) -> None:
+        """In all environments: removals of segments are not told apart by them."""
+        state = self._mutable(service)
+        state.segments_removed[name] = revision
+        self._touch(service, self._environments.keys() | state.touched.keys(), revision)
 
     def _forget(self, service: str) -> None:
         """Forget the oldest removals beyond their bounds, but for names that another one has.

@@ -23,13 +23,22 @@ class Lowered(msgspec.Struct, frozen=True):
     """A segment as a snapshot of one environment carries it, under `name`.
 
     Either `body`, the canonical JsonLogic that `{"$ref": name}` stands for, or `table`. `revision`
-    is the newest one that changed who is in it.
+    is the newest one that changed who is in it. `choice` is there while a rollout changes it.
     """
 
     name: str
     revision: int
     body: bytes = b""
     table: SegmentFacts | None = None
+    choice: Choice | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A segment on its way: `exposure` decides between what it will be and what it was."""
+
+    exposure: Lowered
+    new: Lowered
+    old: Lowered
 
 
 Resolve: TypeAlias = Callable[[str], Lowered | None]
@@ -37,11 +46,15 @@ Resolve: TypeAlias = Callable[[str], Lowered | None]
 
 
 class References(msgspec.Struct):
-    """What `lower` met on its way: segments by the name in the rule, and what is wrong."""
+    """What `lower` met on its way: segments by the name in the rule, and what is wrong.
+
+    `old` says that what is lowered is on its way out: only what segments were counts for it.
+    """
 
     resolve: Resolve
     used: dict[str, Lowered] = {}
     problems: list[Problem] = []
+    old: bool = False
 
     def segment(self, name: str) -> Lowered | None:
         found = self.used.get(name) or self.resolve(name)
@@ -146,16 +159,27 @@ def _reference(name: str, references: References) -> JSON:
 
 def _look_up(value: JSON, name: str, references: References) -> JSON:
     found = references.segment(name)
-    if found is not None and found.table is None:
+    if found is None:
+        return None
+    counts = found
+    if found.choice is not None:
+        counts = found.choice.old if references.old else found.choice.new
+    if counts.table is None:
         references.refuse(
             "segment-inline",
             f"in_segment looks into tables, and {name!r} is none",
             'write {"$ref": …} with its name: that works for every segment',
         )
-    return {"in_segment": [value, found.name if found else name]}
+    if found.choice is None:
+        return {"in_segment": [value, found.name]}
+    exposure, new, old = found.choice.exposure, found.choice.new, found.choice.old
+    references.used[exposure.name] = exposure
+    sides = [{"in_segment": [value, one.name]} if one.table else False for one in (new, old)]
+    return {"if": [{"$ref": exposure.name}, *sides]}
 
 
 def uses(found: Collection[Lowered]) -> tuple[dict[str, msgspec.Raw], dict[str, SegmentFacts]]:
     """The `$evaluators` and the `segments` of a snapshot in which these are referred to."""
     evaluators = {one.name: msgspec.Raw(one.body) for one in found if one.table is None}
-    return evaluators, {one.name: one.table for one in found if one.table is not None}
+    sides = [one for each in found if each.choice for one in (each.choice.new, each.choice.old)]
+    return evaluators, {one.name: one.table for one in (*found, *sides) if one.table is not None}

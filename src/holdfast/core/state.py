@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 class SettingState(msgspec.Struct, frozen=True):
     """A setting, and per environment that it stands in the newest revision that changed it there.
 
-    Type, variants, schema and metadata belong to every environment; targeting to its own;
+    Type, variants, schema, metadata and probes belong to every environment; targeting to its own;
     description, expiry and the way variants were written to none.
     """
 
@@ -75,10 +75,14 @@ class ServiceState(msgspec.Struct, frozen=True):
 
 
 class EnvironmentState(msgspec.Struct, frozen=True):
-    """An environment, and the newest revision that changed its bucketing (its first one too)."""
+    """An environment, and the newest revision that changed its bucketing (its first one too).
+
+    `shaped` is the newest one that changed `policy.shape`, which every snapshot carries.
+    """
 
     environment: Environment
     revision: int
+    shaped: int = 0
 
 
 class TokenState(msgspec.Struct, frozen=True):
@@ -196,7 +200,9 @@ def segment_environments(
 
 
 def _of_all_environments(setting: Setting) -> bytes:
-    return _encode((setting.type, setting.variants, setting.schema, setting.metadata))
+    return _encode(
+        (setting.type, setting.variants, setting.schema, setting.metadata, setting.probes)
+    )
 
 
 def _audience(segment: Segment | None, environment: str) -> object:

@@ -2,7 +2,8 @@
 
 A subject is a service in an environment in which it, or a service that it includes, was ever
 touched; `_access` is one in every environment. Its revision is the newest one that touched any of
-that, so that a service that nobody touched gets no new snapshot.
+that, so that a service that nobody touched gets no new snapshot. A service whose deletion is being
+rolled out stays a subject there until everybody has it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 
 from holdfast.core.access import ACCESS
+from holdfast.core.covered import leaving
 from holdfast.core.errors import NotFound
 from holdfast.core.model import Environment, Subject
 from holdfast.core.state import EnvironmentState, ServiceState, State
@@ -26,7 +28,13 @@ def revisions(state: State) -> dict[Subject, int]:
     for service in state.services:
         for environment, revision in _touched(services, service).items():
             found[Subject(environment, service)] = max(
-                revision, environment_of(state, environment).revision
+                revision, _environment_revision(state, environment)
+            )
+    for service, environments in leaving(state).items():
+        for environment in environments:
+            found[Subject(environment, service)] = max(
+                _touched(services, service).get(environment, 0),
+                _environment_revision(state, environment),
             )
     return found
 
@@ -40,14 +48,13 @@ def subject_revision(state: State, subject: Subject) -> int:
     """The newest revision that touched the subject. Raises `NotFound` when it is none."""
     if subject.service == ACCESS and subject.environment in state.environments:
         return _access_revision(state, subject.environment)
-    touched = (
-        _touched(known_services(state), subject.service)
-        if subject.service in state.services
-        else {}
+    there = subject.service in state.services or (
+        subject.environment in leaving(state).get(subject.service, ())
     )
+    touched = _touched(known_services(state), subject.service) if there else {}
     if subject.environment not in touched:
         raise NotFound(f"there is no {subject}")
-    return max(touched[subject.environment], environment_of(state, subject.environment).revision)
+    return max(touched[subject.environment], _environment_revision(state, subject.environment))
 
 
 def affected(old: State, new: State) -> set[Subject]:
@@ -94,9 +101,14 @@ def _touched(services: Mapping[str, ServiceState], service: str) -> dict[str, in
     return newest
 
 
+def _environment_revision(state: State, environment: str) -> int:
+    known = environment_of(state, environment)
+    return max(known.revision, known.shaped)
+
+
 def _access_revision(state: State, environment: str) -> int:
     return max(
-        state.environments[environment].revision,
+        _environment_revision(state, environment),
         state.access.get(environment, 0),
         state.access.get("*", 0),
     )
