@@ -11,12 +11,13 @@ from typing import Any
 
 from serving import running
 
-from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
+from holdfast.adapters.memory import MemoryBlobs, MemoryJournal
 from holdfast.adapters.signing import Keys
 from holdfast.apps.asgi import Face
 from holdfast.apps.control.upstream import Upstream
-from holdfast.apps.distribute import Distribution
+from holdfast.apps.distribute import Answer, Distribution
 from holdfast.apps.edge.door import EdgeDoor
+from holdfast.apps.http import Request, Response
 from holdfast.apps.listen import Address, Listener
 from holdfast.apps.streams import Fanout
 from holdfast.core.access import Grant, issue
@@ -84,18 +85,16 @@ class World:
     def __init__(self, folder: Path) -> None:
         self._changes = itertools.count()
         self.blobs = MemoryBlobs()
+        self.reports: list[bytes] = []
         journal = MemoryJournal()
         keys = Keys.init(folder / "keys", development=True)
         self.view = View(journal, time.time)
-        ids = itertools.count()
         self.publisher = Publisher(
             view=self.view,
             journal=journal,
             blobs=self.blobs,
-            proposals=MemoryProposals(),
             clock=time.time,
             validate=validate,
-            new_id=lambda: str(next(ids)),
         )
         self.shelf = Shelf(self.view, self.blobs, keys.sign, make_delta)
         self.commit(*keys.missing_from(()), PutEnvironment("production", Environment()))
@@ -128,7 +127,14 @@ class World:
         door = EdgeDoor(time.time, open_reads=open_reads)
         door.learn("production", {k: each.token for k, each in self.view.state.tokens.items()})
         distribution = Distribution(Upstream(self.shelf), door, fanout)
-        face = Face(distribution.handle, 0)
+
+        def handle(request: Request) -> Answer | None:
+            if request.path != "/v1/reports":
+                return distribution.handle(request)
+            self.reports.append(request.body)
+            return Response(202, [])
+
+        face = Face(handle, 64 * 1024)
         listener = Listener(face, Address("127.0.0.1", port, shutdown_s=1), fanout.close)
         with running(listener):
             yield listener
