@@ -69,6 +69,7 @@ def facts_of(state: RolloutState, settings: list[str]) -> dict[str, Any]:
         "stage": state.stage,
         "status": state.status,
         "unit": state.plan.unit,
+        "objective_ms": state.plan.gates.objective_ms,
         "percent": percent_at(state.plan, state.stage),
         "rings": list(rings_at(state.plan, state.stage)),
         "ring": state.plan.ring,
