@@ -187,15 +187,15 @@ class _Batch:
 
     def _reach(self, service: str) -> _Reach:
         reached = [self._services[name] for name in closure(self._services, service)]
+        removed: dict[tuple[str, str], int] = {}
+        for one in reached:
+            for environment, keys in one.removed.items():
+                for key, at in keys.items():
+                    removed[environment, key] = max(at, removed.get((environment, key), 0))
         return _Reach(
             owners=visible(self._services, service),
             segments=segment_owners(self._services, service),
-            removed={
-                (environment, key): revision
-                for one in reached
-                for environment, keys in one.removed.items()
-                for key, revision in keys.items()
-            },
+            removed=removed,
             environments={environment for one in reached for environment in one.touched},
         )
 
