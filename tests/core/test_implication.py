@@ -160,7 +160,7 @@ def test_what_is_proven_is_so(one: Any, other: Any, third: Any) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=5_000, deadline=None)
+@settings(max_examples=1_500, deadline=None)
 @given(CONDITIONS, CONDITIONS, CONDITIONS)
 def test_what_is_proven_is_so_in_many_worlds(one: Any, other: Any, third: Any) -> None:
     check_soundness(one, other, third)
