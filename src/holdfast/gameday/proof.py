@@ -150,7 +150,7 @@ def _evaluators(documents: dict[str, dict[str, Any]], tables: dict[str, bytes]) 
     return {
         name.split("/")[1]: evaluator_of(document, tables)
         for name, document in documents.items()
-        if not name.endswith(f"/{ACCESS}")
+        if name.startswith(f"{ENVIRONMENT}/") and not name.endswith(f"/{ACCESS}")
     }
 
 
