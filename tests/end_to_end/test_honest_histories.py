@@ -14,7 +14,19 @@ from tests.end_to_end.honest import Author, Consumer, Keys, Node, foundation
 from holdfast.core import limits, lineage
 from holdfast.core.build import Fragments
 from holdfast.core.lineage import Standing, decode_standing, encode_standing, rebuild
-from holdfast.core.model import PutService, Service, Subject
+from holdfast.core.model import (
+    DeleteService,
+    DeleteSetting,
+    Environment,
+    PutEnvironment,
+    PutRoot,
+    PutService,
+    PutSetting,
+    Service,
+    Setting,
+    Subject,
+    Targeting,
+)
 
 CONSUMERS = 4
 LONG_LIST = 5
@@ -55,6 +67,28 @@ def test_a_setting_reached_by_a_newer_way_and_then_by_the_old_one_again_is_not_r
     ):
         assert node.commit(PutService(service, Service(includes=includes)))
         look_around(consumer, node, random.Random(0), 1.0)
+
+
+def test_a_key_that_two_services_removed_went_with_the_later_removal() -> None:
+    """The consumer sees neither removal, and the service that included them was made anew."""
+    keys = Keys()
+    node, consumer = Node(keys), Consumer(keys.roots)
+    subject = Subject("production", "shop")
+    to = Setting("boolean", {"on": True}, {"production": Targeting("on")})
+    for edits in (
+        [PutRoot(1, keys.chain[0]), PutEnvironment("production", Environment())],
+        [PutSetting("mail", "x", to)],
+        [DeleteSetting("mail", "x")],
+        [PutService("base", Service(includes=("mail",))), PutSetting("base", "x", to)],
+        [PutService("shop", Service(includes=("base",)))],
+    ):
+        assert node.commit(*edits)
+    consumer.look(node, subject, delta=False)
+    assert node.commit(DeleteSetting("base", "x"))
+    assert node.commit(DeleteService("shop"))
+    assert node.commit(PutService("shop", Service()), PutSetting("shop", "y", to))
+    consumer.look(node, subject, delta=False)
+    assert "x" not in consumer.held[subject].evaluator
 
 
 def play(seed: int, changes: int) -> None:
