@@ -6,7 +6,7 @@ stored bytes are not what was written. Nothing here blocks without a bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
@@ -225,8 +225,13 @@ class Cache(Protocol):
     def load(self, subject: Subject) -> Iterator[bytes]:
         """Bodies of the generations kept, newest first, each read when it is asked for."""
 
-    def save(self, subject: Subject, revision: int, body: bytes) -> None:
-        """Keep a generation durably (write aside, fsync, rename); the oldest ones go."""
+    def save(
+        self, subject: Subject, revision: int, body: bytes, spared: Collection[int] = ()
+    ) -> None:
+        """Keep a generation durably (write aside, fsync, rename); the oldest ones go.
+
+        Those of revisions `spared` stay, however old they are.
+        """
 
     def note(self, name: str, body: bytes) -> None:
         """Keep one document the same way (pinned root, freshness, segment tables)."""
@@ -240,11 +245,41 @@ class Cache(Protocol):
 
     def subjects(self) -> Sequence[Subject]: ...
 
+    def enter(self, name: str) -> None:
+        """This process is in the middle of `name` until it leaves, ends well, or dies."""
+
+    def leave(self, name: str) -> None: ...
+
+    def deaths(self, name: str) -> int:
+        """How many processes died in the middle of `name`, as far as can be known."""
+
+    def forgive(self, prefix: str) -> None:
+        """Count those who died in the middle of a name that begins so no more."""
+
 
 class Reports(Protocol):
     """Where consumers' reports go: one upstream, an edge or a control plane."""
 
     def send(self, reports: Sequence[ConsumerReport]) -> None:
         """Hand them up, in as many calls as their bounds ask for. Raises `Unavailable`."""
+
+    def close(self) -> None: ...
+
+
+class Samples(Protocol):
+    """Contexts really seen, per subject: bounded, fading (`core.reservoir`). Thread-safe.
+
+    Expendable: what is damaged or can't be written is as if it had not come.
+    """
+
+    def add(self, subject: Subject, samples: Sequence[Sample], now_s: float) -> None: ...
+
+    def samples(
+        self, subject: Subject, now_s: float, most: int | None = None
+    ) -> Sequence[Sample]:
+        """What stands for the subject's traffic now, the heaviest first, at most so many."""
+
+    def subjects(self) -> Sequence[Subject]:
+        """All of which anything was seen, in order."""
 
     def close(self) -> None: ...

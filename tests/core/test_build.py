@@ -122,7 +122,16 @@ def test_the_document_is_a_flagd_file_with_our_facts_under_one_key() -> None:
             "removed": {},
             "removed_since": 0,
             "segments": {},
-            "probes": [],
+            "probes": {
+                "tiles": [
+                    {"context": {"targetingKey": "probe"}, "origin": "rule", "value": "no"},
+                    {
+                        "context": {"ring": "r0", "targetingKey": "probe"},
+                        "origin": "rule",
+                        "value": "yes",
+                    },
+                ]
+            },
             "contracts": [],
             "rollouts": {},
             "limits": {
@@ -135,6 +144,12 @@ def test_the_document_is_a_flagd_file_with_our_facts_under_one_key() -> None:
                 "value_depth_max": 32,
             },
             "pacing": {"poll_interval_s": 30, "stale_after_s": 90},
+            "shape": {
+                "lost_percent": 30,
+                "retyped_percent": 5,
+                "growth_percent": 1000,
+                "settings_min": 10,
+            },
         },
         "metadata": {"flagSetId": "shop", "version": "2"},
     }

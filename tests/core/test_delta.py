@@ -41,7 +41,8 @@ def test_a_delta_holds_what_changed_and_nothing_else() -> None:
     assert read.patches["flags"].put.keys() == {"k3", "new"}
     assert read.patches["flags"].drop == ("k4",)
     assert read.patches["removed"].put.keys() == {"k4"}
-    assert read.patches.keys() == {"flags", "settings", "removed"}
+    assert read.patches.keys() == {"flags", "settings", "removed", "probes"}
+    assert read.patches["probes"].put.keys() == read.patches["flags"].put.keys()
     assert len(delta()) < len(NEW) / 5
 
 

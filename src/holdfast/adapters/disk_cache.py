@@ -2,6 +2,7 @@
 
     {directory}/holdfast-1/generations/{environment}/{service}/{revision}-{checksum}
     {directory}/holdfast-1/noted/{name}
+    {directory}/holdfast-1/running/…                who is in the middle of what (`crash_marks`)
 
 Each file is a header (magic, SHA-256 and length of the body, of fixed size) and the body. A file is
 written aside, synced, renamed and its directory synced: it is there whole or not at all. Names hold
@@ -20,12 +21,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+from holdfast.adapters.crash_marks import CrashMarks
 from holdfast.core.errors import Unavailable
 from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import Subject
@@ -58,6 +60,7 @@ class DiskCache:
         own = Path(directory) / "holdfast-1"
         self._generations = own / "generations"
         self._noted = own / "noted"
+        self._marks = CrashMarks(own / "running")
         try:
             own.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_own(own)
@@ -73,7 +76,9 @@ class DiskCache:
             if body is not None:
                 yield body
 
-    def save(self, subject: Subject, revision: int, body: bytes) -> None:
+    def save(
+        self, subject: Subject, revision: int, body: bytes, spared: Collection[int] = ()
+    ) -> None:
         folder = self._folder(subject)
         checksum = hashlib.sha256(body).hexdigest()
         name = f"{revision:016d}-{checksum[:16]}"
@@ -82,7 +87,7 @@ class DiskCache:
                 folder.parent.mkdir(mode=0o700, exist_ok=True)
                 folder.mkdir(mode=0o700, exist_ok=True)
                 _write(folder / name, _header(checksum, len(body)), body)
-            self._sweep(folder)
+            self._sweep(folder, spared)
         except OSError as error:
             raise Unavailable(f"can't keep {subject} in {folder}: {error}") from error
 
@@ -115,6 +120,18 @@ class DiskCache:
             if _generations(self._generations / environment / service)
         )
 
+    def enter(self, name: str) -> None:
+        self._marks.enter(_named(name))
+
+    def leave(self, name: str) -> None:
+        self._marks.leave(_named(name))
+
+    def deaths(self, name: str) -> int:
+        return self._marks.deaths(name)
+
+    def forgive(self, prefix: str) -> None:
+        self._marks.forget(prefix)
+
     def _folder(self, subject: Subject) -> Path:
         return self._generations / _named(subject.environment) / _named(subject.service)
 
@@ -133,12 +150,13 @@ class DiskCache:
             path.replace(path.with_name(path.name + _DAMAGED))
         return None
 
-    def _sweep(self, folder: Path) -> None:
+    def _sweep(self, folder: Path, spared: Collection[int]) -> None:
         """Let go of what is beyond the bounds; another process may be doing the same."""
         names = _list(folder)
         kept = sorted(name for name in names if _GENERATION.fullmatch(name))
         damaged = sorted(name for name in names if name.endswith(_DAMAGED))
-        for name in [*kept[: -self._kept], *damaged[:-DAMAGED_KEPT]]:
+        gone = [name for name in kept[: -self._kept] if int(name.partition("-")[0]) not in spared]
+        for name in [*gone, *damaged[:-DAMAGED_KEPT]]:
             (folder / name).unlink(missing_ok=True)
         for name in names:
             if name.endswith(_ASIDE):

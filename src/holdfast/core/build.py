@@ -23,8 +23,10 @@ from holdfast.core.exposure import facts_of
 from holdfast.core.lower import Lowered, References, lower, uses
 from holdfast.core.model import JSON, Head, Setting, Subject, Targeting
 from holdfast.core.needs import contract_facts
+from holdfast.core.probe_choice import Given, Made, Meant, choose
 from holdfast.core.snapshot import (
     ACCESS_KEY,
+    Budgets,
     Facts,
     Previous,
     SegmentFacts,
@@ -120,6 +122,8 @@ def build(
             segments=parts.segments,
             contracts=contract_facts(state, subject),
             rollouts=parts.rollouts,
+            probes=parts.probes,
+            shape=_budgets(state, subject),
         ),
         metadata={"flagSetId": subject.service, "version": str(revision)},
     )
@@ -136,6 +140,7 @@ class _Parts(msgspec.Struct):
     removed: dict[str, int] = {}
     removed_since: int = 0
     rollouts: dict[str, msgspec.Raw] = {}
+    probes: dict[str, msgspec.Raw] = {}
 
 
 class _Fragment(msgspec.Struct, frozen=True):
@@ -162,6 +167,7 @@ class _Kept(msgspec.Struct, frozen=True):
     settings: dict[str, _Fragment] = {}
     segments: Kept = {}
     exposures: dict[str, Lowered] = {}
+    probes: dict[str, Made] = {}
 
 
 class _Builder:
@@ -169,6 +175,7 @@ class _Builder:
 
     def __init__(self, state: State, subject: Subject, before: _Kept) -> None:
         self._before = before
+        self._state = state
         self._subject = subject
         self._services = known_services(state)
         self._semantics = _semantics(state, subject)
@@ -185,6 +192,12 @@ class _Builder:
 
     def parts(self) -> _Parts:
         """Raises `Invalid` with the problems of all settings."""
+        parts = self.sections()
+        parts.probes = self._probes(parts)
+        return parts
+
+    def sections(self) -> _Parts:
+        """All but the probes. Raises as `parts`."""
         parts = _Parts()
         tombs: dict[str, int] = {}
         used: dict[str, Lowered] = {}
@@ -203,6 +216,34 @@ class _Builder:
         if self._problems:
             raise Invalid(self._problems)
         return parts
+
+    def _probes(self, parts: _Parts) -> dict[str, msgspec.Raw]:
+        """Made from what consumers get. Raises `Invalid` where a written one doesn't come out."""
+        state, subject = self._state, self._subject
+        plain, evaluators = self.kept.settings, parts.evaluators
+        if self._stagings:  # what people wrote is of the settings as they are meant to be
+            meant = _Builder(msgspec.structs.replace(state, rollouts={}), subject, self.kept)
+            evaluators = meant.sections().evaluators
+            plain = meant.kept.settings
+        chosen = choose(
+            Given(
+                subject=subject,
+                revision=subject_revision(state, subject),
+                bucketing=self._semantics.bucketing,
+                flags=parts.flags,
+                facts=parts.settings,
+                evaluators=parts.evaluators,
+                meant={k: Meant(f.owner, f.state.setting, f.flag) for k, f in plain.items()},
+                meant_evaluators=evaluators,
+                contracts=state.contracts.get(subject.service, {}),
+                contexts=state.contexts.get(str(subject), ()),
+                known=self._before.probes,
+            )
+        )
+        self.kept.probes.update(chosen.made)
+        if chosen.problems:
+            raise Invalid(chosen.problems)
+        return chosen.probes
 
     def _rollout(self, staging: Staging) -> msgspec.Raw:
         """What the snapshot says of a rollout, with the keys that it gives two sides."""
@@ -413,6 +454,11 @@ def _flag(setting: Setting, targeting: Targeting, logic: JSON) -> dict[str, JSON
 def _semantics(state: State, subject: Subject) -> Semantics:
     environment = environment_of(state, subject.environment).environment
     return Semantics(bucketing=environment.bucketing)
+
+
+def _budgets(state: State, subject: Subject) -> Budgets:
+    shape = environment_of(state, subject.environment).environment.policy.shape
+    return Budgets(**msgspec.structs.asdict(shape))
 
 
 def _bury(tombs: dict[str, int], removed: Mapping[str, int]) -> None:

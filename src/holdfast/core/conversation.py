@@ -45,12 +45,35 @@ class Catalogued(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """An upstream answered, but what it said about this subject can't be used."""
+    """An upstream answered, but what it said about this subject can't be used.
+
+    `key` names the setting that it failed on, `revision` and `digest` the snapshot, where known.
+    """
 
     subject: Subject
     upstream: int
     code: str
     message: str
+    key: str = ""
+    revision: int = 0
+    digest: str = ""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """What answers from now on, older than before perhaps: somebody or something went back to it.
+
+    `pinned`: and nothing else until it is `Released`.
+    """
+
+    subject: Subject
+    standing: Standing
+    pinned: bool = False
+
+
+class Released(msgspec.Struct, frozen=True):
+    """The subject is pinned no more."""
+
+    subject: Subject
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -80,6 +103,8 @@ Event: TypeAlias = (
     | Answered
     | Catalogued
     | Refused
+    | Returned
+    | Released
     | Failed
     | Hinted
     | StreamOpened
@@ -122,6 +147,9 @@ class Report(msgspec.Struct, frozen=True):
     upstream: int
     code: str
     message: str
+    key: str = ""
+    revision: int = 0
+    digest: str = ""
 
 
 class OpenStream(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from holdfast.core.wire import UNREADABLE, canonical, digest
 
 WORTH_SHARE_MAX: Final = 0.5
 """A delta above this share of the whole is none: the whole compresses as well, and checks less."""
-_PATCHED: Final = ("settings", "schemas", "removed", "segments")
+_PATCHED: Final = ("settings", "schemas", "removed", "segments", "probes")
 
 
 class Patch(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

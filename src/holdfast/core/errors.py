@@ -6,6 +6,7 @@
     ├── CallerError              the caller mends the call
     │   ├── Conflict             somebody else wrote first
     │   ├── Forbidden            the token may not do that
+    │   │   └── Guarded          the environment's policy asks for more than the change has
     │   ├── NotFound
     │   ├── TooLarge             a bound of the service was passed
     │   └── Unauthenticated      no token, or one that is unknown, revoked or expired
@@ -93,6 +94,18 @@ class Forbidden(CallerError):
     code = "forbidden"
 
 
+class Guarded(Forbidden):
+    """The policy of an environment asks for more: approvals, or another time.
+
+    `problems` holds all that is lacking, at least one; `code` is that of the first.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        self.code = self.problems[0].code
+        super().__init__("; ".join(problem.message for problem in self.problems))
+
+
 class NotFound(CallerError):
     code = "not-found"
 
@@ -120,8 +133,15 @@ class Unavailable(OperatorError):
 
 
 class Untrusted(OperatorError):
-    """Bytes that can't be believed; `code` says which check refused them."""
+    """Bytes that can't be believed; `code` says which check refused them.
 
-    def __init__(self, code: str, message: str) -> None:
+    `key` names the setting that it failed on, where it was one. `revision` and `digest` are those
+    of the snapshot that was refused, where it got so far as to say them.
+    """
+
+    def __init__(self, code: str, message: str, key: str = "") -> None:
         self.code = code
+        self.key = key
+        self.revision = 0
+        self.digest = ""
         super().__init__(message)

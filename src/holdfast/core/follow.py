@@ -7,7 +7,8 @@ For each subject the machine keeps what is active (its `Standing`) and when to a
 - One question at a time, hinted subjects first: the load on an upstream is bounded by that.
 - A failure is retried with full jitter out of a budget; without budget the steady poll retries.
   Moving on to an upstream that is not known to fail needs none.
-- A subject's revision never goes down, whoever answers.
+- A subject's revision never goes down, whoever answers; back goes only what failed on probation,
+  or what somebody pins. What is pinned is not asked about.
 - What was refused is reported once, and asked of another upstream while the refuser rests.
 
 Time (`now_s`, seconds on any clock that never goes back) and chance are arguments.
@@ -37,8 +38,10 @@ from holdfast.core.conversation import (
     Keep,
     OpenStream,
     Refused,
+    Released,
     Report,
     Restored,
+    Returned,
     Standing,
     StreamClosed,
     StreamOpened,
@@ -66,6 +69,10 @@ STREAM_PROVEN_S = 30.0
 """A stream that lived this long reopens without the backoff of the failures before it."""
 REFUSED_REST_S = 60.0
 """How long other upstreams are preferred for a subject after a refusal, at least."""
+LASTING = frozenset(
+    {"schema", "contract", "shape", "probe", "unexplained", "crash-streak", "health"}
+)
+"""Codes of candidates that this consumer refuses whoever brings them: no hint about one hurries."""
 SUBJECTS_MAX = ENVIRONMENTS_MAX * SERVICES_MAX
 
 
@@ -75,7 +82,10 @@ _Topic: TypeAlias = Subject | None
 
 
 class _Watch(msgspec.Struct):
-    """One topic. `due_s` is when to ask next; `wanted` the digest that a hint named last."""
+    """One topic. `due_s` is when to ask next; `wanted` the digest that a hint named last.
+
+    `lasting` is the digest of what this consumer refuses whoever brings it.
+    """
 
     due_s: float
     urgent: bool = False
@@ -83,6 +93,8 @@ class _Watch(msgspec.Struct):
     wanted: str | None = None
     failures: int = 0
     asked_s: float = float("-inf")
+    pinned: bool = False
+    lasting: str = ""
     rests_until_s: dict[int, float] = msgspec.field(default_factory=dict)
     reported: dict[int, tuple[str, str]] = msgspec.field(default_factory=dict)
 
@@ -168,6 +180,10 @@ class Follow:
                 return self._catalogued(event, now_s)
             case Restored():
                 return self._restored(event, now_s)
+            case Returned():
+                return self._returned(event, now_s)
+            case Released():
+                return self._released(event, now_s)
             case StreamOpened():
                 return self._stream_opened(event, now_s)
             case StreamClosed():
@@ -184,9 +200,26 @@ class Follow:
         self._obey(newest)
         return [Activate(event.subject, newest)]
 
+    def _returned(self, event: Returned, now_s: float) -> list[Command]:
+        watch = self._watch(event.subject, now_s)
+        if watch is None:
+            return []
+        watch.pinned = event.pinned
+        if watch.standing == event.standing:
+            return []
+        watch.standing = event.standing
+        return [Activate(event.subject, event.standing)]
+
+    def _released(self, event: Released, now_s: float) -> list[Command]:
+        watch = self._watches.get(event.subject)
+        if watch and watch.pinned:
+            watch.pinned, watch.lasting = False, ""
+            self._hurry(event.subject, watch, now_s)
+        return []
+
     def _answered(self, event: Answered, now_s: float) -> list[Command]:
         watch, candidate = self._watches[event.subject], event.candidate
-        if candidate and candidate.revision < _revision(watch):
+        if candidate and candidate.revision < _revision(watch) and not watch.pinned:
             message = f"revision {candidate.revision} is older than {_revision(watch)}"
             return self._refused(Refused(event.subject, event.upstream, "rollback", message), now_s)
         self._asking = False
@@ -195,7 +228,7 @@ class Follow:
         watch.rests_until_s.pop(event.upstream, None)
         watch.reported.pop(event.upstream, None)
         commands: list[Command] = []
-        if candidate and candidate.revision > _revision(watch):
+        if candidate and candidate.revision > _revision(watch) and not watch.pinned:
             watch.standing = candidate
             self._obey(candidate)
             commands = [Activate(event.subject, candidate), Keep(event.subject, candidate)]
@@ -224,11 +257,23 @@ class Follow:
             self._retry(event.subject, watch, now_s)
         else:
             self._next_poll(event.subject, watch, now_s)
+        if event.code in LASTING:
+            watch.lasting = event.digest
         said = (event.code, event.message)
         if watch.reported.get(event.upstream) == said:
             return []
         watch.reported[event.upstream] = said
-        return [Report(event.subject, event.upstream, event.code, event.message)]
+        return [
+            Report(
+                subject=event.subject,
+                upstream=event.upstream,
+                code=event.code,
+                message=event.message,
+                key=event.key,
+                revision=event.revision,
+                digest=event.digest,
+            )
+        ]
 
     def _failed(self, event: Failed, now_s: float) -> list[Command]:
         self._asking = False
@@ -243,7 +288,7 @@ class Follow:
             watch = self._watches.get(subject)
             if watch is None:
                 self._look_around(now_s, HINT_SPREAD_S, (CATALOGUE,))
-            elif watch.standing is None or watch.standing.digest != digest:
+            elif digest != watch.lasting and _is_news(watch, digest):
                 watch.wanted = digest
                 self._hurry(subject, watch, now_s)
         return []
@@ -274,6 +319,9 @@ class Follow:
         if self._asking or not self._links.links:
             return []
         due = self._due(now_s)
+        while due and self._watches[due[0]].pinned:  # whatever is new, it would not be taken
+            self._next_poll(due[0], self._watches[due[0]], now_s)
+            due = self._due(now_s)
         if due is None:
             return []
         (topic,) = due
@@ -324,7 +372,7 @@ class Follow:
 
     def _next_poll(self, topic: _Topic, watch: _Watch, now_s: float) -> None:
         self._schedule(topic, watch, now_s + steady(self._poll_interval_s, self._draw()))
-        if watch.wanted and (watch.standing is None or watch.standing.digest != watch.wanted):
+        if watch.wanted and _is_news(watch, watch.wanted) and not watch.pinned:
             self._hurry(topic, watch, now_s)
 
     def _retry(self, topic: _Topic, watch: _Watch, now_s: float, *, free: bool = False) -> None:
@@ -395,6 +443,10 @@ class Follow:
             return min(others)
         # When all were refused, the longest ago comes first: each has its turn.
         return min(refused, key=lambda other: watch.rests_until_s[other])
+
+
+def _is_news(watch: _Watch, digest: str) -> bool:
+    return watch.standing is None or watch.standing.digest != digest
 
 
 def _revision(watch: _Watch) -> int:

@@ -91,6 +91,15 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value_depth_max: int = 32
 
 
+class Budgets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much the next snapshot may differ from this one: `core.policies.Shape`, spelt out."""
+
+    lost_percent: float = 30.0
+    retyped_percent: float = 5.0
+    growth_percent: float = 1_000.0
+    settings_min: int = 10
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `holdfast` block.
 
@@ -101,7 +110,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       `limits.REMOVED_MAX`. `removed_since` is the newest revision of one left out, 0 when all are
       named: what went away after it is named.
     - `contracts`: consumer and digest of each contract that holds here (`core.needs`).
-    - `probes`, `rollouts`: empty in what is built today, passed over by consumers.
+    - `probes`: key -> list of contexts with what must come out (`core.probes`).
+    - `shape`: how much what follows this snapshot may differ from it.
+    - `rollouts`: empty in what is built today, passed over by consumers.
     """
 
     service: str
@@ -115,11 +126,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     removed: dict[str, int]
     removed_since: int
     segments: dict[str, SegmentFacts]
-    probes: tuple[msgspec.Raw, ...] = ()
+    probes: dict[str, msgspec.Raw] = {}
     contracts: tuple[msgspec.Raw, ...] = ()
     rollouts: dict[str, msgspec.Raw] = {}
     limits: Bounds = Bounds()
     pacing: Pacing = Pacing()
+    shape: Budgets = Budgets()
     format: int = FORMAT
 
 
@@ -296,8 +308,9 @@ def _check_keys(snapshot: Snapshot) -> None:
     if (
         snapshot.flags.keys() != facts.settings.keys()
         or not facts.schemas.keys() <= snapshot.flags.keys()
+        or not facts.probes.keys() <= snapshot.flags.keys()
     ):
-        raise Untrusted("keys", "flags, settings and schemas don't name the same keys")
+        raise Untrusted("keys", "flags, settings, schemas and probes don't name the same keys")
     if not _are_keys(snapshot.flags) or not snapshot.flags.keys().isdisjoint(facts.removed):
         raise Untrusted("keys", "a key is malformed, or named as removed while it is there")
 

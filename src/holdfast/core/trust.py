@@ -40,6 +40,27 @@ EVALUATION = 1
 """The version of flagd's rules that this consumer evaluates by."""
 
 
+class Checks(msgspec.Struct, frozen=True):
+    """Which checks a consumer makes, of those that can be switched off one by one.
+
+    All of them: what is without one is for tests and game days, which show the damage then.
+    `succession` is what `admit` asks against the active generation; `streak` goes back after
+    crashes; the others are those of `core.proof`.
+    """
+
+    succession: bool = True
+    schema: bool = True
+    contract: bool = True
+    shape: bool = True
+    probes: bool = True
+    unexplained: bool = True
+    streak: bool = True
+
+
+EVERY_CHECK = Checks()
+NO_CHECKS = Checks(*[False] * len(EVERY_CHECK.__struct_fields__))
+
+
 class Admitted(msgspec.Struct, frozen=True):
     """A snapshot that passed every check. `bundle` is whole, even where a delta came."""
 
@@ -88,8 +109,14 @@ class Generation(msgspec.Struct, frozen=True):
         return self.admitted.bundle
 
 
-def admit(
-    bundle: bytes, subject: Subject, active: Admitted | None, pinned: RootSet | None, verify: Verify
+def admit(  # noqa: PLR0913  what is checked, against what, and how
+    bundle: bytes,
+    subject: Subject,
+    active: Admitted | None,
+    pinned: RootSet | None,
+    verify: Verify,
+    *,
+    checks: Checks = EVERY_CHECK,
 ) -> Admitted:
     """The candidate in `bundle`, checked against `active` and, without it, for itself.
 
@@ -99,15 +126,20 @@ def admit(
     parts = decode_bundle(bundle)
     roots = extend(pinned, parts.roots, verify)
     stated = _signed(parts.signature, roots, subject.environment, verify)
-    body = _body(parts, active)
-    _check_body(body, stated)
-    _check_subject(stated, subject)
-    snapshot = decode(body)
-    _check_same(snapshot, stated)
-    _check_known(snapshot)
-    candidate = Admitted(subject, snapshot, stated.digest, body, _whole(parts, bundle, body), roots)
-    if active is not None:
-        _check_succession(active, candidate)
+    try:
+        body = _body(parts, active)
+        _check_body(body, stated)
+        _check_subject(stated, subject)
+        snapshot = decode(body)
+        _check_same(snapshot, stated)
+        _check_known(snapshot)
+        whole = _whole(parts, bundle, body)
+        candidate = Admitted(subject, snapshot, stated.digest, body, whole, roots)
+        if active is not None and checks.succession:
+            _check_succession(active, candidate)
+    except Untrusted as error:
+        error.revision, error.digest = stated.revision, stated.digest
+        raise
     return candidate
 
 
@@ -233,7 +265,7 @@ def _check_succession(active: Admitted, candidate: Admitted) -> None:
     for key in _moved(active.snapshot, candidate.snapshot):
         if candidate.snapshot.setting(key).revision <= old.revision:
             raise Untrusted(
-                "unexplained", f"{key!r} changed, and no entry since {old.revision} touched it"
+                "unexplained", f"{key!r} changed, and no entry since {old.revision} touched it", key
             )
 
 
@@ -242,7 +274,7 @@ def _check_removed(key: str, since: int, snapshot: Snapshot) -> None:
     facts = snapshot.holdfast
     if since < facts.removed.get(key, facts.removed_since) <= facts.revision:
         return
-    raise Untrusted("lost", f"{key!r} is gone, and no entry since {since} removed it")
+    raise Untrusted("lost", f"{key!r} is gone, and no entry since {since} removed it", key)
 
 
 def _moved(old: Snapshot, new: Snapshot) -> Iterator[str]:

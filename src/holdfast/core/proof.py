@@ -1,0 +1,205 @@
+"""What a candidate has to show before it answers: the checks that look at what it would answer.
+
+    schema -> own contract -> shape -> its probes come out -> nothing moved unexplained
+
+They come after those of `core.trust`, which ask whether it may be believed at all, and use this
+consumer's own evaluator: a publisher or a build of ours that gets an answer wrong is found here,
+whatever was signed. Pure: nothing here replaces anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from holdfast.core.conform import faults
+from holdfast.core.errors import Untrusted
+from holdfast.core.model import JSON, Contract
+from holdfast.core.probes import PROBES_MAX, Answering, count, replay
+from holdfast.core.snapshot import Snapshot
+from holdfast.core.targeting import flags as definitions
+from holdfast.core.trust import Checks, Generation
+from holdfast.core.wire import canonical
+
+
+def _go_on() -> None:
+    """The pause of who need not give way to others."""
+
+
+class Demands(msgspec.Struct, frozen=True):
+    """What one consumer asks for. `contract`: what it reads; none for anything.
+
+    `pause` is called between pieces of work, so that other threads get their turn.
+    """
+
+    contract: Contract | None = None
+    checks: Checks = Checks()
+    pause: Callable[[], None] = _go_on
+
+
+ANYTHING: Final = Demands()
+
+
+def prove(candidate: Generation, active: Generation | None, demands: Demands = ANYTHING) -> None:
+    """Hold the candidate to all of the module's checks, against `active` where there is one.
+
+    Raises `Untrusted` with code `schema`, `contract`, `shape`, `probe` or `unexplained`, and the
+    setting's key where it is about one.
+    """
+    checks = demands.checks
+    try:
+        if checks.schema:
+            _check_schemas(candidate.snapshot, active.snapshot if active else None, demands.pause)
+        if checks.contract and demands.contract is not None:
+            _check_contract(candidate, demands.contract)
+        if checks.shape and active is not None:
+            _check_shape(active, candidate)
+        if checks.probes:
+            _check_probes(candidate, demands.pause)
+        if checks.unexplained and active is not None:
+            _check_answers(active, candidate, demands.pause)
+    except Untrusted as error:
+        error.revision, error.digest = candidate.revision, candidate.digest
+        raise
+
+
+def replayed(generation: Generation, pause: Callable[[], None] = _go_on) -> None:
+    """Hold a generation to its own probes. Raises `Untrusted` code `probe`."""
+    _check_probes(generation, pause)
+
+
+def _check_schemas(new: Snapshot, old: Snapshot | None, pause: Callable[[], None]) -> None:
+    """Every variant of every setting with a schema; what is the same as before was checked then."""
+    schemas: dict[bytes, JSON] = {}
+    for key, raw in new.holdfast.schemas.items():
+        flag = new.flags[key]
+        if old and old.holdfast.schemas.get(key) == raw and old.flags.get(key) == flag:
+            continue
+        body = memoryview(raw).tobytes()
+        if body not in schemas:
+            schemas[body] = msgspec.json.decode(body)
+            pause()
+        for name, value in _variants(key, flag).items():
+            for fault in faults(schemas[body], value):
+                raise Untrusted("schema", f"variant {name!r} of {key!r} at {fault}", key)
+
+
+def _variants(key: str, flag: msgspec.Raw) -> dict[str, JSON]:
+    try:
+        return definitions.decode(flag).variants
+    except definitions.BadFlag as error:
+        raise Untrusted("schema", f"{key!r}: {error}", key) from None
+
+
+def _check_contract(candidate: Generation, contract: Contract) -> None:
+    snapshot = candidate.snapshot
+    if contract.environments and candidate.subject.environment not in contract.environments:
+        return
+    for key, need in contract.needs.items():
+        if key not in snapshot.flags:
+            if need.required:
+                raise Untrusted("contract", f"the contract needs {key!r}, and it isn't there", key)
+            continue
+        kind = snapshot.setting(key).type
+        if kind != need.type and not (kind == "integer" and need.type == "number"):
+            raise Untrusted(
+                "contract", f"the contract needs {key!r} as {need.type}, it is {kind}", key
+            )
+        for name, value in _variants(key, snapshot.flags[key]).items():
+            for fault in faults(need.schema, value):
+                message = f"the contract can't read variant {name!r} of {key!r} at {fault}"
+                raise Untrusted("contract", message, key)
+    answering = Answering(candidate.evaluator)
+    for number, example in enumerate(contract.examples):
+        for key, expected in example.expected.items():
+            if answering.answer(key, example.context) != canonical(expected):
+                raise Untrusted(
+                    "contract",
+                    f"example {number} of the contract: {key!r} gives another value",
+                    key,
+                )
+
+
+def _check_shape(active: Generation, candidate: Generation) -> None:
+    """By the budgets of the active one. What one entry did counts, not what many did together.
+
+    So a consumer that was away for long is held to no less, and to no more, than one that was not.
+    """
+    old, new = active.snapshot.holdfast, candidate.snapshot.holdfast
+    budgets, there = old.shape, len(old.settings)
+    small = there < budgets.settings_min
+    lost = Counter(
+        new.removed.get(key, new.removed_since) for key in old.settings.keys() - new.settings.keys()
+    )
+    _within("are gone", lost, there, budgets.lost_percent, budgets.settings_min if small else 0)
+    retyped = Counter(_retyped(active.snapshot, candidate.snapshot))
+    _within(
+        "have another type",
+        retyped,
+        there,
+        budgets.retyped_percent,
+        budgets.settings_min if small else 0,
+    )
+    before, after = len(active.body), len(candidate.body)
+    if not small and after > before * budgets.growth_percent / 100:
+        raise Untrusted("shape", f"it grew from {before} to {after} bytes{_WAY_OUT}")
+
+
+_WAY_OUT: Final = ", more than policy.shape of the environment allows for one change"
+
+
+def _within(what: str, found: Counter[int], there: int, percent: float, least: int) -> None:
+    most = max(least, int(there * percent / 100))
+    for revision, number in found.items():
+        if number > most:
+            raise Untrusted(
+                "shape", f"{number} of {there} settings {what} since revision {revision}{_WAY_OUT}"
+            )
+
+
+def _retyped(old: Snapshot, new: Snapshot) -> Iterator[int]:
+    """The newest revision of each setting that has another type than before."""
+    for key, raw in new.holdfast.settings.items():
+        before = old.holdfast.settings.get(key)
+        if before is None or before == raw:
+            continue
+        facts = new.setting(key)
+        if facts.type != old.setting(key).type:
+            yield facts.revision
+
+
+def _check_probes(candidate: Generation, pause: Callable[[], None]) -> None:
+    probes = candidate.snapshot.holdfast.probes
+    if count(probes) > PROBES_MAX:
+        raise Untrusted("limits", f"more than {PROBES_MAX} probes")
+    for key, probe, answer in replay(Answering(candidate.evaluator), probes, pause):
+        if not probe.holds(answer):
+            message = f"{key!r} does not give what its publisher says for {_shown(probe.context)}"
+            raise Untrusted("probe", message, key)
+
+
+def _check_answers(active: Generation, candidate: Generation, pause: Callable[[], None]) -> None:
+    """The active one's probes on both: an answer moves with an entry that says so, or not at all.
+
+    The value that the active one carried counts as well as what our own evaluator makes of it now:
+    a publisher can't teach another answer by carrying other probes from today on.
+    """
+    since, snapshot = active.revision, candidate.snapshot
+    now = Answering(candidate.evaluator)
+    probes = {k: raw for k, raw in active.snapshot.holdfast.probes.items() if k in snapshot.flags}
+    for key, probe, before in replay(Answering(active.evaluator), probes, pause):
+        after = now.answer(key, probe.context)
+        if (after != before or not probe.holds(after)) and snapshot.setting(key).revision <= since:
+            message = (
+                f"{key!r} answers otherwise for {_shown(probe.context)}, "
+                f"and no entry since {since} touched it"
+            )
+            raise Untrusted("unexplained", message, key)
+
+
+def _shown(context: dict[str, JSON]) -> str:
+    text = msgspec.json.encode(context).decode()
+    return text if len(text) <= 200 else text[:200] + "…"
