@@ -57,6 +57,8 @@ class Prometheus:
     def ask(self, base_url: str, query: str) -> list[float]:
         """The values that the query gives now, none for an empty vector. Raises `Unavailable`."""
         url = base_url.rstrip("/") + "/api/v1/query"
+        if not url.startswith(("http://", "https://")):
+            raise Unavailable(f"{url} is no address of a Prometheus server")
         try:
             answer = self._pool.request(
                 "GET",
