@@ -15,7 +15,7 @@ from holdfast.core.model import Entry, Head, Subject
 from holdfast.core.policies import Approval
 
 if TYPE_CHECKING:  # not loaded by clients that tell nothing
-    from holdfast.core.reports import ConsumerReport
+    from holdfast.core.reports import ConsumerReport, Sample
 
 Clock: TypeAlias = Callable[[], float]
 """Unix seconds."""
