@@ -1,0 +1,202 @@
+"""Taking a rollout back: edits on today's head that put back what its change found.
+
+One environment goes back. What others have stays, as far as they can have something else: type,
+variants and schema of a setting and the includes of a service are the same everywhere. Where the
+change put those, its rollouts in other environments are taken back with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+import msgspec
+
+from holdfast.core.covered import segment_at, segments_of, setting_at, settings_of
+from holdfast.core.logic_check import references
+from holdfast.core.model import (
+    JSON,
+    DeleteSegment,
+    DeleteSetting,
+    Edit,
+    MoveRollout,
+    PutSegment,
+    PutService,
+    PutSetting,
+    Segment,
+    Service,
+    Setting,
+)
+from holdfast.core.staging import schema_of
+from holdfast.core.state import Before, State, closure, same, segment_environments
+
+Settings: TypeAlias = dict[tuple[str, str], Setting | None]
+Segments: TypeAlias = dict[tuple[str, str], Segment | None]
+
+_SHARED: Final = ("type", "variants", "schema", "metadata", "probes")
+"""Fields of a setting that belong to every environment."""
+
+
+def ended(edits: Iterable[Edit]) -> dict[str, MoveRollout]:
+    """Rollouts that the edits end -> the edit that does it."""
+    return {
+        edit.rollout: edit
+        for edit in edits
+        if isinstance(edit, MoveRollout) and edit.status in ("completed", "rolled-back")
+    }
+
+
+def rolled_back(
+    state: State, rollout: str, reason: str = "", evidence: JSON = None
+) -> tuple[Edit, ...]:
+    """All edits that take a rollout back, for one change. Raises `KeyError` when none runs so."""
+    names = _together(state, rollout)
+    settings: Settings = {}
+    segments: Segments = {}
+    services: list[Edit] = []
+    for name in names:
+        one = state.rollouts[name]
+        _put_back_settings(state, one.environment, one.before, settings)
+        _put_back_segments(state, one.environment, one.before, segments)
+        services += _put_back_services(state, one.before)
+    moves = [
+        MoveRollout(name, state.rollouts[name].stage, "rolled-back", reason, evidence)
+        for name in names
+    ]
+    return (
+        *services,
+        *_segment_edits(state, segments, settings),
+        *_setting_edits(state, settings),
+        *moves,
+    )
+
+
+def _together(state: State, rollout: str) -> list[str]:
+    """The rollout and those of the same change that can't stay without it."""
+    first = state.rollouts[rollout]
+    found = [rollout]
+    for name, other in state.rollouts.items():
+        if name != rollout and other.started == first.started:
+            includes = first.before.services.keys() & other.before.services.keys()
+            if includes or _share(state, first.before, other.before):
+                found.append(name)
+    return found
+
+
+def _share(state: State, one: Before, other: Before) -> bool:
+    for service, key, old in settings_of(one):
+        now = setting_at(state.services, service, key)
+        covered = key in other.settings.get(service, {})
+        if covered and old and now and not _same_shared(old, now):
+            return True
+    return False
+
+
+def _same_shared(old: Setting, now: Setting) -> bool:
+    return all(same(getattr(old, field), getattr(now, field)) for field in _SHARED)
+
+
+# Settings -----------------------------------------------------------------------------------------
+
+
+def _put_back_settings(state: State, environment: str, before: Before, into: Settings) -> None:
+    for service, key, old in settings_of(before):
+        place = service, key
+        now = into[place] if place in into else setting_at(state.services, service, key)
+        into[place] = _restored(environment, old, now)
+
+
+def _restored(environment: str, old: Setting | None, now: Setting | None) -> Setting | None:
+    """`now` with the environment as in `old`, and what all environments share."""
+    if now is None:
+        there = old.environments.get(environment) if old else None
+        if old is None or there is None:
+            return None
+        return msgspec.structs.replace(old, environments={environment: there})
+    environments = {name: one for name, one in now.environments.items() if name != environment}
+    if old is None:
+        return msgspec.structs.replace(now, environments=environments) if environments else None
+    if environment in old.environments:
+        environments[environment] = old.environments[environment]
+    if _same_shared(old, now):
+        return msgspec.structs.replace(now, environments=environments)
+    if all(same(one, old.environments.get(name)) for name, one in environments.items()):
+        return msgspec.structs.replace(old, environments=environments)
+    return msgspec.structs.replace(
+        old,
+        environments=environments,
+        variants={**now.variants, **old.variants},  # others may serve what this change added
+        schema=schema_of(now, old),
+    )
+
+
+def _setting_edits(state: State, settings: Settings) -> Iterator[Edit]:
+    for (service, key), wanted in settings.items():
+        if wanted is not None:
+            yield PutSetting(service, key, wanted)
+        elif setting_at(state.services, service, key) is not None:
+            yield DeleteSetting(service, key)
+
+
+# Segments -----------------------------------------------------------------------------------------
+
+
+def _put_back_segments(state: State, environment: str, before: Before, into: Segments) -> None:
+    known = set(state.environments)
+    for service, name, old in segments_of(before):
+        place = service, name
+        now = into[place] if place in into else segment_at(state.services, service, name)
+        into[place] = _restored_segment(environment, old, now, known)
+
+
+def _restored_segment(
+    environment: str, old: Segment | None, now: Segment | None, known: set[str]
+) -> Segment | None:
+    """`now` with the audience that `old` has in the environment; none to take it away."""
+    if old is None or now is None:
+        return old
+    if segment_environments(old, now, known) <= {environment}:
+        return msgspec.structs.replace(old, description=now.description)
+    audience = old.environments.get(environment, old.audience)
+    return msgspec.structs.replace(now, environments={**now.environments, environment: audience})
+
+
+def _segment_edits(state: State, segments: Segments, settings: Settings) -> Iterator[Edit]:
+    for (service, name), wanted in segments.items():
+        if wanted is not None:
+            yield PutSegment(service, name, wanted)
+        elif not _is_referred(state, service, name, settings):
+            yield DeleteSegment(service, name)
+
+
+def _is_referred(state: State, service: str, name: str, settings: Settings) -> bool:
+    """Whether a rule of anybody who sees the segment names it, once the settings are put back."""
+    return any(
+        name in _referred(settings.get((owner, key), one.setting))
+        for owner, found in state.services.items()
+        if service in closure(state.services, owner)
+        for key, one in found.settings.items()
+    )
+
+
+def _referred(setting: Setting | None) -> set[str]:
+    found: set[str] = set()
+    for targeting in setting.environments.values() if setting else ():
+        found |= references(targeting.logic)
+        for rule in targeting.rules:
+            found |= references(rule.logic)
+    return found
+
+
+# Services -----------------------------------------------------------------------------------------
+
+
+def _put_back_services(state: State, before: Before) -> Iterator[Edit]:
+    services: Mapping[str, Service | None] = before.services
+    for name, old in services.items():
+        now = state.services.get(name)
+        if now is not None:
+            includes = old.includes if old else ()
+            yield PutService(name, msgspec.structs.replace(now.info, includes=includes))
+        elif old is not None:
+            yield PutService(name, old)
