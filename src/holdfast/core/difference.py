@@ -9,6 +9,7 @@ import msgspec
 
 from holdfast.core.model import JSON, Contract, Environment, Segment, Service, Setting, Token
 from holdfast.core.state import (
+    RolloutState,
     ServiceState,
     State,
     closure,
@@ -18,7 +19,7 @@ from holdfast.core.state import (
 )
 
 Kind: TypeAlias = Literal[
-    "service", "setting", "segment", "environment", "token", "root", "contract"
+    "service", "setting", "segment", "environment", "token", "root", "contract", "rollout"
 ]
 Noun: TypeAlias = Service | Setting | Segment | Environment | Token | Contract
 N = TypeVar("N", Service, Setting, Segment, Environment, Token, Contract)
@@ -54,7 +55,40 @@ def diff(old: State, new: State) -> tuple[Difference, ...]:
         for version, root in enumerate(new.roots)
         if version >= len(old.roots)
     ]
+    found += [
+        _moved_rollout(name, old.rollouts.get(name), new.rollouts.get(name))
+        for name in _moved(old.rollouts, new.rollouts)
+    ]
     return tuple(sorted(found, key=lambda one: (one.service, one.kind, one.name)))
+
+
+def _moved_rollout(name: str, old: RolloutState | None, new: RolloutState | None) -> Difference:
+    """A rollout that began, moved or ended; what it does to answers, its change's items say."""
+    was, now = _shown_rollout(old), _shown_rollout(new)
+    if was is None or now is None:
+        summary = "rollout begins" if now else "rollout ends"
+    else:
+        summary = f"stage {was['stage']} -> {now['stage']}, {now['status']}"
+    there = new or old
+    return Difference(
+        kind="rollout",
+        name=name,
+        environments=(there.environment,) if there else (),
+        before=was,
+        after=now,
+        summary=summary,
+    )
+
+
+def _shown_rollout(rollout: RolloutState | None) -> dict[str, JSON] | None:
+    if rollout is None:
+        return None
+    return {
+        "stage": rollout.stage,
+        "stages": [one.name for one in rollout.plan.stages],
+        "status": rollout.status,
+        "started": rollout.started,
+    }
 
 
 def changes(old: State, new: State) -> Iterator[tuple[Place, tuple[Noun | None, Noun | None]]]:

@@ -35,6 +35,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.needs import check_contract
 from holdfast.core.pointer import below, near, pointer
+from holdfast.core.rollout_check import check_rollouts
 from holdfast.core.state import ServiceState, State, closure
 
 _ServiceEdit = PutService | DeleteService | PutSetting | DeleteSetting | PutSegment | DeleteSegment
@@ -64,6 +65,7 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     found += _services(new, affected, touched)
     found += _collisions(old, new, touched, affected)
     found += _references(old, new, edits, affected)
+    found += check_rollouts(old, edits, new)
     if not found:  # what has problems may have no bytes to measure
         found += _sizes(old, new, touched, affected)
     return list(dict.fromkeys(found))
