@@ -97,6 +97,7 @@ class Fleet:
         self._consumers: OrderedDict[_Key, Consumer] = OrderedDict()
         self._looks: dict[tuple[str, int], Sides] = {}
         self._exposed_s: dict[str, float] = {}
+        self._told: set[str] = set()
         self._alarms: list[Alarm] = []
         self._witnessed: OrderedDict[tuple[int, str], set[str]] = OrderedDict()
         self.on_alarm: Callable[[], None] = _pass_over
@@ -154,6 +155,10 @@ class Fleet:
         """When an exposed request was last told of; none if never."""
         return self._exposed_s.get(rollout)
 
+    def counts_outcomes(self, rollout: str) -> bool:
+        """Whether any consumer has ever told of requests on either side."""
+        return rollout in self._told
+
     def heads(self) -> dict[Head, int]:
         """Journal heads that consumers have seen signed, with how many saw each."""
         with self._lock:
@@ -168,6 +173,7 @@ class Fleet:
         with self._lock:
             self._looks = {key: each for key, each in self._looks.items() if key[0] in kept}
             self._exposed_s = {key: at_s for key, at_s in self._exposed_s.items() if key in kept}
+            self._told &= kept
 
     def _keep(self, known: Consumer | None, report: ConsumerReport) -> None:
         now_s, key = self._clock(), _key(report)
@@ -212,6 +218,7 @@ class Fleet:
             grown = _growth(before.get((row.rollout, row.stage, row.exposed)), row)
             if not grown.requests:
                 continue
+            self._told.add(row.rollout)
             sides = self._looks.setdefault((row.rollout, row.stage), Sides())
             (sides.exposed if row.exposed else sides.baseline).add(grown)
             if row.exposed:

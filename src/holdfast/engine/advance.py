@@ -1,0 +1,241 @@
+"""Rollouts go on, are held and are rolled back: `core.rollout.decide`, and the write door.
+
+    look at the alarms and at what went by, decide on each rollout, commit what is decided
+
+Nothing here writes but through `Publisher`. What can't be committed is tried again at a later tick,
+on the head as it is by then. Not thread-safe but for reading: one thread ticks, and whoever moves a
+rollout by hand goes through the door, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.authority import Rights
+from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound, Problem
+from holdfast.core.model import Change, Edit, MoveRollout, Subject
+from holdfast.core.rollout import Verdict, decide, move, rolled_back, shown
+from holdfast.core.state import RolloutState, State
+from holdfast.engine.blame import blamed, rollouts_of
+from holdfast.engine.fleet import Fleet
+from holdfast.engine.judgement import AUTOMATION
+from holdfast.engine.publish import Committed, Publisher
+from holdfast.engine.views import View
+from holdfast.engine.watched import Watched
+from holdfast.ports import Clock
+
+ATTEMPTS_MAX: Final = 8
+"""Tries of one move while others write, too."""
+REST_S: Final = 10.0
+"""After a move that the door refused, until it is tried again."""
+SETTLE_S: Final = 25.0
+"""After a start, what was under way waits for consumers' counts to come again."""
+ENDED_MAX: Final = 100
+"""Ended rollouts whose history is still in memory."""
+AUTOMATON: Final = "holdfast"
+"""Who moves rollouts by itself, in the journal."""
+
+Way: TypeAlias = Literal["advance", "hold", "resume", "roll-back"]
+Ask: TypeAlias = Callable[[str, str, str], "float | None"]
+"""(rollout, URL, PromQL) -> the highest result known by now; must not wait."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A verdict that was committed, or `error` why it was not."""
+
+    rollout: str
+    verdict: Verdict
+    revision: int = 0
+    error: str = ""
+
+
+def _unasked(_rollout: str, _url: str, _query: str) -> None:
+    """No query is asked: gates with one wait."""
+
+
+class Advance:
+    """The automation of one node; `rights` are what it may do. `ask` answers the plans' queries."""
+
+    def __init__(  # noqa: PLR0913 - every part by name
+        self,
+        *,
+        view: View,
+        publisher: Publisher,
+        fleet: Fleet,
+        clock: Clock,
+        rights: Rights,
+        ask: Ask = _unasked,
+    ) -> None:
+        self._view = view
+        self._publisher = publisher
+        self._fleet = fleet
+        self._clock = clock
+        self._rights = rights
+        self._ask = ask
+        self._started_s = clock()
+        self._watched: dict[str, Watched] = {}
+        self.failures = 0
+        """Verdicts that the door refused."""
+
+    def tick(self) -> list[Moved]:
+        """Look at every rollout once; what was decided and is not to wait."""
+        state = self._view.state
+        self._take_alarms(state)
+        moved = []
+        for name in list(state.rollouts):
+            decided = self._look(name)
+            if decided is not None:
+                moved.append(decided)
+        self._forget(self._view.state.rollouts)
+        return moved
+
+    def due_s(self) -> float | None:
+        """When the next stage will have baked, in unix seconds; none when nothing bakes."""
+        running = self._view.state.rollouts
+        waits = [
+            each.verdict.until_s
+            for name, each in self._watched.items()
+            if name in running and each.verdict is not None and each.verdict.until_s
+        ]
+        return min(waits, default=None)
+
+    def watched(self, rollout: str) -> Watched | None:
+        """What is in memory of a rollout that runs, or has ended not long ago."""
+        return self._watched.get(rollout)
+
+    def go(self, rollout: str, way: Way, actor: str, rights: Rights, reason: str) -> Committed:
+        """Move a rollout by hand. Raises `NotFound` for one that does not run, `Invalid` for a move
+        that it can't make, `Forbidden`, and as `Publisher.commit` does."""
+
+        def edits(state: State) -> tuple[Edit, ...]:
+            running = state.rollouts.get(rollout)
+            if running is None:
+                raise NotFound(f"no rollout {rollout[:128]!r} is under way")
+            grounds = self._grounds(rollout, running)
+            if way == "roll-back":
+                return rolled_back(state, rollout, reason, grounds)
+            return (_by_hand(rollout, running, way, reason, grounds),)
+
+        return self._commit(edits, actor, rights, f"{way} {rollout}: {reason}")
+
+    def _take_alarms(self, state: State) -> None:
+        for alarm in self._fleet.alarms():
+            for name in blamed(alarm, state):
+                self._of(name).blame(alarm)
+
+    def _look(self, name: str) -> Moved | None:
+        running, now_s = self._view.state.rollouts.get(name), self._clock()
+        if running is None:
+            return None
+        watched = self._of(name)
+        watched.look(self._fleet.look(name))
+        watched.heard_s = self._heard_s(name, running)
+        gates = running.plan.gates
+        watched.query = self._ask(name, gates.query_url, gates.query) if gates.query else None
+        watched.note(running.stage, now_s)
+        verdict = decide(running, watched.watch, watched.evidence(), now_s)
+        watched.verdict = verdict
+        if verdict.action == "wait" or now_s < watched.rest_until_s:
+            return None
+        if verdict.action == "advance" and self._is_settling(running, now_s):
+            return None
+        return self._perform(name, watched, verdict)
+
+    def _perform(self, name: str, watched: Watched, verdict: Verdict) -> Moved:
+        def edits(state: State) -> tuple[Edit, ...]:
+            if name not in state.rollouts:
+                return ()
+            if verdict.action == "roll-back":
+                return rolled_back(state, name, verdict.reason, verdict.evidence)
+            return (move(name, verdict),)
+
+        reason = f"{verdict.action} {name}: {verdict.reason}"
+        try:
+            committed = self._commit(edits, AUTOMATON, self._rights, reason)
+        except HoldfastError as error:
+            self.failures += 1
+            watched.rest_until_s = self._clock() + REST_S
+            return Moved(name, verdict, error=str(error))
+        return Moved(name, verdict, committed.revision)
+
+    def _commit(
+        self,
+        edits: Callable[[State], tuple[Edit, ...]],
+        actor: str,
+        rights: Rights,
+        reason: str,
+    ) -> Committed:
+        """Commit what `edits` gives on exactly the head that it is worked out on."""
+        for attempt in range(ATTEMPTS_MAX):
+            self._view.catch_up()
+            state = self._view.state
+            change = Change(edits(state), reason[: limits.TEXT_CHARS_MAX], state.head.revision)
+            try:
+                return self._publisher.commit(change, actor, rights, AUTOMATION)
+            except Conflict:
+                if attempt + 1 == ATTEMPTS_MAX:
+                    raise
+        raise AssertionError  # the last attempt returns or raises
+
+    def _heard_s(self, name: str, running: RolloutState) -> float | None:
+        """When an exposed consumer last told anything.
+
+        Where consumers count outcomes, exposed requests are the sign of life; where none does, a
+        report of one that has the rollout's snapshot.
+        """
+        if not running.plan.gates.silence_s:
+            return None
+        if self._fleet.counts_outcomes(name):
+            return self._fleet.exposed_s(name)
+        state, reached = self._view.state, {}
+        newest: float | None = None
+        for each in self._fleet.consumers(running.environment):
+            if each.report.revision < running.started:
+                continue
+            subject: Subject = each.subject
+            if subject not in reached:
+                reached[subject] = name in rollouts_of(state, subject)
+            if reached[subject]:
+                newest = max(newest or 0.0, each.seen_s)
+        return newest
+
+    def _is_settling(self, running: RolloutState, now_s: float) -> bool:
+        before_start = running.moved_ms / 1000 < self._started_s
+        return before_start and now_s < self._started_s + SETTLE_S
+
+    def _grounds(self, name: str, running: RolloutState) -> Mapping[str, object]:
+        watched = self._of(name)
+        return shown(running, watched.watch, watched.evidence())
+
+    def _of(self, name: str) -> Watched:
+        return self._watched.setdefault(name, Watched())
+
+    def _forget(self, running: Iterable[str]) -> None:
+        kept = frozenset(running)
+        self._fleet.forget(kept)
+        ended = [name for name in self._watched if name not in kept]
+        for name in ended[: max(0, len(ended) - ENDED_MAX)]:
+            del self._watched[name]
+
+
+def _by_hand(
+    name: str, running: RolloutState, way: Way, reason: str, grounds: Mapping[str, object]
+) -> MoveRollout:
+    """Raises `Invalid` for a move that the rollout's status does not allow."""
+    stage, last = running.stage, running.stage + 1 == len(running.plan.stages)
+    match way, running.status:
+        case "hold", "running":
+            return MoveRollout(name, stage, "held", reason, grounds)
+        case "resume", "held":
+            return MoveRollout(name, stage, "running", reason, grounds)
+        case "advance", _ if last:
+            return MoveRollout(name, stage, "completed", reason, grounds)
+        case "advance", _:
+            return MoveRollout(name, stage + 1, "running", reason, grounds)
+    message = f"{name} is {running.status}: there is nothing to {way}"
+    hint = "holdfast rollout show tells how it stands"
+    raise Invalid([Problem(code="rollout-status", message=message, hint=hint)])
