@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
-import itertools
 import json
 import os
 import re
@@ -35,7 +34,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
+from holdfast.adapters.memory import MemoryBlobs, MemoryJournal
 from holdfast.adapters.signing import Keys
 from holdfast.apps.asgi import Face
 from holdfast.apps.control.upstream import Upstream
@@ -89,15 +88,13 @@ def settings() -> dict[str, Setting]:
 @contextlib.contextmanager
 def upstream(folder: Path) -> Iterator[int]:
     """A control plane's data plane in a thread of this process; its port."""
-    view, blobs, ids = View(MemoryJournal(), time.time), MemoryBlobs(), itertools.count()
+    view, blobs = View(MemoryJournal(), time.time), MemoryBlobs()
     publisher = Publisher(
         view=view,
         journal=view._journal,  # noqa: SLF001 -- made on the line above
         blobs=blobs,
-        proposals=MemoryProposals(),
         clock=time.time,
         validate=validate,
-        new_id=lambda: str(next(ids)),
     )
     keys = Keys.init(folder, development=True)
     tokens = {"follow": FOLLOW_TOKEN, "read": READ_TOKEN}

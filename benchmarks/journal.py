@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from holdfast.adapters.memory import MemoryBlobs, MemoryProposals
+from holdfast.adapters.memory import MemoryBlobs
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.core.access import Grant
 from holdfast.core.delta import make_delta
@@ -119,10 +119,8 @@ def commit_times(path: Path, settings: int, commits: int) -> list[float]:
         view=view,
         journal=journal,
         blobs=MemoryBlobs(),
-        proposals=MemoryProposals(),
         clock=time.time,
         validate=validate,
-        new_id=lambda: "",
     )
     took = []
     for number in range(commits):

@@ -8,7 +8,6 @@ The bundles are made beforehand and handed out by a file server of a process of 
 from __future__ import annotations
 
 import http.server
-import itertools
 import json
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ from peers.flagd_format import flag_set
 from workloads import CONTEXT, USER, mixed
 
 from holdfast import Client
-from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
+from holdfast.adapters.memory import MemoryBlobs, MemoryJournal
 from holdfast.adapters.signing import Keys
 from holdfast.core.access import Grant
 from holdfast.core.delta import make_delta
@@ -66,15 +65,13 @@ def put(key: str, flag: dict[str, Any], revision: int) -> PutSetting:
 
 def make_bundles(folder: Path) -> None:
     """One bundle for each reload, in each of which every setting is another one."""
-    view, blobs, ids = View(MemoryJournal(), time.time), MemoryBlobs(), itertools.count()
+    view, blobs = View(MemoryJournal(), time.time), MemoryBlobs()
     publisher = Publisher(
         view=view,
         journal=view._journal,  # noqa: SLF001 -- made on the line above
         blobs=blobs,
-        proposals=MemoryProposals(),
         clock=time.time,
         validate=validate,
-        new_id=lambda: str(next(ids)),
     )
     keys = Keys.init(folder / "keys", development=True)
     first = [*keys.missing_from(()), PutEnvironment("production", Environment())]

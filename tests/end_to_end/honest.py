@@ -11,7 +11,7 @@ import msgspec
 from tests.sdk.publisher import Signer
 
 from holdfast.adapters.ed25519 import verify
-from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
+from holdfast.adapters.memory import MemoryBlobs, MemoryJournal
 from holdfast.core import trust
 from holdfast.core.access import Grant
 from holdfast.core.delta import make_delta
@@ -42,6 +42,7 @@ from holdfast.core.model import (
     Targeting,
     Token,
 )
+from holdfast.core.policies import Policy
 from holdfast.core.roots import ROOT_TYPE, RootSet, encode_root_set, first, with_key, with_root
 from holdfast.core.state import State
 from holdfast.core.trust import Generation
@@ -52,6 +53,7 @@ from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
 from holdfast.ports import Journal
 
+FREE_TO_DELETE = Policy(deletion_percent=100)
 ADMIN = Grant("root", "root", (Scope(("admin",)),))
 ENVIRONMENTS = ("production", "staging")
 SERVICES = ("shop", "mail", "shared", "base")
@@ -115,10 +117,8 @@ class Node:
             view=self.view,
             journal=self.journal,
             blobs=self.blobs,
-            proposals=MemoryProposals(),
             clock=self._clock,
             validate=validate,
-            new_id=lambda: "id",
         )
 
     def commit(self, *edits: Edit) -> bool:
@@ -195,7 +195,7 @@ class Author:
         return [DeleteService(self._one(SERVICES))]
 
     def _bucketing(self, _: State) -> list[Edit]:
-        to = Environment(bucketing=self._one(("v2", "v3")))
+        to = Environment(bucketing=self._one(("v2", "v3")), policy=FREE_TO_DELETE)
         return [PutEnvironment(self._one(ENVIRONMENTS), to)]
 
     def _token(self, _: State) -> list[Edit]:
@@ -249,7 +249,7 @@ class Author:
 def foundation(keys: Keys) -> list[Edit]:
     """Services that include one another, each with settings that refer to its segments."""
     made: list[Edit] = [PutRoot(1, keys.chain[0])]
-    made += [PutEnvironment(name, Environment()) for name in ENVIRONMENTS]
+    made += [PutEnvironment(name, Environment(policy=FREE_TO_DELETE)) for name in ENVIRONMENTS]
     for service, includes in zip(SERVICES, INCLUDES, strict=True):
         made.append(PutService(service, Service(includes=includes)))
         for number, name in enumerate(SEGMENTS):

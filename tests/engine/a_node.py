@@ -9,15 +9,19 @@ from typing import Any
 from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
 from holdfast.core.access import Grant
 from holdfast.core.delta import make_delta
-from holdfast.core.model import Change, Edit, Scope, Setting, Targeting
+from holdfast.core.model import Change, Edit, Environment, Scope, Setting, Targeting
+from holdfast.core.policies import Policy
 from holdfast.core.validate import validate
 from holdfast.core.wire import canonical, digest
 from holdfast.engine.publish import Committed, Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
+from holdfast.engine.waiting import Waiting
 from holdfast.ports import Blobs, Journal, Proposals
 
+FREE = Environment(policy=Policy(deletion_percent=100))
+"""An environment in which one person may delete anything."""
 ADMIN = Grant("root", "root", (Scope(("admin",)),))
 
 
@@ -69,9 +73,15 @@ class Node:
             view=self.view,
             journal=self.journal,
             blobs=self.blobs,
-            proposals=self.proposals,
             clock=self.clock,
             validate=validate,
+        )
+        self.waiting = Waiting(
+            publisher=self.publisher,
+            view=self.view,
+            journal=self.journal,
+            proposals=self.proposals,
+            clock=self.clock,
             new_id=lambda: f"proposal-{next(ids)}",
         )
 

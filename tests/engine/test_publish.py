@@ -6,12 +6,12 @@ import threading
 
 import msgspec
 import pytest
-from tests.engine.a_node import ADMIN, Clock, Node, setting
+from tests.engine.a_node import ADMIN, FREE, Clock, Node, setting
 
 from holdfast.adapters.memory import MemoryJournal
 from holdfast.core import limits
 from holdfast.core.access import Grant
-from holdfast.core.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unavailable
+from holdfast.core.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
 from holdfast.core.model import (
     Change,
     DeleteService,
@@ -36,8 +36,8 @@ from holdfast.core.model import (
 
 DEADLINE_S = 20.0
 SHOP = (
-    PutEnvironment("production", Environment()),
-    PutEnvironment("staging", Environment()),
+    PutEnvironment("production", FREE),
+    PutEnvironment("staging", FREE),
     PutService("shop", Service()),
     PutSetting("shop", "tiles", setting(9, "production", "staging")),
 )
@@ -252,43 +252,6 @@ class TestRights:
         with pytest.raises(Forbidden):
             node.commit(DeleteToken("a1"), grant=grant("admin", environment="staging"))
         assert node.commit(DeleteToken("a1")).revision == 2
-
-
-class TestProposals:
-    def test_a_proposal_waits_and_is_committed_by_another(self, node: Node) -> None:
-        node.commit(*SHOP)
-        change = Change((PutSetting("shop", "tiles", setting(1)),), "less")
-        proposal = node.publisher.propose(change, "ann", ADMIN)
-        assert node.publisher.check(change).digest == proposal.digest
-        assert node.journal.head().revision == 1
-
-        done = node.publisher.commit_proposal(proposal.proposal, "bob", ADMIN, proposal.digest)
-
-        assert done.revision == 2
-        assert node.records.entry(2).actor == "bob"
-        with pytest.raises(NotFound):
-            node.publisher.commit_proposal(proposal.proposal, "bob", ADMIN)
-
-    def test_what_was_looked_at_is_what_is_committed(self, node: Node) -> None:
-        proposal = node.publisher.propose(Change(SHOP), "ann", ADMIN)
-        with pytest.raises(Invalid, match="another-change"):
-            node.publisher.commit_proposal(proposal.proposal, "bob", ADMIN, "0" * 64)
-        assert node.proposals.get(proposal.proposal) == proposal
-
-    def test_a_proposal_on_a_base_that_has_passed_is_a_conflict(self, node: Node) -> None:
-        node.commit(*SHOP)
-        change = Change((PutSetting("shop", "tiles", setting(1)),), base_revision=1)
-        proposal = node.publisher.propose(change, "ann", ADMIN)
-        node.commit(PutSetting("shop", "other", setting()))
-        with pytest.raises(Conflict):
-            node.publisher.commit_proposal(proposal.proposal, "bob", ADMIN)
-
-    def test_what_is_wrong_or_not_allowed_can_not_wait(self, node: Node) -> None:
-        with pytest.raises(Invalid):
-            node.publisher.propose(Change((PutSetting("no", "x", setting()),)), "ann", ADMIN)
-        with pytest.raises(Forbidden):
-            node.publisher.propose(Change(SHOP), "ann", grant("read"))
-        assert list(node.proposals.all()) == []
 
 
 def no_problems(*_: object) -> list[Problem]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.engine.a_node import Node, setting
+from tests.engine.a_node import FREE, Node, setting
 
 from holdfast.core.errors import NotFound
 from holdfast.core.history import EMPTY, fold
 from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
-    Environment,
     PutEnvironment,
     PutService,
     PutSetting,
@@ -22,8 +21,8 @@ from holdfast.engine import records
 @pytest.fixture
 def shop(node: Node) -> Node:
     node.commit(
-        PutEnvironment("production", Environment()),
-        PutEnvironment("staging", Environment()),
+        PutEnvironment("production", FREE),
+        PutEnvironment("staging", FREE),
         PutService("mail", Service()),
         PutService("shop", Service()),
     )

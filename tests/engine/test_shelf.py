@@ -7,7 +7,7 @@ import threading
 
 import msgspec
 import pytest
-from tests.engine.a_node import Clock, Node, setting, sign
+from tests.engine.a_node import FREE, Clock, Node, setting, sign
 
 from holdfast.core.bundle import decode_bundle
 from holdfast.core.delta import apply_delta, make_delta
@@ -17,7 +17,6 @@ from holdfast.core.lineage import Standing
 from holdfast.core.model import (
     Audience,
     DeleteService,
-    Environment,
     PutEnvironment,
     PutRoot,
     PutSegment,
@@ -35,7 +34,7 @@ from holdfast.engine.shelf import Shelf
 
 SUBJECT = Subject("production", "shop")
 SHOP = (
-    PutEnvironment("production", Environment()),
+    PutEnvironment("production", FREE),
     PutService("shop", Service()),
     *(PutSetting("shop", f"k{number}", setting(number)) for number in range(50)),
 )
@@ -140,7 +139,7 @@ def test_a_deleted_service_leaves_the_shelf_and_comes_back_further_on(node: Node
 
 def test_beyond_its_bytes_the_shelf_forgets_and_makes_again() -> None:
     node = Node(bytes_max=20_000)
-    node.commit(PutEnvironment("production", Environment()))
+    node.commit(PutEnvironment("production", FREE))
     for number in range(20):
         node.commit(PutService(f"s{number}", Service()), PutSetting(f"s{number}", "k", setting()))
     assert node.shelf.dropped > 0

@@ -9,6 +9,7 @@ The errors' table is here, and only here:
     NotFound             404          1
     Unauthenticated      401          2   wrong use
     Forbidden            403          2
+    Guarded              403          1   a policy asks for more
     TooLarge             413          2
     CallerError          400          2
     Untrusted            502          1   problems found, in the system
@@ -54,6 +55,7 @@ _STATUS: dict[type[HoldfastError], tuple[int, int]] = {
     errors.NotFound: (404, 1),
     errors.Unauthenticated: (401, 2),
     errors.Forbidden: (403, 2),
+    errors.Guarded: (403, 1),
     errors.TooLarge: (413, 2),
     errors.CallerError: (400, 2),
     errors.Untrusted: (502, 1),
@@ -151,7 +153,7 @@ def error_response(error: HoldfastError) -> Response:
     """The answer for an error, by the table of this module."""
     status = status_of(error)
     body = Fault(error.code, public_message(error))
-    if isinstance(error, errors.Invalid):
+    if isinstance(error, errors.Invalid | errors.Guarded):
         body.problems = error.problems
     if isinstance(error, errors.Conflict):
         body.expected_revision = error.expected_revision

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from holdfast.core import limits
 from holdfast.core.difference import Difference
 from holdfast.core.errors import Problem
 from holdfast.core.model import JSON
@@ -140,12 +141,30 @@ def cap_problems(
     return found
 
 
-def weakens_policy(differences: Iterable[Difference]) -> list[str]:
-    """The environments whose policy the change puts otherwise; new environments not counted."""
-    return sorted(
-        difference.name
-        for difference in differences
-        if difference.kind == "environment"
+def break_glass_problems(
+    reason: str, differences: Iterable[Difference], opened: Sequence[Demand]
+) -> list[Problem]:
+    """What a break-glass can't do: it ends within the hour, a policy that it put would not."""
+    found: list[Problem] = []
+    if not reason.strip() or len(reason) > limits.TEXT_CHARS_MAX:
+        message = f"a break-glass takes a reason of 1 to {limits.TEXT_CHARS_MAX} characters"
+        hint = "say what is broken, for those who look at it afterwards"
+        found.append(Problem(code="break-glass-reason", message=message, hint=hint))
+    for difference in differences:
+        if _puts_policy(difference):
+            message = f"a break-glass can't change the policy of {difference.name}"
+            hint = "leave that out: let the change through first, and the policy be approved"
+            path = f"/environments/{difference.name}"
+            found.append(Problem(code="break-glass-policy", message=message, path=path, hint=hint))
+    if not opened:
+        message = "there was nothing to skip: no glass was broken"
+        found.append(Problem(code="glass-whole", message=message, severity="warning"))
+    return found
+
+
+def _puts_policy(difference: Difference) -> bool:
+    return (
+        difference.kind == "environment"
         and difference.before is not None
         and _field(difference.before, "policy") != _field(difference.after, "policy")
     )

@@ -19,13 +19,9 @@ from holdfast.core.lineage import Standing
 from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
-    DeleteToken,
     Edit,
     Entry,
-    PutEnvironment,
-    PutRoot,
     PutSetting,
-    PutToken,
     Subject,
 )
 from holdfast.core.revert import Undo, restore, revert
@@ -39,7 +35,6 @@ _ANCHOR_ENTRIES: Final = 4_096
 LOOKED_THROUGH_MAX: Final = 20_000
 """Entries looked through for one page of history, about a fifth of a second."""
 _BATCH: Final = 500
-_UNOWNED: Final = (PutEnvironment, PutToken, DeleteToken, PutRoot)
 
 
 class FoundSetting(msgspec.Struct, frozen=True):
@@ -211,7 +206,7 @@ class Records:
 def _edits(edit: Edit, service: str, key: str) -> bool:
     if not service:
         return True
-    if isinstance(edit, _UNOWNED) or edit.service != service:
+    if getattr(edit, "service", "") != service:  # environments, tokens and the like have none
         return False
     if not key:
         return True

@@ -94,6 +94,12 @@ class Plane:
         text: str = self.ok("POST", "/v1/tokens", json=body)["token"]
         return text
 
+    def let_delete(self) -> None:
+        """From here on one person may delete anything."""
+        for environment in ("production", "staging"):
+            body = {"policy": {"deletion_percent": 100}}
+            self.ok("PUT", f"/v1/environments/{environment}/policy", json=body)
+
     def bearing(self, token: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {token}"}
 

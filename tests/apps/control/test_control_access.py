@@ -56,16 +56,24 @@ CALLS: list[tuple[str, str, Any, str]] = [
         "writer",
     ),
     ("POST", "/v1/changes/{change}/commit", {}, "writer"),
+    ("PUT", "/v1/changes/{change}", CHANGE, "admin"),  # who wrote it
+    ("POST", "/v1/changes/{change}/reject", {}, "writer"),
+    ("PUT", "/v1/changes/{change}/schedule", {"at_s": None}, "writer"),
     ("DELETE", "/v1/changes/{change}", None, "writer"),
+    ("GET", "/v1/environments/production/policy", None, "any"),
+    ("GET", "/v1/break-glass", None, "any"),
     ("PUT", "/v1/blobs", b"contoso\nfabrikam\n", "somewriter"),
     ("PUT", "/v1/environments/lab", {}, "admin"),
+    ("PUT", "/v1/environments/lab/policy", {"policy": {}}, "admin"),
+    ("POST", "/v1/environments/lab/policy/changes", {"policy": {"approvals": 1}}, "admin"),
     ("GET", "/v1/tokens", None, "admin"),
     ("POST", "/v1/tokens", {"name": "x", "scopes": [{"verbs": ["read"]}]}, "admin"),
     ("DELETE", "/v1/tokens/{token}", None, "admin"),
 ]
 UNTRIED = {
-    ("PUT", "/v1/roots")
-}  # needs a signed envelope: tests/apps/control/test_control_roots.py
+    ("PUT", "/v1/roots"),  # needs a signed envelope: tests/apps/control/test_control_roots.py
+    ("POST", "/v1/changes/{change}/approve"),  # needs another author: test_control_proposals.py
+}
 
 SHOP_READER = {"verbs": ["read"], "service": "shop", "environment": "production"}
 MAY = {

@@ -68,6 +68,7 @@ def test_the_past_of_a_service_that_never_was_is_not_found(plane: Plane) -> None
     for path in ("/v1/history?service=", "/v1/diff?from=0&service="):
         assert "'nope'" in plane.refused("GET", path + "nope", 404)["message"]
         plane.ok("GET", path + "shop")
+    plane.let_delete()
     edits = [{"type": "delete-service", "service": "shop"}]
     plane.ok("POST", "/v1/commits", json={"edits": edits})
     for path in ("/v1/history?service=", "/v1/diff?from=0&service="):

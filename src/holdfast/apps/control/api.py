@@ -25,6 +25,7 @@ from holdfast.apps.control.routes import (
     fleet,
     history,
     operations,
+    policies,
     services,
 )
 from holdfast.core import limits
@@ -45,6 +46,7 @@ ROUTES = (
     *access.ROUTES,
     *operations.ROUTES,
     *fleet.ROUTES,
+    *policies.ROUTES,
 )
 SHAPES = (schemas, contract_schemas, fleet_schemas)
 """Modules of the structs in requests and answers."""

@@ -18,7 +18,7 @@ from holdfast.apps.control.door import require_somewhere
 from holdfast.apps.control.traffic import Metrics
 from holdfast.apps.observe import logger
 from holdfast.core.access import Grant, issue, may_grant, scope_problems
-from holdfast.core.difference import Place, changes
+from holdfast.core.authority import authorise
 from holdfast.core.errors import (
     CallerError,
     Conflict,
@@ -33,29 +33,26 @@ from holdfast.core.model import (
     Change,
     DeleteSegment,
     DeleteService,
-    DeleteSetting,
     Edit,
-    PutEnvironment,
     PutRoot,
     PutSegment,
     PutService,
-    PutSetting,
     PutToken,
 )
 from holdfast.core.revert import Undo, still_stands
 from holdfast.core.roots import extend
 from holdfast.core.state import State
 from holdfast.core.wire import Envelope
-from holdfast.engine.publish import Committed, Publisher, authorise
+from holdfast.engine.judgement import ALONE, Mandate
+from holdfast.engine.publish import Committed, Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.views import View
-from holdfast.ports import Blobs, Proposal, Proposals
+from holdfast.ports import Blobs
 
 ATTEMPTS_MAX: Final = 8
 """Times a change is worked out again because another node committed in between."""
 
 _log = logger("holdfast.commit")
-_decode_change = msgspec.json.Decoder(Change).decode
 
 Drafted = tuple[Change, tuple[Problem, ...]]
 
@@ -63,19 +60,17 @@ Drafted = tuple[Change, tuple[Problem, ...]]
 class Desk:
     """One node's use of the write door on behalf of callers. Owned by the writer thread."""
 
-    def __init__(  # noqa: PLR0913  # every part by name
+    def __init__(  # every part by name
         self,
         *,
         view: View,
         publisher: Publisher,
-        proposals: Proposals,
         blobs: Blobs,
         records: Records,
         metrics: Metrics,
     ) -> None:
         self._view = view
         self._publisher = publisher
-        self._proposals = proposals
         self._blobs = blobs
         self._records = records
         self._metrics = metrics
@@ -84,21 +79,24 @@ class Desk:
 
     def check(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Checked:
         """What a commit would do; `Forbidden` where the commit would be."""
-        change, problems = self._draft(body)
-        return self._check(caller, change, problems)
+        change, problems = self.draft(body)
+        return self._check(caller, change, problems, Mandate(break_glass=body.break_glass))
 
     def commit(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Committed:
-        """Raises `Invalid` with all problems, `Forbidden`, `Conflict`."""
-        return self._commit_drafts(caller, lambda: self._draft(body), body.base_revision)
+        """Raises `Invalid` with all problems, `Forbidden`, `Guarded`, `Conflict`."""
+        mandate = Mandate(break_glass=body.break_glass)
+        return self.commit_drafts(caller, lambda: self.draft(body), body.base_revision, mandate)
 
-    def commit_edits(self, caller: Grant, edits: Iterable[Edit], reason: str) -> schemas.Committed:
+    def commit_edits(
+        self, caller: Grant, edits: Iterable[Edit], reason: str, break_glass: str = ""
+    ) -> schemas.Committed:
         """Commit edits that mean the same on every head."""
         change = Change(edits=tuple(edits), reason=reason)
-        return self._commit(caller, change, ())
+        return self._commit(caller, change, (), Mandate(break_glass=break_glass))
 
     def upload(self, body: bytes) -> schemas.Blob:
         """Keep a list of members: sorted, each once, a line each."""
-        from holdfast.core.authoring import lines  # see `_draft`
+        from holdfast.core.authoring import lines  # see `draft`
 
         members = sorted(set(lines(body)))
         kept = "".join(f"{member}\n" for member in members).encode()
@@ -120,7 +118,7 @@ class Desk:
 
     def put_root(self, caller: Grant, body: schemas.RootBody) -> schemas.Committed:
         """Add the next root document. Raises `Invalid` unless the one before hands over to it."""
-        journaled = self._head(None).roots
+        journaled = self.head(None).roots
         try:
             chain = [msgspec.convert(each, Envelope) for each in (*journaled, body.envelope)]
             version = extend(None, chain, verify).version
@@ -135,13 +133,13 @@ class Desk:
 
     def import_flagd(self, caller: Grant, body: schemas.ImportBody) -> schemas.Imported:
         """Take a flagd file over. With `check` nothing is written. Raises as `commit` does."""
-        from holdfast.core.flagd import import_flagd  # see `_draft`
+        from holdfast.core.flagd import import_flagd  # see `draft`
 
         mended: tuple[Problem, ...] = ()
 
         def draft() -> Drafted:
             nonlocal mended
-            state = self._head(body.base_revision)
+            state = self.head(body.base_revision)
             imported = import_flagd(
                 body.text.encode(),
                 body.file,
@@ -158,77 +156,8 @@ class Desk:
         checked = self._check(caller, change, problems)
         if body.check:
             return schemas.Imported(checked, mended, None)
-        committed = self._commit_drafts(caller, draft, body.base_revision)
+        committed = self.commit_drafts(caller, draft, body.base_revision)
         return schemas.Imported(checked, mended, committed)
-
-    # -- waiting changes
-
-    def propose(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Proposed:
-        """Keep a change. It remembers the revision that it was made on (`commit_proposed`)."""
-        change, problems = self._draft(body)
-        if _errors(problems):
-            raise Invalid(problems)
-        return _proposed(self._publisher.propose(change, caller.actor, caller))
-
-    def waiting(self, caller: Grant) -> schemas.Proposals:
-        kept = (each for each in self._proposals.all() if _sees(caller, _change_of(each)))
-        return schemas.Proposals(tuple(_proposed(each) for each in kept))
-
-    def proposed(self, caller: Grant, name: str) -> schemas.ProposedDetail:
-        """A waiting change and what it would do now. Raises `NotFound`."""
-        kept = self._waiting(caller, name)
-        change = _change_of(kept)
-        head = self._view.state.head.revision
-        checked = self._publisher.check(msgspec.structs.replace(change, base_revision=head))
-        return schemas.ProposedDetail(
-            id=kept.proposal,
-            digest=kept.digest,
-            author=kept.author,
-            at_ms=kept.at_ms,
-            reason=change.reason,
-            base_revision=change.base_revision,
-            edits=change.edits,
-            check=schemas.Checked(
-                ok=checked.ok,
-                problems=checked.problems,
-                differences=checked.differences,
-                base_revision=checked.base_revision,
-                digest=kept.digest,
-            ),
-        )
-
-    def commit_proposed(self, caller: Grant, name: str, digest: str | None) -> schemas.Committed:
-        """Commit a waiting change onto the head.
-
-        Commits since it was proposed do no harm unless they touched what it touches: that is a
-        `Conflict`. Raises `Invalid` for another `digest` than its own, `NotFound`, `Forbidden`.
-        """
-        kept = self._waiting(caller, name)
-        if digest not in (None, kept.digest):
-            raise Invalid([_another_change(kept.digest)])
-        change = _change_of(kept)
-
-        def rebase() -> Drafted:
-            self._view.catch_up()
-            state = self._view.state
-            self._refuse_overlap(change, state)
-            return msgspec.structs.replace(change, base_revision=state.head.revision), ()
-
-        committed = self._commit_drafts(caller, rebase, None)
-        self._proposals.delete(name)
-        return committed
-
-    def drop(self, caller: Grant, name: str) -> None:
-        """Raises `NotFound`; `Forbidden` unless the caller wrote it or could commit it."""
-        kept = self._waiting(caller, name)
-        if kept.author != caller.actor:
-            for edit in _change_of(kept).edits:
-                if isinstance(edit, PutEnvironment):
-                    if not caller.allows("admin", edit.environment, "*"):
-                        raise Forbidden(f"the token {caller.token} may not drop this change")
-                else:
-                    require_somewhere(caller, "write", _service(edit))
-        self._proposals.delete(name)
 
     # -- undoing
 
@@ -239,7 +168,8 @@ class Desk:
             return self._records.revert(body.revision, body.revision)
 
         reason = body.reason or f"revert of revision {body.revision}"
-        return self._undo(caller, undo, reason, body.base_revision)
+        mandate = Mandate(break_glass=body.break_glass)
+        return self._undo(caller, undo, reason, body.base_revision, mandate)
 
     def restore(self, caller: Grant, body: schemas.RestoreBody) -> schemas.Committed:
         """Bring back one setting, one segment or a whole service."""
@@ -253,7 +183,8 @@ class Desk:
             return self._records.restore(body.service, body.key or "", body.revision or 0)
 
         what = "/".join(part for part in (body.service, body.key or body.segment) if part)
-        return self._undo(caller, undo, body.reason or f"restore of {what}", None)
+        mandate = Mandate(break_glass=body.break_glass)
+        return self._undo(caller, undo, body.reason or f"restore of {what}", None, mandate)
 
     def _undo(
         self,
@@ -261,14 +192,15 @@ class Desk:
         undo: Callable[[], Undo],
         reason: str,
         base_revision: int | None,
+        mandate: Mandate,
     ) -> schemas.Committed:
         def draft() -> Drafted:
-            head = self._head(base_revision)
+            head = self.head(base_revision)
             undone = undo()
             change = Change(edits=undone.edits, reason=reason, base_revision=head.head.revision)
             return change, undone.problems
 
-        return self._commit_drafts(caller, draft, base_revision)
+        return self.commit_drafts(caller, draft, base_revision, mandate)
 
     def _restore_segment(self, service: str, segment: str, revision: int | None) -> Undo:
         """Edits that bring a segment back, as of a revision or of its removal."""
@@ -299,7 +231,8 @@ class Desk:
 
     # -- the way through the door
 
-    def _head(self, base_revision: int | None) -> State:
+    def head(self, base_revision: int | None) -> State:
+        """What stands now. Raises `Conflict` when a base revision is given and not the head."""
         self._view.catch_up()
         state = self._view.state
         if base_revision not in (None, state.head.revision):
@@ -307,12 +240,12 @@ class Desk:
             raise Conflict(base_revision or 0, state.head.revision)
         return state
 
-    def _draft(self, body: schemas.ChangeBody) -> Drafted:
+    def draft(self, body: schemas.ChangeBody) -> Drafted:
         """The change that a body means on the head as it is."""
         # Large, and imported before the first change comes (`plane.Control`).
         from holdfast.core import authoring
 
-        state = self._head(body.base_revision)
+        state = self.head(body.base_revision)
         if body.prune and not body.documents:
             raise CallerError("`prune` without documents would delete every service")
         planned = authoring.plan(
@@ -332,11 +265,15 @@ class Desk:
         return Change(edits, body.reason, state.head.revision), problems
 
     def _check(
-        self, caller: Grant, change: Change, problems: tuple[Problem, ...]
+        self,
+        caller: Grant,
+        change: Change,
+        problems: tuple[Problem, ...],
+        mandate: Mandate = ALONE,
     ) -> schemas.Checked:
         if _errors(problems):
             return schemas.Checked(False, problems, (), change.base_revision or 0, "")
-        checked = self._publisher.check(change)
+        checked = self._publisher.check(change, mandate)
         authorise(caller, change.edits, checked.differences, self._view.state)
         return schemas.Checked(
             ok=checked.ok,
@@ -344,57 +281,63 @@ class Desk:
             differences=checked.differences,
             base_revision=checked.base_revision,
             digest=checked.digest,
+            approvals_needed=checked.approvals_needed,
         )
 
-    def _commit_drafts(
-        self, caller: Grant, draft: Callable[[], Drafted], base_revision: int | None
+    def commit_drafts(
+        self,
+        caller: Grant,
+        draft: Callable[[], Drafted],
+        base_revision: int | None,
+        mandate: Mandate = ALONE,
     ) -> schemas.Committed:
+        """Commit what `draft` works out, anew when another node wrote in between."""
         for _ in range(ATTEMPTS_MAX - 1):
             change, problems = draft()
             try:
-                return self._commit(caller, change, problems)
+                return self._commit(caller, change, problems, mandate)
             except Conflict:
                 if base_revision is not None:
                     raise
         change, problems = draft()
-        return self._commit(caller, change, problems)
+        return self._commit(caller, change, problems, mandate)
 
     def _commit(
-        self, caller: Grant, change: Change, problems: tuple[Problem, ...]
+        self, caller: Grant, change: Change, problems: tuple[Problem, ...], mandate: Mandate
     ) -> schemas.Committed:
         if _errors(problems):
             raise Invalid(problems)
         try:
-            committed = self._publisher.commit(change, caller.actor, caller)
+            committed = self._publisher.commit(change, caller.actor, caller, mandate)
         except Conflict:
             self._metrics.conflicts.inc()
             raise
+        return self.told(caller.token, committed, problems)
+
+    def told(
+        self, token: str, committed: Committed, problems: tuple[Problem, ...] = ()
+    ) -> schemas.Committed:
+        """Log and count a commit; the answer to who made it."""
         if committed.differences:
             self._metrics.commits.inc()
             _log.info(
                 "commit",
                 revision=committed.revision,
-                actor=caller.token,
+                actor=token,
                 differences=len(committed.differences),
                 subjects=len(committed.subjects),
             )
+        for each in committed.broken:
+            self._metrics.break_glass.labels(each.environment).inc()
+            _log.warning(
+                "break-glass",
+                revision=committed.revision,
+                actor=token,
+                environment=each.environment,
+                reason=each.reason,
+                until_s=each.until_s,
+            )
         return _answer(committed, problems)
-
-    def _refuse_overlap(self, change: Change, state: State) -> None:
-        """Raise `Conflict` when something that the change edits was changed since its base."""
-        base = change.base_revision or 0
-        if base == state.head.revision:
-            return
-        moved = {place for place, _ in changes(self._records.state_at(base), state)}
-        if any(_is_touched(edit, moved) for edit in change.edits):
-            self._metrics.conflicts.inc()
-            raise Conflict(base, state.head.revision)
-
-    def _waiting(self, caller: Grant, name: str) -> Proposal:
-        kept = self._proposals.get(name)
-        if kept is None or not _sees(caller, _change_of(kept)):
-            raise NotFound(f"no change waits under {name!r}")
-        return kept
 
 
 def _answer(committed: Committed, problems: tuple[Problem, ...]) -> schemas.Committed:
@@ -407,52 +350,8 @@ def _answer(committed: Committed, problems: tuple[Problem, ...]) -> schemas.Comm
             for made in committed.subjects
         ),
         problems=tuple(dict.fromkeys((*problems, *committed.problems))),
+        broken=committed.broken,
     )
-
-
-def _proposed(kept: Proposal) -> schemas.Proposed:
-    change = _change_of(kept)
-    return schemas.Proposed(
-        id=kept.proposal,
-        digest=kept.digest,
-        author=kept.author,
-        at_ms=kept.at_ms,
-        reason=change.reason,
-        base_revision=change.base_revision,
-        edit_count=len(change.edits),
-    )
-
-
-def _change_of(kept: Proposal) -> Change:
-    return _decode_change(kept.change)
-
-
-def _sees(caller: Grant, change: Change) -> bool:
-    return all(
-        isinstance(edit, PutEnvironment) or caller.allows_somewhere("read", _service(edit))
-        for edit in change.edits
-    )
-
-
-def _service(edit: Edit) -> str:
-    service: str = getattr(edit, "service", "*")
-    return service
-
-
-def _is_touched(edit: Edit, moved: set[Place]) -> bool:
-    match edit:
-        case PutSetting() | DeleteSetting():
-            return ("setting", edit.service, edit.key) in moved
-        case PutSegment() | DeleteSegment():
-            return ("segment", edit.service, edit.segment) in moved
-        case PutService():
-            return ("service", edit.service, edit.service) in moved
-        case DeleteService():
-            return any(service == edit.service for _, service, _ in moved)
-        case PutEnvironment():
-            return ("environment", "", edit.environment) in moved
-        case _:
-            return True
 
 
 def _removes(edit: Edit, service: str, segment: str) -> bool:
@@ -463,15 +362,6 @@ def _removes(edit: Edit, service: str, segment: str) -> bool:
             return edit.service == service
         case _:
             return False
-
-
-def _another_change(digest: str) -> Problem:
-    return Problem(
-        code="another-change",
-        message=f"the waiting change has the digest {digest}",
-        path="/digest",
-        hint="look at the change again before you commit it",
-    )
 
 
 def _errors(problems: Iterable[Problem]) -> bool:

@@ -36,6 +36,16 @@ _CONTRACT: Final = {
     "environments": ["production"],
     "version": "1.5.0",
 }
+_POLICY: Final = {
+    "policy": {
+        "approvals": 1,
+        "settings_max": 100,
+        "freezes": [
+            {"begin_s": 1_830_297_600, "end_s": 1_830_384_000, "reason": "the last day of sales"}
+        ],
+    },
+    "reason": "a second pair of eyes",
+}
 _WHERE: Final = {"environment": "production", "service": "teams-calling"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -43,6 +53,12 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "commit": {**_CHANGE, "base_revision": 12},
     "propose_change": _CHANGE,
     "commit_change": {},
+    "revise_change": _CHANGE,
+    "approve_change": {"digest": "5f" * 32},
+    "reject_change": {"reason": "49 tiles are too many for a phone"},
+    "schedule_change": {"at_s": 1_830_297_600},
+    "put_policy": _POLICY,
+    "propose_policy": _POLICY,
     "revert": {"revision": 12, "reason": "calls without video since revision 12"},
     "restore": {"service": "teams-calling", "key": "max-video-tiles"},
     "put_environment": {"bucketing": "v3", "description": "everybody"},

@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from typing import Final, ParamSpec, TypeVar
 
+from msgspec.structs import asdict
+
+from holdfast import __version__
 from holdfast.apps import http
 from holdfast.apps.control import schemas
 from holdfast.apps.control.answers import Answers
 from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
+from holdfast.apps.control.environments import EnvironmentDesk
 from holdfast.apps.control.parts import Parts
+from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
 from holdfast.apps.control.telemetry import Telemetry
 from holdfast.apps.control.traffic import Metrics, is_data_plane
@@ -34,14 +39,18 @@ from holdfast.core.access import SECRET_BYTES, Grant, issue
 from holdfast.core.checks import examine
 from holdfast.core.contracts import World
 from holdfast.core.delta import make_delta
-from holdfast.core.errors import Unavailable
+from holdfast.core.errors import HoldfastError, Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
+from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
 from holdfast.core.state import ServiceState, State
+from holdfast.engine.agreement import Agreement
 from holdfast.engine.fleet import Fleet
+from holdfast.engine.glass import Glass
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
+from holdfast.engine.waiting import Waiting
 from holdfast.ports import Clock
 
 READERS: Final = 4
@@ -49,8 +58,13 @@ READERS: Final = 4
 WRITES_MAX: Final = 64
 """Writes that run or wait."""
 READS_MAX: Final = 256
+TOLD_MAX: Final = 20
+"""Departures told one by one; the rest is counted."""
+BUILD: Final = f"holdfast/{__version__}"
 AUTHORING_AFTER_S: Final = 3.0
 """From readiness to the import of what only changes need."""
+SCHEDULE_S: Final = 1.0
+"""Between two looks at the schedules."""
 SYSTEM: Final = Grant("holdfast", "holdfast", (Scope(verbs=("admin",)),))
 """Who acts in what a control plane does by itself, at its first start."""
 
@@ -67,7 +81,8 @@ class Control:
         self.clock = clock
         self._parts = parts
         self.metrics = Metrics(registry("control"))
-        self.view = View(parts.journal, clock)
+        agreement = Agreement(parts.digests, BUILD)
+        self.view = View(parts.journal, clock, agreement=agreement)
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
         self.world = World(parts.blobs.get, clock)
@@ -75,20 +90,29 @@ class Control:
             view=self.view,
             journal=parts.journal,
             blobs=parts.blobs,
-            proposals=parts.proposals,
             clock=clock,
             validate=partial(examine, world=self.world),
-            new_id=lambda: secrets.token_hex(16),
         )
         self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
         self.telemetry = Telemetry(self.fleet, self.view, clock)
         self.desk = Desk(
             view=self.view,
             publisher=publisher,
-            proposals=parts.proposals,
             blobs=parts.blobs,
             records=records,
             metrics=self.metrics,
+        )
+        waiting = Waiting(
+            publisher=publisher,
+            view=self.view,
+            journal=parts.journal,
+            proposals=parts.proposals,
+            clock=clock,
+            new_id=lambda: secrets.token_hex(16),
+        )
+        self.proposals = ProposalDesk(self.desk, waiting, parts.proposals, self.metrics)
+        self.environments = EnvironmentDesk(
+            self.desk, self.proposals, Glass(parts.journal), self.state, clock
         )
         self.shelf = Shelf(self.view, parts.blobs, parts.keys.sign, make_delta)
         self.answers = Answers(self.shelf.newest, self.state, parts.blobs, clock)
@@ -101,6 +125,7 @@ class Control:
         self.ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gauges()
+        agreement.subscribe(self._departed)
         self.follow_roots()
 
     def state(self) -> State:
@@ -137,6 +162,12 @@ class Control:
             return self._distribution.handle(request)
         return http.error_response(Unavailable("the shelf is not warm yet"))
 
+    def unready(self) -> Response:
+        """Why this node may get no traffic, as a probe is told it."""
+        if departures := self.view.agreement.departures:
+            return http.fault(503, NOT_REPRODUCIBLE, str(NotReproducible(departures)))
+        return http.error_response(Unavailable("not loaded yet, or stopping"))
+
     def export_flagd(self, service: str, environment: str) -> bytes:
         """A service in one environment as a flagd file. Raises `NotFound`."""
         from holdfast.core.flagd import export_flagd  # see `_warm`
@@ -160,7 +191,7 @@ class Control:
     def follow_roots(self) -> None:
         """Commit the root documents that the keys' folder has and the journal has not."""
         missing = self._parts.keys.missing_from(self.state().roots)
-        if missing:
+        if missing and not self.view.agreement.departures:
             self.desk.commit_edits(SYSTEM, missing, f"root version {missing[-1].version}")
 
     @contextlib.asynccontextmanager
@@ -168,14 +199,15 @@ class Control:
         """Follow the journal and warm the shelf; on the way out drain and close everything."""
         self._loop = asyncio.get_running_loop()
         self.view.follow()
-        warming = asyncio.create_task(self._warm())
+        tasks = [asyncio.create_task(self._warm()), asyncio.create_task(self._keep_schedules())]
         try:
             yield
         finally:
             self.ready = False
             self.fanout.close()
-            warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.close)
 
     def drain(self) -> None:
@@ -193,7 +225,10 @@ class Control:
         self.view.close()
 
     async def _warm(self) -> None:
-        await self.read(self.shelf.warm)
+        try:
+            await self.write(self.shelf.warm)  # before any change: what is other commits nothing
+        except NotReproducible:
+            return  # `_departed` has told it, and nothing will come by waiting
         self.ready = True
         head = self.state().head.revision
         _log.info("ready", revision=head, subjects=len(self.view.standing.live))
@@ -202,8 +237,28 @@ class Control:
         await asyncio.sleep(AUTHORING_AFTER_S)
         await self.write(import_module, "holdfast.core.flagd")
 
+    async def _keep_schedules(self) -> None:
+        """Commit waiting changes when their time comes, for as long as this runs."""
+        while True:
+            try:
+                await self.write(self.proposals.run_due)
+            except HoldfastError as failed:
+                _log.error("schedules can't be kept", code=failed.code, error=str(failed))
+            await asyncio.sleep(SCHEDULE_S)
+
+    def _departed(self, departures: Sequence[Departure]) -> None:
+        self.ready = False
+        for departure in departures[:TOLD_MAX]:
+            _log.error("this build makes other bytes than were published", **asdict(departure))
+        _log.error("nothing is signed, served or committed", snapshots=len(departures), build=BUILD)
+
     def _gauges(self) -> None:
         metrics = self.metrics
+        metrics.gauge(
+            "holdfast_departed_snapshots",
+            "Snapshots of which this build makes other bytes than were published: not 0, no node.",
+            lambda: len(self.view.agreement.departures),
+        )
         metrics.gauge(
             "holdfast_head_revision", "The newest revision.", lambda: self.state().head.revision
         )

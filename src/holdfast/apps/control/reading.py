@@ -13,13 +13,17 @@ from holdfast.core.access import EVERY, Grant, may_grant
 from holdfast.core.difference import Difference
 from holdfast.core.errors import CallerError, Forbidden, NotFound
 from holdfast.core.model import (
+    Approve,
+    BreakGlass,
     DeleteToken,
     Edit,
     Entry,
+    MoveRollout,
     PutEnvironment,
     PutRoot,
     PutToken,
     SettingType,
+    StartRollout,
 )
 from holdfast.core.state import SettingState
 from holdfast.engine.records import Records
@@ -136,7 +140,9 @@ def setting_line(service: str, key: str, found: SettingState) -> schemas.Setting
 
 def _may_see(caller: Grant, edit: Edit) -> bool:
     match edit:
-        case PutEnvironment() | PutRoot():
+        case PutEnvironment() | PutRoot() | StartRollout() | MoveRollout() | Approve():
+            return True
+        case BreakGlass():
             return True
         case PutToken():
             return all(may_grant(caller, scope) for scope in edit.to.scopes)

@@ -18,6 +18,7 @@ from holdfast.core.model import (
     JSON,
     KEY,
     NAME,
+    BreakGlass,
     DeleteSegment,
     DeleteService,
     DeleteSetting,
@@ -50,6 +51,14 @@ Reason: TypeAlias = Annotated[
         max_length=limits.TEXT_CHARS_MAX,
         description="Why; it stays in the journal.",
         examples=["pilot tenants get 49 tiles"],
+    ),
+]
+
+BreakGlassReason: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=limits.TEXT_CHARS_MAX,
+        description="Skip approval, freeze and waiting, and say why; everybody is told.",
     ),
 ]
 
@@ -95,6 +104,7 @@ class ChangeBody(Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         Meta(description="Also delete services that no document speaks of."),
     ] = False
+    break_glass: BreakGlassReason = ""
 
 
 class SubjectBody(Struct, frozen=True):
@@ -108,7 +118,8 @@ class SubjectBody(Struct, frozen=True):
 class Checked(Struct, frozen=True):
     """What a change would do. `ok` is false when a problem is an error: it can't be committed.
 
-    `digest` is that of the change's canonical bytes; an approval is bound to it.
+    `digest` is that of the change's canonical bytes; an approval is bound to it. `approvals_needed`
+    is what the environments' policies ask for.
     """
 
     ok: bool
@@ -116,6 +127,7 @@ class Checked(Struct, frozen=True):
     differences: tuple[Difference, ...]
     base_revision: int
     digest: str
+    approvals_needed: int = 0
 
 
 class Committed(Struct, frozen=True):
@@ -128,41 +140,9 @@ class Committed(Struct, frozen=True):
         tuple[SubjectBody, ...], Meta(description="All that get a new snapshot by it.")
     ]
     problems: Annotated[tuple[Problem, ...], Meta(description="Warnings only.")] = ()
-
-
-class Proposed(Struct, frozen=True):
-    """A change that waits for its commit."""
-
-    id: str
-    digest: str
-    author: str
-    at_ms: int
-    reason: str
-    base_revision: int | None
-    edit_count: int
-
-
-class ProposedDetail(Struct, frozen=True):
-    """A waiting change, with what it would do on the newest revision."""
-
-    id: str
-    digest: str
-    author: str
-    at_ms: int
-    reason: str
-    base_revision: int | None
-    edits: tuple[Edit, ...]
-    check: Checked
-
-
-class Proposals(Struct, frozen=True):
-    changes: tuple[Proposed, ...]
-
-
-class CommitProposed(Struct, frozen=True, forbid_unknown_fields=True):
-    """`digest`, when given, must be that of the change: what was looked at is what is committed."""
-
-    digest: Digest | None = None
+    broken: Annotated[
+        tuple[BreakGlass, ...], Meta(description="Whose glass it broke, and until when.")
+    ] = ()
 
 
 class HeadBody(Struct, frozen=True):
@@ -216,6 +196,7 @@ class RevertBody(Struct, frozen=True, forbid_unknown_fields=True):
     revision: Annotated[int, Meta(ge=1, le=limits.SAFE_INTEGER_MAX)]
     reason: Reason = ""
     base_revision: Revision | None = None
+    break_glass: BreakGlassReason = ""
 
 
 class RestoreBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,6 +210,7 @@ class RestoreBody(Struct, frozen=True, forbid_unknown_fields=True):
     segment: Name | None = None
     revision: Revision | None = None
     reason: Reason = ""
+    break_glass: BreakGlassReason = ""
 
 
 class ServiceLine(Struct, frozen=True):

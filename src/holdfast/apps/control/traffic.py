@@ -51,6 +51,18 @@ class Metrics:
         self.conflicts = Counter(
             "holdfast_conflicts", "Commits refused: somebody else wrote first.", registry=registry
         )
+        self.break_glass = Counter(
+            "holdfast_break_glass",
+            "Commits that skipped approval, freeze or waiting, by environment.",
+            ["environment"],
+            registry=registry,
+        )
+        self.scheduled = Counter(
+            "holdfast_scheduled",
+            "Scheduled commits, by outcome: committed, failed.",
+            ["outcome"],
+            registry=registry,
+        )
 
     def refused(self, code: str) -> None:
         self.refusals.labels(code).inc()

@@ -25,7 +25,7 @@ from holdfast.apps.control.routes.parameters import (
 )
 from holdfast.core.access import EVERY
 from holdfast.core.errors import NotFound
-from holdfast.core.model import Environment, PutEnvironment, Segment, SettingType
+from holdfast.core.model import Segment, SettingType
 from holdfast.core.state import ServiceState, State
 
 T = TypeVar("T")
@@ -217,12 +217,11 @@ async def put_environment(
     environment: EnvironmentName,
     data: JSONBody[schemas.EnvironmentBody],
 ) -> schemas.Revised:
-    """One commit. A changed bucketing moves users between the arms of every split there."""
+    """One commit; the policy stays. A changed bucketing moves users between the arms of every
+    split there.
+    """
     require(caller, "admin", environment, EVERY)
-    to = Environment(bucketing=data.bucketing, description=data.description)
-    edit = PutEnvironment(environment, to)
-    reason = data.reason or f"environment {environment}"
-    committed = await control.write(control.desk.commit_edits, caller, (edit,), reason)
+    committed = await control.write(control.environments.put, caller, environment, data)
     return schemas.Revised(committed.revision, committed.hash)
 
 

@@ -1,0 +1,48 @@
+"""Edits that no author may write: the door and Holdfast's own automation do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from holdfast.core.errors import Problem
+from holdfast.core.model import (
+    Approve,
+    BreakGlass,
+    Edit,
+    MoveRollout,
+    PutContexts,
+    StartRollout,
+)
+from holdfast.core.policy import policy_of
+from holdfast.core.state import State
+
+
+def reserved(edits: Sequence[Edit], state: State, *, automation: bool) -> Iterator[Problem]:
+    """Problems of a change that carries what is not for its author to write.
+
+    A rollout may be started by hand where the policy asks for none: that is more careful than
+    what the policy asks, and nowhere else can a hand-written plan be less so unseen.
+    """
+    for number, edit in enumerate(edits):
+        why = _reason(edit, state, automation=automation)
+        if why:
+            yield Problem(
+                code="reserved-edit",
+                message=f"a change can't carry such an edit: {why}",
+                path=f"/edits/{number}",
+                hint="leave it out",
+            )
+
+
+def _reason(edit: Edit, state: State, *, automation: bool) -> str:
+    match edit:
+        case Approve():
+            return "approvals are given to a waiting change (holdfast change approve ID)"
+        case BreakGlass():
+            return "the glass is broken with the commit (--break-glass REASON)"
+        case MoveRollout() | PutContexts() if not automation:
+            return "rollouts are moved, and contexts kept, by Holdfast itself"
+        case StartRollout() if policy_of(state, edit.environment).rollout and not automation:
+            return f"the policy of {edit.environment} says how its changes go out"
+        case _:
+            return ""
