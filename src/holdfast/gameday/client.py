@@ -54,7 +54,8 @@ class Watcher:
         if wrong and self.renew():  # published while this looked
             return self.compare(given)
         examples = [
-            f"{case.service}/{case.key} in {_text(case.context)}: {seen}, right: {_text(case.right)}"
+            f"{case.service}/{case.key} in {_text(case.context)}: {seen}, "
+            f"right: {_text(case.right)}"
             for case, _, seen in [*wrong, *failed][:EXAMPLES_MAX]
         ]
         return Line(
@@ -106,15 +107,15 @@ def _sdk(told: Told, watcher: Watcher) -> Callable[[], Line]:
             for name, count in state.counts.items()
             if name.startswith("refused_")
         }
-        facts = {
-            "revisions": {service: state.revision for service, state in states.items()},
-            "refused": refused,
-            "last_error": " | ".join(s.last_error for s in states.values() if s.last_error)[:500],
-        }
-        if any(state.state == "starting" for state in states.values()):
-            return Line(time.time(), **facts)
-        line = watcher.compare([_read(clients[case.service], case) for case in watcher.cases])
-        return msgspec.structs.replace(line, **facts)
+        line = Line(time.time())
+        if all(state.state != "starting" for state in states.values()):
+            line = watcher.compare([_read(clients[case.service], case) for case in watcher.cases])
+        return msgspec.structs.replace(
+            line,
+            revisions={service: state.revision for service, state in states.items()},
+            refused=refused,
+            last_error=" | ".join(s.last_error for s in states.values() if s.last_error)[:500],
+        )
 
     return look
 

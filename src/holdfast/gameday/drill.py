@@ -125,7 +125,7 @@ class Day:
         with self._lock:
             self.rows.append(row)
 
-    def measure(self, name: str, value: float | int | str, bar: str, *, holds: bool) -> None:
+    def measure(self, name: str, value: float | str, bar: str, *, holds: bool) -> None:
         """A figure that decides with all others whether the drill passed."""
         self.figures.append(Figure(name, value, bar, holds))
 

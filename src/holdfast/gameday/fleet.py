@@ -1,9 +1,9 @@
 """The fleet of a drill: one control plane, edges, clients, on what `corpus/` holds.
 
-    with Fleet(day) as fleet:
-        fleet.begin()              # tokens, control plane, settings, edges
-        fleet.watch("sdk-1", …)    # clients, each a process
-        fleet.commit(…)            # through the write door
+with Fleet(day) as fleet:
+    fleet.begin()              # tokens, control plane, settings, edges
+    fleet.watch("sdk-1", …)    # clients, each a process
+    fleet.commit(…)            # through the write door
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -71,7 +71,7 @@ class Fleet:
         self._kept: Kept | None = None
         self._count = 0
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -194,7 +194,10 @@ class Fleet:
         return ask(method, self.control_url + path, body, self.token, timeout_s=30.0)
 
     def commit(
-        self, documents: Mapping[str, str] | None = None, reason: str = "", edits: Sequence[Any] = ()
+        self,
+        documents: Mapping[str, str] | None = None,
+        reason: str = "",
+        edits: Sequence[Any] = (),
     ) -> int:
         """Through the write door; the revision. Raises `Unavailable` with what it said."""
         found = self.try_commit(documents, reason, edits)
@@ -203,7 +206,10 @@ class Fleet:
         return int(found.body["revision"])
 
     def try_commit(
-        self, documents: Mapping[str, str] | None = None, reason: str = "", edits: Sequence[Any] = ()
+        self,
+        documents: Mapping[str, str] | None = None,
+        reason: str = "",
+        edits: Sequence[Any] = (),
     ) -> Answered:
         """Through the write door, whatever it says."""
         texts = [{"file": name, "text": text} for name, text in (documents or {}).items()]
@@ -221,11 +227,15 @@ class Fleet:
         }
         return {"type": "put-setting", "service": "shop", "key": "counter", "to": to}
 
-    def count_up(self) -> int:
-        """Publish a harmless change; clients may see the old value or the new one."""
+    def next_count(self) -> dict[str, JSON]:
+        """The edit of a harmless change; from now on its value is right, as the one before is."""
         self._count += 1
         self.allow("shop", "counter", self._count)
-        return self.commit(edits=[self.counter_edit(self._count)], reason="count up")
+        return self.counter_edit(self._count)
+
+    def count_up(self) -> int:
+        """Publish a harmless change; clients may see the old value or the new one."""
+        return self.commit(edits=[self.next_count()], reason="count up")
 
     # -- clients
 

@@ -63,7 +63,8 @@ def defects(directory: Path | None = None) -> list[Defect]:
     Raises `Invalid` with every file that is no patch with a header.
     """
     place = directory or Path(str(files("holdfast.gameday") / "defects"))
-    found, problems = [], []
+    found: list[Defect] = []
+    problems: list[Problem] = []
     for path in sorted(place.glob("*.patch"))[:PATCHES_MAX]:
         try:
             found.append(parse(path.stem, path.read_text("utf-8")))
@@ -87,9 +88,7 @@ def parse(name: str, text: str) -> Defect:
         if not path.startswith("holdfast/") or ".." in path:
             raise _bad(name, f"it changes {path!r}: only files below holdfast/ may be changed")
         hunks[path] = tuple(_hunks(lines))
-    return Defect(
-        name, facts["Title"], cast("Component", facts["Component"]), facts["What"], hunks
-    )
+    return Defect(name, facts["Title"], cast("Component", facts["Component"]), facts["What"], hunks)
 
 
 def _hunks(lines: Sequence[str]) -> Iterator[Hunk]:

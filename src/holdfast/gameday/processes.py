@@ -25,7 +25,7 @@ from holdfast.apps.dev import choose_ports
 from holdfast.core.errors import Unavailable
 
 UNPROTECTED: Final = "HOLDFAST_UNPROTECTED"
-"""Set to 1, consumers believe whatever is signed and nodes serve whatever they make. Drills only."""
+"""With 1, consumers believe what is signed and nodes serve what they make. For drills only."""
 ANSWER_S: Final = 5.0
 STOP_S: Final = 5.0
 LOG_TAIL_CHARS: Final = 2_000
@@ -138,9 +138,7 @@ def ask(
         return Answered(0)
 
 
-def until(
-    holds: Callable[[], Any], what: str, within_s: float, every_s: float = 0.03
-) -> Any:
+def until(holds: Callable[[], Any], what: str, within_s: float, every_s: float = 0.03) -> Any:
     """Ask until the answer is true, and return it. Raises `Unavailable`."""
     end = time.monotonic() + within_s
     while not (found := holds()):

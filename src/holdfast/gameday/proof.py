@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -136,9 +136,7 @@ def _handed(distribution: Distribution, shelf: Shelf) -> Handed:
     )
 
 
-def _tables(
-    distribution: Distribution, documents: dict[str, dict[str, Any]]
-) -> dict[str, bytes]:
+def _tables(distribution: Distribution, documents: dict[str, dict[str, Any]]) -> dict[str, bytes]:
     return {
         each["digest"]: _got(distribution, f"/{name}/segments/{each['digest']}")
         for name, document in documents.items()
@@ -179,7 +177,7 @@ class _Feed:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> _Feed:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -252,7 +250,8 @@ def _edge(cache: Path, feed: _Feed, asks: list[Ask]) -> dict[str, list[JSON]]:
     edge.start()
     try:
         held: dict[str, dict[str, Any]] = {}
-        for feed.at in range(len(feed.steps)):
+        for at in range(len(feed.steps)):
+            feed.at = at
             _until(lambda: _has(edge.follower, feed))
             time.sleep(0.05)  # what hands on is a thread of its own
             for subject in ("shop", "shared"):
@@ -290,9 +289,10 @@ def _sdk(cache: Path, feed: _Feed, asks: list[Ask]) -> dict[str, list[JSON]]:
         for service in ("shop", "shared")
     }  # fmt: skip
     try:
-        for feed.at in range(len(feed.steps)):
+        for at in range(len(feed.steps)):
+            feed.at = at
             for service, client in clients.items():
-                _until(lambda c=client, s=service: c.status().revision >= feed.revision(s))  # type: ignore[misc]
+                _until(lambda c=client, s=service: c.status().revision >= feed.revision(s))
             given = [_read(clients[ask.service], ask) for ask in asks]
         return {"reads": given}
     finally:

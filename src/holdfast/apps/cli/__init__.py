@@ -47,9 +47,13 @@ SECTIONS = {
         "env": "environments:env",
         "token": "tokens:token",
         "keys": "keys:keys",
+        "gameday": "holdfast.gameday.command:gameday",
     },
 }
-"""Section -> command -> `module:attribute` below this package."""
+"""Section -> command -> `module:attribute`: below this package, or anywhere by its whole name.
+
+The game days stand above the apps: nothing here imports them but by this name, when they are run.
+"""
 
 
 class LazyGroup(click.Group):
@@ -66,7 +70,8 @@ class LazyGroup(click.Group):
         for commands in SECTIONS.values():
             if cmd_name in commands:
                 module, attribute = commands[cmd_name].split(":")
-                command = getattr(import_module(f"{__name__}.{module}"), attribute)
+                whole = module if "." in module else f"{__name__}.{module}"
+                command = getattr(import_module(whole), attribute)
                 assert isinstance(command, click.Command)  # noqa: S101  our own table
                 return command
         return None

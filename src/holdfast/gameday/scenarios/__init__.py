@@ -1,0 +1,33 @@
+"""The drills by name; each is a module here with a `DRILL`, imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from holdfast.core.errors import Invalid, Problem
+from holdfast.gameday.drill import Drill
+
+MODULES: Final = {
+    "ecs-2022": "ecs_2022",
+    "crowdstrike-2024": "crowdstrike_2024",
+    "cloudflare-2025-11": "cloudflare_2025_11",
+    "cloudflare-2025-12": "cloudflare_2025_12",
+    "google-2025": "google_2025",
+    "atlassian-2022": "atlassian_2022",
+    "bad-value": "bad_value",
+}
+ALL: Final = "all"
+
+
+def drill(name: str) -> Drill:
+    """Raises `Invalid` for a name that none has."""
+    if name not in MODULES:
+        known = ", ".join(MODULES)
+        problem = Problem(
+            code="no-such-drill", message=f"there is no game day {name!r}", hint=f"one of: {known}"
+        )
+        raise Invalid([problem])
+    found = import_module(f"{__name__}.{MODULES[name]}").DRILL
+    assert isinstance(found, Drill)  # noqa: S101  our own table
+    return found
