@@ -144,6 +144,7 @@ def test_the_document_is_a_flagd_file_with_our_facts_under_one_key() -> None:
                 "value_depth_max": 32,
             },
             "pacing": {"poll_interval_s": 30, "stale_after_s": 90},
+            "attributes": [],
             "shape": {
                 "lost_percent": 30,
                 "retyped_percent": 5,

@@ -45,7 +45,7 @@ from holdfast.core.staging import (
     stagings,
     two_sided,
 )
-from holdfast.core.state import SettingState, State
+from holdfast.core.state import SettingState, State, declared
 from holdfast.core.subjects import environment_of, known_services, reach, subject_revision
 from holdfast.core.targeting.check import check_flag
 from holdfast.core.targeting.prepare import measure
@@ -124,6 +124,7 @@ def build(
             rollouts=parts.rollouts,
             probes=parts.probes,
             shape=_budgets(state, subject),
+            attributes=declared(state.services, subject.service),
         ),
         metadata={"flagSetId": subject.service, "version": str(revision)},
     )

@@ -21,6 +21,7 @@ from holdfast.core.covered import (
     settings_of,
 )
 from holdfast.core.model import (
+    JSON,
     DeleteContract,
     DeleteSegment,
     DeleteService,
@@ -30,6 +31,7 @@ from holdfast.core.model import (
     Entry,
     Head,
     MoveRollout,
+    PutContexts,
     PutContract,
     PutEnvironment,
     PutRoot,
@@ -39,6 +41,7 @@ from holdfast.core.model import (
     PutToken,
     Service,
     StartRollout,
+    Subject,
     Token,
 )
 from holdfast.core.state import (
@@ -103,6 +106,7 @@ class _Found(msgspec.Struct):
     settings: dict[tuple[str, str], SettingState | None] = {}
     segments: dict[tuple[str, str], SegmentState | None] = {}
     contracts: dict[tuple[str, str], ContractState | None] = {}
+    contexts: dict[Subject, tuple[dict[str, JSON], ...]] = {}
     reaches: dict[str, _Reach] = {}
 
 
@@ -150,14 +154,7 @@ class _Batch:
                 found.services.setdefault(edit.service, None)
         for edit in entry.edits:
             self._edit(edit, found, entry.revision)
-        for service, old in found.services.items():
-            self._mark_service(service, old, entry.revision)
-        for (service, key), setting in found.settings.items():
-            self._mark_setting(service, key, setting, entry.revision)
-        for (service, name), segment in found.segments.items():
-            self._mark_segment(service, name, segment, entry.revision)
-        for (service, consumer), contract in found.contracts.items():
-            self._mark_contract(service, consumer, contract, entry.revision)
+        self._mark_nouns(found, entry.revision)
         for service, reach in found.reaches.items():
             old = found.services[service]
             if self._mutable(service).info.includes != (old.info.includes if old else ()):
@@ -222,6 +219,8 @@ class _Batch:
                 self._roots = (*self._roots, edit.envelope)
             case PutContract() | DeleteContract():
                 self._edit_contract(edit, found, revision)
+            case PutContexts():
+                self._edit_contexts(edit, found)
 
     def _edit_setting(self, edit: PutSetting | DeleteSetting, found: _Found) -> None:
         if isinstance(edit, DeleteSetting) and edit.service not in self._services:
@@ -259,6 +258,11 @@ class _Batch:
         self._contracts = {**self._contracts, edit.service: contracts}
         if not contracts:
             self._contracts = {k: v for k, v in self._contracts.items() if k != edit.service}
+
+    def _edit_contexts(self, edit: PutContexts, found: _Found) -> None:
+        subject = Subject(edit.environment, edit.service)
+        found.contexts.setdefault(subject, self._contexts.get(str(subject), ()))
+        self._contexts = {**self._contexts, str(subject): edit.contexts}
 
     def _own(self, name: str) -> ServiceState:
         """The service with maps that this batch may change; made when it isn't there."""
@@ -313,12 +317,26 @@ class _Batch:
 
     # -- what differs after the edits
 
+    def _mark_nouns(self, found: _Found, revision: int) -> None:
+        for service, old in found.services.items():
+            self._mark_service(service, old, revision)
+        for (service, key), setting in found.settings.items():
+            self._mark_setting(service, key, setting, revision)
+        for (service, name), segment in found.segments.items():
+            self._mark_segment(service, name, segment, revision)
+        for (service, consumer), contract in found.contracts.items():
+            self._mark_contract(service, consumer, contract, revision)
+        for subject, contexts in found.contexts.items():
+            self._mark_contexts(subject, contexts, revision)
+
     def _mark_service(self, service: str, old: ServiceState | None, revision: int) -> None:
         if service not in self._services and service not in self._gone:
             return
         now = self._mutable(service)
         if (old is None) == (service in self._services):  # it came, or it went
             self._touch(service, set(now.touched), revision)
+        if old is not None and old.info.attributes.keys() != now.info.attributes.keys():
+            self._touch(service, set(now.touched), revision)  # snapshots name them
         before, after = old.info.includes if old else (), now.info.includes
         stayed = [name for name in after if name in before]
         if stayed != [name for name in before if name in after]:
@@ -328,6 +346,16 @@ class _Batch:
         }
         now.included_at.clear()
         now.included_at.update(included_at)
+
+    def _mark_contexts(
+        self, subject: Subject, before: tuple[dict[str, JSON], ...], revision: int
+    ) -> None:
+        """Other contexts make other probes. None are kept of what is not there."""
+        now = self._contexts.get(str(subject), ())
+        if subject.service not in self._services or not now:
+            self._contexts = {k: v for k, v in self._contexts.items() if k != str(subject)}
+        if subject.service in self._services and not same(before, now):
+            self._touch(subject.service, (subject.environment,), revision)
 
     def _mark_setting(
         self, service: str, key: str, old: SettingState | None, revision: int

@@ -111,6 +111,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       named: what went away after it is named.
     - `contracts`: consumer and digest of each contract that holds here (`core.needs`).
     - `probes`: key -> list of contexts with what must come out (`core.probes`).
+    - `attributes`: those that the service and what it includes declare, in order: what consumers
+      may tell of the contexts that they see.
     - `shape`: how much what follows this snapshot may differ from it.
     - `rollouts`: empty in what is built today, passed over by consumers.
     """
@@ -132,6 +134,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     limits: Bounds = Bounds()
     pacing: Pacing = Pacing()
     shape: Budgets = Budgets()
+    attributes: tuple[str, ...] = ()
     format: int = FORMAT
 
 

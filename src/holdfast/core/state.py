@@ -169,6 +169,12 @@ def closure(services: Mapping[str, ServiceState], service: str) -> tuple[str, ..
     return tuple(found)
 
 
+def declared(services: Mapping[str, ServiceState], service: str) -> tuple[str, ...]:
+    """The attributes that a service and all that it includes declare, in order."""
+    members = (services[name].info for name in closure(services, service))
+    return tuple(sorted({name for info in members for name in info.attributes}))
+
+
 def same(left: object, right: object) -> bool:
     """Whether two nouns are the same JSON. `==` is not enough: to Python, `True` equals 1."""
     return left is right or _encode(left) == _encode(right)

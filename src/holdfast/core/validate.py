@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.content import check_segment, check_service, check_setting
+from holdfast.core.context_check import check_contexts
 from holdfast.core.errors import Problem
 from holdfast.core.fold import after
 from holdfast.core.logic_check import references
@@ -66,6 +67,7 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     found += _collisions(old, new, touched, affected)
     found += _references(old, new, edits, affected)
     found += check_rollouts(old, edits, new)
+    found += check_contexts(new, edits)
     if not found:  # what has problems may have no bytes to measure
         found += _sizes(old, new, touched, affected)
     return list(dict.fromkeys(found))
