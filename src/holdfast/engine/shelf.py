@@ -17,7 +17,7 @@ import msgspec
 from holdfast.core.build import Fragments
 from holdfast.core.bundle import Bundle, encode_bundle
 from holdfast.core.errors import HoldfastError
-from holdfast.core.lineage import Lineage, Standing, rebuild
+from holdfast.core.lineage import Lineage, Standing
 from holdfast.core.model import Subject
 from holdfast.core.reproduce import NotReproducible
 from holdfast.core.snapshot import (
@@ -187,13 +187,14 @@ class Shelf:
 
         Raises `NotReproducible`, with all that are.
         """
+        self._view.agreement.guard()
         standing, bodies, other, held = self._view.standing, dict[Subject, bytes](), [], 0
         for subject in sorted(standing.live):
             place = self._places.get(subject)
             if place is not None and _is_current(place.published, standing):
                 continue
             try:
-                body = rebuild(standing, subject, self._fragments)
+                body = self._view.rebuild(subject, standing, self._fragments)
             except NotReproducible as error:
                 other.append(error)
                 continue
@@ -210,7 +211,7 @@ class Shelf:
 
     def _rebuilt(self, standing: Standing, subject: Subject) -> bytes:
         try:
-            return rebuild(standing, subject, self._fragments)
+            return self._view.rebuild(subject, standing, self._fragments)
         except NotReproducible as error:
             raise self._view.agreement.depart(error) from None
 

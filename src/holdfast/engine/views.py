@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from holdfast.core.build import Fragments
 from holdfast.core.errors import Damaged, HoldfastError, Invalid
-from holdfast.core.lineage import Standing, Step, decode_standing, encode_standing, step
+from holdfast.core.lineage import (
+    Standing,
+    Step,
+    decode_standing,
+    encode_standing,
+    rebuild,
+    step,
+)
 from holdfast.core.model import Entry, Subject
 from holdfast.core.reproduce import NotReproducible
 from holdfast.core.state import State
@@ -65,6 +72,7 @@ class View:
         self.checkpoints_failed = 0
         self.standing, self._saved_revision = self._load()
         started = self.standing.state.head.revision
+        self._unproven = set(self.standing.live)
         self.current_s = 0.0
         self._begin()
         self.replayed = self.standing.state.head.revision - started
@@ -88,12 +96,14 @@ class View:
         with self._lock:
             asked_s = self._clock()
             steps: list[Step] = []
-            for entry in self._journal.read(self.state.head.revision):
-                steps.append(self._take(steps[-1].standing if steps else self.standing, entry))
-                if len(steps) == REPLAY_ENTRIES:
-                    self._install_all(steps)
-                    steps = []
-            self._install_all(steps)
+            try:
+                for entry in self._journal.read(self.state.head.revision):
+                    steps.append(self._take(steps[-1].standing if steps else self.standing, entry))
+                    if len(steps) == REPLAY_ENTRIES:
+                        self._install_all(steps)
+                        steps = []
+            finally:
+                self._install_all(steps)
             self.current_s = asked_s
 
     def prepare(self, entry: Entry) -> Step:
@@ -109,8 +119,26 @@ class View:
         """Put what was prepared on record: before its entry is appended, and before `install`.
 
         Of several steps, one after the other, the newest of each subject; the older ones are its
-        ancestors by digest. Raises `NotReproducible` and `Unavailable`.
+        ancestors by digest. A build that was not proven yet on what stands is so first: what it
+        makes would be believed from then on. Raises `NotReproducible` and `Unavailable`.
         """
+        try:
+            for subject in sorted(self._unproven & self.standing.live):
+                self.rebuild(subject, self.standing, self._fragments)
+        except NotReproducible as error:
+            raise self.agreement.depart(error) from None
+        self._claim(prepared)
+
+    def rebuild(self, subject: Subject, standing: Standing, fragments: Fragments) -> bytes:
+        """The newest body of a live subject, and its proof that this build makes the same bytes.
+
+        Raises `NotReproducible` when it does not; whoever calls tells `agreement`.
+        """
+        body = rebuild(standing, subject, fragments)
+        self._unproven.discard(subject)
+        return body
+
+    def _claim(self, prepared: Sequence[Step]) -> None:
         bodies = {subject: body for one in prepared for subject, body in one.bodies.items()}
         if bodies:
             lineages = prepared[-1].standing.lineages
@@ -124,6 +152,7 @@ class View:
         """Make what was prepared the present: its entry has been appended."""
         with self._lock:
             self.standing = prepared.standing
+            self._unproven -= prepared.bodies.keys()
             for listener in self._listeners:
                 listener(prepared.standing, prepared.bodies)
         if self._thread is None:  # else the thread does it, and no commit waits for it
@@ -181,7 +210,7 @@ class View:
 
     def _install_all(self, steps: list[Step]) -> None:
         if steps:
-            self.claim(*steps)
+            self._claim(steps)
         for one in steps:
             self.install(one)
 

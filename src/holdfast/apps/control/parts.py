@@ -8,13 +8,19 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.adapters.memory import MemoryBlobs, MemoryJournal, MemoryProposals
+from holdfast.adapters.memory import (
+    MemoryBlobs,
+    MemoryDigests,
+    MemoryJournal,
+    MemoryProposals,
+)
 from holdfast.adapters.signing import CHAIN, Keys
 from holdfast.adapters.sqlite_blobs import SqliteBlobs
+from holdfast.adapters.sqlite_digests import SqliteDigests
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.adapters.sqlite_proposals import SqliteProposals
 from holdfast.apps.observe import logger
-from holdfast.ports import Blobs, Journal, Proposals
+from holdfast.ports import Blobs, Digests, Journal, Proposals
 
 KEYS = "keys"
 """The signing keys' folder in a data directory."""
@@ -28,6 +34,7 @@ class Parts(msgspec.Struct, frozen=True):
     journal: Journal
     blobs: Blobs
     proposals: Proposals
+    digests: Digests
     keys: Keys
     close: Callable[[], None]
 
@@ -47,13 +54,15 @@ def open_parts(data_dir: Path, *, development: bool) -> Parts:
         opened.callback(blobs.close)
         proposals = SqliteProposals(data_dir / "proposals.db")
         opened.callback(proposals.close)
-        return Parts(journal, blobs, proposals, keys, opened.pop_all().close)
+        digests = SqliteDigests(data_dir / "digests.db")
+        opened.callback(digests.close)
+        return Parts(journal, blobs, proposals, digests, keys, opened.pop_all().close)
 
 
 def memory_parts(keys: Keys) -> Parts:
     """Stores that end with the process."""
     journal = MemoryJournal()
-    return Parts(journal, MemoryBlobs(), MemoryProposals(), keys, journal.close)
+    return Parts(journal, MemoryBlobs(), MemoryProposals(), MemoryDigests(), keys, journal.close)
 
 
 def load_keys(data_dir: Path, *, development: bool) -> Keys:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request, Response, get, put
 
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import PUBLIC, needs
 from holdfast.apps.control.openapi import WRITING, errors
+from holdfast.apps.control.refusals import as_litestar
 from holdfast.apps.control.routes.parameters import TheControl
 from holdfast.apps.observe import exposition
 from holdfast.core import limits
-from holdfast.core.errors import Unavailable
 
 _OPEN: dict[str, Any] = {"opt": PUBLIC, "tags": ["operations"]}
 
@@ -30,11 +30,15 @@ def healthz() -> schemas.Health:
     responses=errors(503),
     **_OPEN,
 )
-def readyz(control: TheControl) -> schemas.Health:
-    """200 once the journal is read and every snapshot is built; 503 before, and while draining."""
+def readyz(control: TheControl) -> Response[schemas.Health]:
+    """200 once the journal is read and every snapshot is built; 503 before, and while draining.
+
+    503 with the code `not-reproducible` when this build makes other bytes than were published: it
+    says of which snapshots, and which settings differ.
+    """
     if not control.ready:
-        raise Unavailable("the view is not loaded yet, or the process is stopping")
-    return schemas.Health("ready")
+        return cast("Response[schemas.Health]", as_litestar(control.unready()))
+    return Response(schemas.Health("ready"))
 
 
 @get(
