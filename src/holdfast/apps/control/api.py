@@ -13,7 +13,14 @@ from litestar.di import Provide
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.stores.memory import MemoryStore
 
-from holdfast.apps.control import contract_schemas, fleet_schemas, openapi, refusals, schemas
+from holdfast.apps.control import (
+    contract_schemas,
+    fleet_schemas,
+    openapi,
+    refusals,
+    rollout_schemas,
+    schemas,
+)
 from holdfast.apps.control.body import StrictBody
 from holdfast.apps.control.door import PUBLIC, guard, known
 from holdfast.apps.control.plane import Control
@@ -26,6 +33,7 @@ from holdfast.apps.control.routes import (
     history,
     operations,
     policies,
+    rollouts,
     services,
 )
 from holdfast.core import limits
@@ -46,9 +54,10 @@ ROUTES = (
     *access.ROUTES,
     *operations.ROUTES,
     *fleet.ROUTES,
+    *rollouts.ROUTES,
     *policies.ROUTES,
 )
-SHAPES = (schemas, contract_schemas, fleet_schemas)
+SHAPES = (schemas, contract_schemas, fleet_schemas, rollout_schemas)
 """Modules of the structs in requests and answers."""
 BODIES = (
     Explanation,

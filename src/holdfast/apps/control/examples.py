@@ -73,6 +73,10 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "environments": ["production"],
     },
     "import_flagd": {**_WHERE, "text": _FLAGD, "check": True},
+    "advance_rollout": {"reason": "the pilots have seen it for a week"},
+    "hold_rollout": {"reason": "the on-call wants to look first"},
+    "resume_rollout": {},
+    "roll_back_rollout": {"reason": "calls without video"},
     "take_reports": {
         "reports": [
             {

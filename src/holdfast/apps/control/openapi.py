@@ -47,6 +47,7 @@ _TAGS: Final = {
     "environments": "One tree of targeting each.",
     "evaluation": "Explain an answer; take flagd files in and out.",
     "access": "Tokens, and the root documents that delegate signing.",
+    "rollouts": "How changes go out, stage by stage, and what stops them.",
     "fleet": "What consumers tell: who runs what, and who refused it.",
     "operations": "For orchestrators, Prometheus and tools.",
 }

@@ -20,6 +20,7 @@ from msgspec.structs import asdict
 from holdfast import __version__
 from holdfast.apps import http
 from holdfast.apps.control import schemas
+from holdfast.apps.control.advancing import Advancing, Ask, Queries
 from holdfast.apps.control.answers import Answers
 from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
@@ -27,6 +28,7 @@ from holdfast.apps.control.environments import EnvironmentDesk
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
+from holdfast.apps.control.rollouts import RolloutDesk
 from holdfast.apps.control.telemetry import Telemetry
 from holdfast.apps.control.traffic import Metrics, is_data_plane
 from holdfast.apps.control.upstream import Upstream
@@ -43,11 +45,13 @@ from holdfast.core.errors import HoldfastError, Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
 from holdfast.core.state import ServiceState, State
+from holdfast.engine.advance import Advance
 from holdfast.engine.agreement import Agreement
 from holdfast.engine.fleet import Fleet
 from holdfast.engine.glass import Glass
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
+from holdfast.engine.rollout_log import RolloutLog
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
 from holdfast.engine.waiting import Waiting
@@ -95,6 +99,18 @@ class Control:
         )
         self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
         self.telemetry = Telemetry(self.fleet, self.view, clock)
+        self.queries = Queries(_prometheus, clock)
+        self.advance = Advance(
+            view=self.view,
+            publisher=publisher,
+            fleet=self.fleet,
+            clock=clock,
+            rights=SYSTEM,
+            ask=self.queries,
+        )
+        self.advancing = Advancing(self.advance, clock, self.metrics.moved)
+        self.fleet.on_alarm = self.advancing.wake
+        self.rollouts = RolloutDesk(RolloutLog(parts.journal), self.advance, self.state)
         self.desk = Desk(
             view=self.view,
             publisher=publisher,
@@ -218,6 +234,8 @@ class Control:
 
     def close(self) -> None:
         """End the threads once their work is done, keep a checkpoint, close the stores."""
+        self.advancing.close()
+        self.queries.close()
         self._writer.close()
         self._readers.close()
         self.view.save_checkpoint()
@@ -230,6 +248,7 @@ class Control:
         except NotReproducible:
             return  # `_departed` has told it, and nothing will come by waiting
         self.ready = True
+        self.advancing.start()
         head = self.state().head.revision
         _log.info("ready", revision=head, subjects=len(self.view.standing.live))
         # YAML, CEL and JSON Schema are large: a start goes without them, and once it is over, the
@@ -273,6 +292,12 @@ class Control:
         )
         metrics.gauge("holdfast_writes_waiting", "Writes that wait.", lambda: self._writer.held)
         metrics.gauge("holdfast_ready", "1 once ready.", lambda: self.ready)
+
+
+def _prometheus() -> Ask:
+    from holdfast.adapters.prometheus import Prometheus  # few plans have a query
+
+    return Prometheus()
 
 
 class _Lane:

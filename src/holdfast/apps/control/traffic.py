@@ -18,6 +18,7 @@ from holdfast.apps.asgi import App, Message, Receive, Scope, Send, send_whole
 from holdfast.apps.control.door import TokenDoor, known, remember
 from holdfast.apps.listen import Bounds
 from holdfast.apps.observe import REQUEST_BUCKETS_S, logger
+from holdfast.engine.advance import Moved
 
 REQUEST_S: Final = 30.0
 """From the head of a request to the head of its answer. Streams run on."""
@@ -63,6 +64,17 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+
+        self.moves = Counter(
+            "holdfast_rollout_moves",
+            "Verdicts on rollouts that were committed, or (`failed`) could not be.",
+            ["action"],
+            registry=registry,
+        )
+
+    def moved(self, moved: Moved) -> None:
+        """A rollout was moved by itself."""
+        self.moves.labels("failed" if moved.error else moved.verdict.action).inc()
 
     def refused(self, code: str) -> None:
         self.refusals.labels(code).inc()
