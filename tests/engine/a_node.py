@@ -64,7 +64,10 @@ class Node:
         self.proposals: Proposals = MemoryProposals()
         self.clock = clock or Clock()
         self.view = View(
-            self.journal, self.clock, checkpoint_entries=bounds.get("checkpoint_entries", 256)
+            self.journal,
+            self.clock,
+            agreement=bounds.get("agreement"),
+            checkpoint_entries=bounds.get("checkpoint_entries", 256),
         )
         self.records = Records(self.view, self.journal)
         shelf_bounds = {name: bounds[name] for name in ("bytes_max",) if name in bounds}
