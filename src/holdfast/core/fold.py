@@ -480,14 +480,11 @@ class _Batch:
             )
 
     def _reached(self, service: str, found: _Found) -> set[str]:
-        """Environments in which the service's includes lead to anything, now or before."""
-        old, reach = found.services[service], found.reaches.get(service)
-        environments = set(old.touched) if old else set()
-        return (
-            environments
-            | (reach.environments if reach else set())
-            | (self._reach(service).environments)
-        )
+        """Environments in which the service, with all it includes, has anything, now or before."""
+        left, reach = self._gone.get(service), found.reaches.get(service)
+        environments = set(left.touched) if left else set[str]()
+        environments |= reach.environments if reach else set()
+        return environments | self._reach(service).environments
 
     def _touch_covered(self, rollout: RolloutState, revision: int) -> None:
         """What a rollout covers may answer otherwise after each of its steps."""

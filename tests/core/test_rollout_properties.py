@@ -1,0 +1,149 @@
+"""Rollouts over random histories: sticky, exact on both sides, gone without a trace."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.core.staged_histories import (
+    CONTEXTS,
+    Journal,
+    actions,
+    admitted,
+    check_answers,
+    exposed,
+)
+
+from holdfast.core import trust
+from holdfast.core.history import decode_state, encode_state
+from holdfast.core.model import Edit, Subject
+from holdfast.core.snapshot import decode
+
+SHORT = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+LONG = settings(SHORT, max_examples=1_500)
+Actions = list[Sequence[Edit] | str]
+
+
+@given(actions)
+@SHORT
+def test_each_side_answers_as_it_would_alone(wanted: Actions) -> None:
+    check_sides(wanted)
+
+
+@pytest.mark.long
+@given(actions)
+@LONG
+def test_each_side_answers_as_it_would_alone_at_length(wanted: Actions) -> None:
+    check_sides(wanted)
+
+
+def check_sides(wanted: Actions) -> None:
+    journal = Journal()
+    for action in wanted:
+        if journal.act(action):
+            for subject, body in journal.steps[-1].bodies.items():
+                if not subject.service.startswith("_"):
+                    check_answers(journal.state, subject, body)
+    assert decode_state(encode_state(journal.state)) == journal.state
+
+
+@given(actions)
+@SHORT
+def test_whoever_was_exposed_stays_so(wanted: Actions) -> None:
+    journal = Journal()
+    seen: defaultdict[tuple[Subject, str], set[int]] = defaultdict(set)
+    for action in wanted:
+        if not journal.act(action):
+            continue
+        for subject, body in journal.steps[-1].bodies.items():
+            snapshot = decode(body)
+            for name in snapshot.holdfast.rollouts:
+                now = {n for n, c in enumerate(CONTEXTS) if exposed(snapshot, name, c)}
+                assert seen[subject, name] <= now
+                seen[subject, name] = now
+
+
+@given(actions, st.randoms(use_true_random=False))
+@SHORT
+def test_consumers_that_skip_revisions_never_refuse(wanted: Actions, chance: random.Random) -> None:
+    check_skipping(wanted, chance)
+
+
+@pytest.mark.long
+@given(actions, st.randoms(use_true_random=False))
+@LONG
+def test_consumers_that_skip_revisions_never_refuse_at_length(
+    wanted: Actions, chance: random.Random
+) -> None:
+    check_skipping(wanted, chance)
+
+
+def check_skipping(wanted: Actions, chance: random.Random) -> None:
+    journal = Journal()
+    held: dict[tuple[Subject, float], trust.Admitted] = {}
+    for action in wanted:
+        if not journal.act(action):
+            continue
+        for subject, body in journal.steps[-1].bodies.items():
+            for patience in (0.0, 0.5, 0.8):
+                if chance.random() >= patience:
+                    before = held.get((subject, patience))
+                    held[subject, patience] = admitted(body, subject, before)
+
+
+@given(actions)
+@SHORT
+def test_completed_leaves_no_trace(wanted: Actions) -> None:
+    """Once all rollouts are completed, bodies differ from those without any in numbers alone."""
+    journal = Journal()
+    for action in wanted:
+        journal.act(action)
+    while journal.state.rollouts:
+        assert journal.act("complete")
+    assert_like_a_plain_build(journal)
+
+
+@given(actions)
+@SHORT
+def test_rolled_back_is_as_before(wanted: Actions) -> None:
+    journal = Journal()
+    for action in wanted:
+        before = journal.state
+        if not journal.act(action) or isinstance(action, str):
+            continue
+        begun = [name for name in journal.state.rollouts if name not in before.rollouts]
+        if not begun:
+            continue
+        kept = {s: b for one in journal.steps[:-1] for s, b in one.bodies.items()}
+        assert journal.act_on(begun[0], "back"), "a rollback is never refused"
+        for subject, body in journal.steps[-1].bodies.items():
+            if subject.environment == "production" and subject in kept:
+                assert content(body) == content(kept[subject]), subject
+
+
+def content(body: bytes) -> Any:
+    """A snapshot without its revision numbers and what follows from them."""
+    document = msgspec.json.decode(body)
+    facts = document["holdfast"]
+    settings = {
+        key: {name: value for name, value in one.items() if name not in ("revision", "digest")}
+        for key, one in facts["settings"].items()
+    }
+    segments = document["$evaluators"], facts["segments"]
+    return document["flags"], segments, settings, facts["schemas"], facts["rollouts"]
+
+
+def assert_like_a_plain_build(journal: Journal) -> None:
+    for subject in sorted(journal.standing.live):
+        bodies = [one.bodies[subject] for one in journal.steps if subject in one.bodies]
+        facts = decode(bodies[-1]).holdfast
+        assert facts.rollouts == {}
+        assert b"rollout:" not in bodies[-1]
+        if subject.environment == "production" and not subject.service.startswith("_"):
+            check_answers(journal.state, subject, bodies[-1])
