@@ -3,10 +3,10 @@
 People, CI, importers, schedules and automation all come through `Publisher`. The main path of a
 commit, under the view's lock so that nothing moves in between:
 
-    catch up, base revision, fold and compare, stage, seal, validate, authorise, policy, build,
+    catch up, base revision, fold and compare, judge by policy, stage, validate, authorise, build,
     append with compare-and-set
 
-What only the door may write (approvals, broken glass), it adds itself to the entry.
+What only the door may write (rollouts, approvals, broken glass), it adds itself to the entry.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from holdfast.core.model import BreakGlass, Change, Edit, Entry, Subject
 from holdfast.core.policies import Approval
 from holdfast.core.policy import TrafficShare
 from holdfast.core.reserved import reserved
+from holdfast.core.rollout import staged
 from holdfast.core.state import State, same
 from holdfast.core.wire import canonical, digest
 from holdfast.engine.glass import Glass
-from holdfast.engine.judgement import ALONE, Case, Mandate, judge
+from holdfast.engine.judgement import ALONE, Case, Judged, Mandate, hastened, judge
 from holdfast.engine.members import settle
 from holdfast.engine.views import View
 from holdfast.ports import Blobs, Clock, Journal
@@ -213,7 +214,6 @@ class Publisher:
         entry = self._sealed(state, edits, actor, change.reason, problems)
         new = fold(state, entry)
         differences = diff(state, new)
-        found = [*problems, *reserved(edits, state, automation=mandate.automation)]
         case = Case(
             old=state,
             new=new,
@@ -223,20 +223,33 @@ class Publisher:
             now_s=self._clock(),
         )
         judged = judge(case, mandate, self._glass, self._traffic_share)
-        if judged.added:
-            entry = self._sealed(state, (*edits, *judged.added), actor, change.reason, problems)
+        whole = self._completed(case, mandate, judged)
+        if whole != edits:
+            entry = self._sealed(state, whole, actor, change.reason, problems)
             new = fold(state, entry)
-        found += self._validate(state, entry.edits, new)
+            differences = diff(state, new)
         return _Plan(
             entry=entry,
             new=new,
-            problems=(*found, *judged.problems),
-            differences=diff(state, new) if judged.added else differences,
+            problems=(
+                *problems,
+                *reserved(edits, state, automation=mandate.automation),
+                *self._validate(state, entry.edits, new),
+                *judged.problems,
+            ),
+            differences=differences,
             needed=judged.needed,
             approvals=judged.approvals,
             lacking=judged.lacking,
             broken=judged.broken,
         )
+
+    def _completed(self, case: Case, mandate: Mandate, judged: Judged) -> tuple[Edit, ...]:
+        """The edits with those that only the door adds: how they go out, and what is on record."""
+        if mandate.automation:
+            return tuple(case.edits)
+        edits = staged(case.old, case.edits, case.new)
+        return (*hastened(edits, judged.broken, case.old), *judged.added)
 
     def _sealed(
         self,
