@@ -36,6 +36,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.needs import check_contract
 from holdfast.core.pointer import below, near, pointer
+from holdfast.core.policy_check import check_policy
 from holdfast.core.rollout_check import check_rollouts
 from holdfast.core.state import ServiceState, State, closure
 
@@ -117,6 +118,7 @@ def _environments(edits: Iterable[Edit]) -> Iterator[Problem]:
         if len(edit.to.description) > limits.TEXT_CHARS_MAX:
             message = f"more than {limits.TEXT_CHARS_MAX} characters"
             yield Problem(code="too-long", message=message, path=f"{path}/description")
+        yield from below(f"{path}/policy", [*check_policy(edit.to.policy)])
 
 
 def _owners(old: State, edits: tuple[Edit, ...]) -> Iterator[Problem]:
