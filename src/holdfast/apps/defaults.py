@@ -12,3 +12,4 @@ EDGE_PORT: Final = 8016
 DATA_DIR: Final = Path(".holdfast")
 ENVIRONMENT: Final = "production"
 POLL_INTERVAL_S: Final = 30.0
+PROBATION_S: Final = 60.0

@@ -18,6 +18,7 @@ from holdfast.apps.defaults import (
     EDGE_PORT,
     LOOPBACK,
     POLL_INTERVAL_S,
+    PROBATION_S,
 )
 from holdfast.core.errors import Problem
 
@@ -72,6 +73,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     public_url: str = ""
     stream_secret: str = ""
+    probation_s: float = PROBATION_S
+    """How long new settings are on probation; see `core.generations`."""
+    unprotected: bool = False
+    """Believe whatever is signed, check nothing: for game days, which show the damage."""
 
 
 def is_loopback(host: str) -> bool:

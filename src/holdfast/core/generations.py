@@ -29,6 +29,8 @@ HEALTH: Final = "health"
 OWN_CODES: Final = frozenset({CRASH_STREAK, HEALTH})
 """Codes of generations that were refused for what they did here, not for what they are."""
 
+TEXT_CHARS_MAX: Final = 256
+
 Verdict: TypeAlias = Literal["wait", "proven", "back"]
 
 
@@ -71,6 +73,7 @@ class Trial(msgspec.Struct):
     digest: str
     since_s: float
     asked_s: float = float("-inf")
+    told: bool = False
 
     def asks(self, now_s: float) -> bool:
         """Whether the host's health is to be asked for now; notes that it was."""
@@ -115,6 +118,13 @@ def proven(record: Record, trial: Trial) -> Record:
     if trial.revision < record.revision:
         return record
     return msgspec.structs.replace(record, proven=trial.digest, revision=trial.revision)
+
+
+def refusal(  # noqa: PLR0913, PLR0917  what there is to say of one
+    revision: int, digest: str, code: str, message: str, at_ms: int, key: str = ""
+) -> Refusal:
+    """With texts as long as may be told."""
+    return Refusal(revision, digest[:128], code[:128], message[:TEXT_CHARS_MAX], at_ms, key[:128])
 
 
 def refused(record: Record, refusal: Refusal) -> Record:

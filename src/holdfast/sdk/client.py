@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from holdfast.core.conversation import Report
-from holdfast.core.evaluate import Evaluator
-from holdfast.core.model import Subject
+from holdfast.core.model import Contract, Subject
 from holdfast.core.roots import RootSet
 from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.trust import Generation
 from holdfast.sdk.evaluation import (
+    ABSENT,
     NOT_READY,
     TYPE_MISMATCH,
     Evaluation,
@@ -28,10 +28,13 @@ from holdfast.sdk.evaluation import (
     Tally,
     View,
     kind_of,
+    read_as,
+    warm,
 )
 from holdfast.sdk.file import defaults_view, read_file, view_of_snapshot
 from holdfast.sdk.follower import Follower
 from holdfast.sdk.forks import survive
+from holdfast.sdk.listeners import OnState, StateListener, drop
 from holdfast.sdk.settings import Given, settle
 from holdfast.sdk.setup import follower_for, loud, quiet, reporting_for
 from holdfast.sdk.status import ClientStatus, State
@@ -43,10 +46,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Context = Mapping[str, Any]
 OnChange = Callable[[frozenset[str], int], None]
-OnState = Callable[[State], None]
 
 _NOBODY: Final[Context] = {}
-_ABSENT: Final = object()
 
 
 class Client:
@@ -88,6 +89,9 @@ class Client:
         reports: bool = True,
         application: str | None = None,
         ring: str | None = None,
+        contract: Contract | None = None,
+        health: Callable[[], Any] | None = None,
+        probation_s: float | None = None,
     ) -> None:
         """Start from disk at once and follow the endpoints in a thread; never waits for them.
 
@@ -106,6 +110,9 @@ class Client:
         - `reports`: tell upstream what this client has and refused, and what `report` counted.
           `application`, `ring`: the program's own name and version, and its ring, for those
           reports (`HOLDFAST_APPLICATION`, `HOLDFAST_RING`).
+        - `contract`: what this program reads; settings that don't have it are refused.
+        - `health`: asked about once a second while new settings are on probation (`probation_s`,
+          60); false, or an exception, goes back to the last proven ones. It should return soon.
 
         Raises `Invalid` with all problems of the arguments; nothing else.
         """
@@ -122,10 +129,14 @@ class Client:
             reports=reports,
             application=application,
             ring=ring,
+            contract=contract,
+            health=health,
+            probation_s=probation_s,
         )
         settings = settle(given, os.environ)
         follower = follower_for(
             settings,
+            used=self._is_used,
             on_activate=self._activated,
             on_report=self._refused,
             on_root=self._trusted,
@@ -161,7 +172,7 @@ class Client:
         self._tally = Tally()
         self._problems: dict[str, int] = {}
         self._listeners: list[OnChange] = []
-        self._state_listeners: list[_StateListener] = []
+        self._state_listeners: list[StateListener] = []
         self._state: State = "starting" if follower else "ready"
         self._starting = follower is not None
         self._closed = False
@@ -222,8 +233,8 @@ class Client:
         view = self._view
         outcome = self._answer(view, key, context)
         kind = kind_of(default)
-        value = _read(outcome, kind)
-        found = value is not _ABSENT
+        value = read_as(outcome, kind)
+        found = value is not ABSENT
         code, message = self._judge(view, outcome, kind, found=found)
         return Evaluation(
             value=value if found else default,
@@ -279,7 +290,7 @@ class Client:
         It runs in the follower's thread, after reads see the change. What it raises is counted.
         """
         self._listeners.append(callback)
-        return lambda: _drop(self._listeners, callback)
+        return lambda: drop(self._listeners, callback)
 
     def on_state(self, callback: OnState, told: State | None = None) -> Callable[[], None]:
         """Call `callback(state)` when the client becomes ready or stale; as `on_change`.
@@ -287,9 +298,9 @@ class Client:
         `told` is the state that the caller believes in, if another one than now: then the callback
         hears of the difference as soon as the follower does anything.
         """
-        listener = _StateListener(callback, told or self._now())
+        listener = StateListener(callback, told or self._now())
         self._state_listeners.append(listener)
-        return lambda: _drop(self._state_listeners, listener)
+        return lambda: drop(self._state_listeners, listener)
 
     def keys(self) -> frozenset[str]:
         """The settings that there are."""
@@ -324,6 +335,9 @@ class Client:
             root_version=status.root_version,
             root_development=status.root_development,
             root_pinned_by_sight=status.pinned_by_sight,
+            trust=mine.trust if mine else "none",
+            refusals=mine.refusals if mine else (),
+            crashes=mine.crashes if mine else 0,
             counts={**status.counts, **problems},
         )
 
@@ -337,6 +351,19 @@ class Client:
         """
         if self._reporting is not None:
             self._reporting.count(_NOBODY if context is None else context, ok, latency_ms)
+
+    def pin(self, revision: int, reason: str = "") -> None:
+        """Answer from that revision, of those on disk, until `unpin`, with nobody else alive.
+
+        Within a second or so in every process of the same `cache_dir`. Raises `NotFound`.
+        """
+        if self._follower is not None:
+            self._follower.pin(self._subject, revision, reason)
+
+    def unpin(self) -> None:
+        """Follow again."""
+        if self._follower is not None:
+            self._follower.unpin(self._subject)
 
     def close(self) -> None:
         """Stop following. Reads go on answering from what is there."""
@@ -369,12 +396,12 @@ class Client:
             outcome = view.evaluator.evaluate(key, asked)
             if not counted:
                 outcome.count += 1.0
-            value = _read(outcome, kind)
-            self._judge(view, outcome, kind, found=value is not _ABSENT)
+            value = read_as(outcome, kind)
+            self._judge(view, outcome, kind, found=value is not ABSENT)
         except Exception:  # noqa: BLE001  a read never raises: not for a key that is a list either
             self._count("errors")
             return default
-        return default if value is _ABSENT else value
+        return default if value is ABSENT else value
 
     def _answer(self, view: View, key: str, context: Context | None) -> Outcome:
         try:
@@ -420,6 +447,9 @@ class Client:
 
     # What the follower calls, in its thread (or in the constructor).
 
+    def _is_used(self, _: Subject) -> bool:
+        return any(outcome.count for outcome in self._view.evaluator.outcomes())
+
     def _activated(self, _: Subject, generation: Generation) -> None:
         old = self._view
         if old.evaluator is generation.evaluator:
@@ -427,7 +457,7 @@ class Client:
         origin: Origin = "disk" if self._starting else "upstream"
         evaluator = generation.evaluator
         view = view_of_snapshot(evaluator, generation.snapshot, generation.digest, origin)
-        _warm(evaluator, old.evaluator)
+        warm(evaluator, old.evaluator)
         self._view, self._table = view, evaluator.table
         self._tally.replaced(old.evaluator)
         if self._reporting is not None:
@@ -469,32 +499,3 @@ class Client:
         except Exception as error:  # noqa: BLE001  the host's own error must not end the thread
             self._count("callbacks_failed")
             loud(f"a callback failed: {error!r}")
-
-
-class _StateListener:
-    """A callback and the last state that it knows."""
-
-    __slots__ = ("callback", "told")
-
-    def __init__(self, callback: OnState, told: State) -> None:
-        self.callback = callback
-        self.told = told
-
-
-def _read(outcome: Outcome, kind: Kind | None) -> Any:
-    """The value as that kind, or `_ABSENT`."""
-    if kind is not None:
-        return getattr(outcome, kind, _ABSENT)
-    return _ABSENT if outcome.value is None and outcome.variant is None else outcome.value
-
-
-def _warm(new: Evaluator, old: Evaluator) -> None:
-    """Compile what was in use before readers come: here it stalls nobody."""
-    for key in list(old.table):
-        if key in new:
-            new.function(key)
-
-
-def _drop(listeners: list[Any], listener: object) -> None:
-    if listener in listeners:
-        listeners.remove(listener)

@@ -16,6 +16,8 @@ Origin: TypeAlias = Literal["none", "defaults", "file", "disk", "upstream"]
 
 NOT_READY: Final = "PROVIDER_NOT_READY"
 TYPE_MISMATCH: Final = "TYPE_MISMATCH"
+ABSENT: Final = object()
+"""There is no value of the kind that was asked for."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -107,3 +109,17 @@ def _add(total: dict[str, dict[str, int]], outcomes: Iterator[Outcome]) -> None:
             variants = total.setdefault(outcome.key, {})
             variant = outcome.variant or ""
             variants[variant] = variants.get(variant, 0) + int(outcome.count)
+
+
+def read_as(outcome: Outcome, kind: Kind | None) -> Any:
+    """The value as that kind, or `ABSENT`."""
+    if kind is not None:
+        return getattr(outcome, kind, ABSENT)
+    return ABSENT if outcome.value is None and outcome.variant is None else outcome.value
+
+
+def warm(new: Evaluator, old: Evaluator) -> None:
+    """Compile what was in use before readers come: here it stalls nobody."""
+    for key in list(old.table):
+        if key in new:
+            new.function(key)

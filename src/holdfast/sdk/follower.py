@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -37,23 +37,35 @@ from holdfast.core.conversation import (
     OpenStream,
     Report,
     Restored,
+    Returned,
+    Standing,
     StreamClosed,
     StreamOpened,
     Tick,
     WakeAt,
 )
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, NotFound
 from holdfast.core.follow import Follow, Plan
-from holdfast.core.model import Subject
+from holdfast.core.generations import Pin
+from holdfast.core.generations import refusal as refusal_of
+from holdfast.core.model import Contract, Subject
 from holdfast.core.roots import RootSet
-from holdfast.core.snapshot import Freshness
-from holdfast.core.trust import Generation
+from holdfast.core.trust import EVERY_CHECK, Checks, Generation
 from holdfast.core.wire import Verify
 from holdfast.ports import Cache, Hints, Source
 from holdfast.sdk.intake import Held, Intake, is_stale, standing_of
+from holdfast.sdk.looks import looks
+from holdfast.sdk.status import FollowerStatus, SubjectStatus
+from holdfast.sdk.trials import Host, Trials, now_ms
+
+__all__ = ["Follower", "FollowerStatus", "Following", "SubjectStatus", "boot_clock", "draw"]
 
 CLOSE_S: Final = 2.0
 """How long `close` waits for a thread that is in the middle of a question."""
+LOOK_GAP_S: Final = 1.0
+"""How often pins are looked at, and the host's health while something is on probation."""
+OURSELVES: Final = -1
+"""The upstream of a refusal that no answer of any was the reason for."""
 HINTS_WAITING_MAX: Final = 10_000
 """Hints beyond these, unread, are dropped: the steady poll finds what they told of."""
 
@@ -87,6 +99,8 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
       an answer was refused. `on_root(roots, seen_first)`: these are trusted from now on, by sight
       if `seen_first`. `on_step()`: something happened.
     - `poll_interval_s` overrides the interval that the snapshots ask for.
+    - `contract` is what the host reads; a candidate that doesn't have it is refused. `host` says
+      when a generation is proven; `checks` are all, but in tests and game days.
     """
 
     sources: Callable[[], Sequence[Source]]
@@ -102,34 +116,9 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     on_step: Callable[[], None] = _pass_over
     poll_interval_s: float | None = None
     streams: bool = True
-
-
-class SubjectStatus(msgspec.Struct, frozen=True):
-    """`age_s` is how long ago its freshness last advanced; none if it never did in this process."""
-
-    revision: int
-    digest: str
-    age_s: float | None
-    stale: bool
-    freshness: Freshness | None
-
-
-class FollowerStatus(msgspec.Struct, frozen=True):
-    """A moment of a follower. `upstream` is the name of the one in use, `counts` only grow.
-
-    `last_error_age_s`: how long ago `last_error` was, which stays; none if nothing went wrong.
-    """
-
-    upstream: str
-    streaming: bool
-    subjects: Mapping[Subject, SubjectStatus]
-    last_error: str
-    last_error_age_s: float | None
-    cache_error: str
-    root_version: int
-    root_development: bool
-    pinned_by_sight: bool
-    counts: Mapping[str, int]
+    contract: Contract | None = None
+    host: Host = Host()
+    checks: Checks = EVERY_CHECK
 
 
 class Follower:
@@ -138,7 +127,17 @@ class Follower:
     def __init__(self, following: Following, clock: Callable[[], float] = boot_clock) -> None:
         self._following = following
         self._clock = clock
-        self._intake = Intake(following.cache, following.root, following.verify, clock)
+        self._trials = Trials(following.cache, following.host, streak=following.checks.streak)
+        self._intake = Intake(
+            following.cache,
+            following.root,
+            following.verify,
+            clock,
+            self._trials,
+            following.contract,
+            following.checks,
+        )
+        self._looked_s = float("-inf")
         self.counts: Counter[str] = Counter()
         self._told_root: RootSet | None = None
         self._closed = False
@@ -168,10 +167,17 @@ class Follower:
         if self._following.catalogue:
             known = tuple({*known, *self._following.cache.subjects()})
         waiting: list[Command] = []
+        self._trials.read_pins()
         for subject in known:
-            event = Restored(subject, self._intake.restore(subject))
+            event = self._restored(subject, self._intake.restore(subject))
             waiting = self._perform_local(self._machine.step(event, self._clock()), waiting)
+        self._report_gone_back()
         self._run_thread([*waiting, *self._machine.step(Tick(), self._clock())])
+
+    def _restored(self, subject: Subject, standings: tuple[Standing, ...]) -> Event:
+        if standings and self._trials.pin(subject) is not None:
+            return Returned(subject, standings[0], pinned=True)
+        return Restored(subject, standings)
 
     def renew(self) -> None:
         """In a child after a fork: new connections, locks and threads, the same generations."""
@@ -180,9 +186,10 @@ class Follower:
         self._begin()
         if self._closed:
             return
+        self._trials.renew()
         waiting: list[Command] = []
         for subject, generation in held.items():
-            event = Restored(subject, (standing_of(generation),))
+            event = self._restored(subject, (standing_of(generation),))
             commands = self._machine.step(event, self._clock())
             waiting += [each for each in commands if not isinstance(each, Activate)]
             # The fork may have come between taking a generation in and telling of it.
@@ -198,6 +205,26 @@ class Follower:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_S)
+        self._trials.close()
+
+    def pin(self, subject: Subject, revision: int, reason: str = "") -> None:
+        """Hold the subject to a revision that is on disk, whatever upstreams say, until `unpin`.
+
+        It holds for every process of the cache. Raises `NotFound` when it isn't there.
+        """
+        if revision not in {one.revision for one in self._intake.kept(subject)}:
+            raise NotFound(f"revision {revision} of {subject} is not on disk")
+        self._trials.put_pin(subject, Pin(revision, reason, now_ms()))
+        self._look_soon()
+
+    def unpin(self, subject: Subject) -> None:
+        """Follow again; what was refused before gets another chance."""
+        self._trials.put_pin(subject, None)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        self._looked_s = float("-inf")
+        self._events.put(Tick())
 
     def subjects(self) -> list[Subject]:
         """Every subject that has a generation."""
@@ -227,7 +254,7 @@ class Follower:
             return self._activated.wait_for(lambda: self.generation(subject) is not None, timeout_s)
 
     def name_of(self, upstream: int) -> str:
-        return self._sources[upstream].name
+        return self._sources[upstream].name if upstream >= 0 else "this process"
 
     def status(self) -> FollowerStatus:
         intake, now_s = self._intake, self._clock()
@@ -236,7 +263,7 @@ class Follower:
             upstream=self._sources[self._machine.upstream].name if self._sources else "",
             streaming=bool(self._streams),
             subjects={
-                subject: _subject_status(held, held.generation, now_s, self.is_stale(subject))
+                subject: self._subject_status(held, held.generation, now_s)
                 for subject, held in list(intake.held.items())
                 if held.generation is not None
             },
@@ -263,6 +290,7 @@ class Follower:
                 if event is None:
                     break
                 wake_s = self._perform(self._machine.step(event, self._clock()), answers)
+                wake_s = self._look(answers, wake_s)
                 self._tell(self._following.on_step)
         for source in self._sources:
             source.close()
@@ -278,11 +306,31 @@ class Follower:
             return [*heard, answers.popleft()]
         if heard:
             return heard
-        wait_s = None if wake_s is None else max(0.0, wake_s - self._clock())
+        look_s = self._looked_s + LOOK_GAP_S
+        wait_s = max(0.0, min(look_s, look_s if wake_s is None else wake_s) - self._clock())
         try:
             return [self._events.get(timeout=wait_s)]
         except Empty:
             return [Tick()]
+
+    def _look(self, answers: deque[Event], wake_s: float | None) -> float | None:
+        """About once a second: what is pinned, and how the host is on what it has."""
+        now_s = self._clock()
+        if now_s - self._looked_s < LOOK_GAP_S:
+            return wake_s
+        self._looked_s = now_s
+        for event in looks(self._trials, self._intake, now_s):
+            wake_s = self._perform(self._machine.step(event, self._clock()), answers)
+        self._report_gone_back()
+        return wake_s
+
+    def _report_gone_back(self) -> None:
+        """Tell of what was refused without anybody having been asked."""
+        gone, self._intake.gone_back = self._intake.gone_back, []
+        for subject, one in gone:
+            self._report(
+                Report(subject, OURSELVES, one.code, one.message, one.key, one.revision, one.digest)
+            )
 
     def _perform_local(self, commands: list[Command], waiting: list[Command]) -> list[Command]:
         """Perform what needs no upstream now; the rest is left for the thread."""
@@ -353,6 +401,10 @@ class Follower:
 
     def _report(self, report: Report) -> None:
         self.counts[f"refused_{report.code}"] += 1
+        refusal = refusal_of(
+            report.revision, report.digest, report.code, report.message, now_ms(), report.key
+        )
+        self._intake.refused(report.subject, refusal)
         self._tell(self._following.on_report, report)
 
     def _tell_root(self) -> None:
@@ -404,12 +456,16 @@ class Follower:
         if number == self._stream_number:
             events.put(StreamClosed(upstream))
 
-
-def _subject_status(held: Held, generation: Generation, now_s: float, stale: bool) -> SubjectStatus:
-    return SubjectStatus(
-        revision=generation.revision,
-        digest=generation.digest,
-        age_s=None if held.fresh_s is None else now_s - held.fresh_s,
-        stale=stale,
-        freshness=held.freshness,
-    )
+    def _subject_status(self, held: Held, generation: Generation, now_s: float) -> SubjectStatus:
+        subject = generation.subject
+        return SubjectStatus(
+            revision=generation.revision,
+            digest=generation.digest,
+            age_s=None if held.fresh_s is None else now_s - held.fresh_s,
+            stale=self.is_stale(subject),
+            freshness=held.freshness,
+            trust=self._trials.trust(subject, generation.digest),
+            since_ms=held.since_ms,
+            refusals=held.refusals,
+            crashes=self._trials.record(subject).crashes,
+        )

@@ -1,13 +1,14 @@
 """What a follower holds, and how an upstream's answer becomes part of it.
 
-The calls in `ask` are the main path: fetch, admit, complete with segment tables, judge freshness.
+The calls in `ask` are the main path: fetch, admit, complete with segment tables, prove, judge
+freshness.
 Whatever fails ends as an event for `core.follow`, and what was held stays as it was.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -16,12 +17,16 @@ import msgspec
 from holdfast.core import trust
 from holdfast.core.conversation import Answered, Failed, Refused, Standing
 from holdfast.core.errors import Forbidden, HoldfastError, NotFound, Unavailable, Untrusted
-from holdfast.core.model import Subject
+from holdfast.core.generations import CRASH_STREAK, STREAK
+from holdfast.core.generations import refusal as refusal_of
+from holdfast.core.model import Contract, Subject
+from holdfast.core.reports import REFUSALS_MAX, Refusal
 from holdfast.core.roots import RootSet, decode_root_set, encode_root_set
 from holdfast.core.snapshot import Freshness, decode_freshness
-from holdfast.core.trust import Admitted, Generation
+from holdfast.core.trust import Admitted, Checks, Generation
 from holdfast.core.wire import Verify, decode_envelope
 from holdfast.ports import Cache, Source
+from holdfast.sdk.trials import Trials, now_ms
 
 ROOT: Final = "root"
 FRESHNESS_KEPT_S = 600.0
@@ -37,6 +42,8 @@ class Held(msgspec.Struct):
     """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock.
 
     `unused` are digests of tables on disk that nothing there referred to when last looked.
+    `since_ms` is when the generation was activated, in unix milliseconds; `refusals` are the last
+    candidates that were not, newest last.
     """
 
     generation: Generation | None = None
@@ -46,15 +53,27 @@ class Held(msgspec.Struct):
     fresh_s: float | None = None
     noted_s: float = float("-inf")
     unused: set[str] = set()
+    since_ms: int = 0
+    refusals: tuple[Refusal, ...] = ()
 
 
 class Intake:
     """Not thread-safe: the follower's thread owns it. `clock` is any that never goes back."""
 
-    def __init__(
-        self, cache: Cache, root: RootSet | None, verify: Verify, clock: Callable[[], float]
+    def __init__(  # noqa: PLR0913, PLR0917  what it reads, what it believes, what it asks for
+        self,
+        cache: Cache,
+        root: RootSet | None,
+        verify: Verify,
+        clock: Callable[[], float],
+        trials: Trials,
+        contract: Contract | None = None,
+        checks: Checks = trust.EVERY_CHECK,
     ) -> None:
         self._cache = cache
+        self._trials = trials
+        self._contract = contract
+        self._checks = checks
         self._verify = verify
         self._clock = clock
         self.held: dict[Subject, Held] = {}
@@ -62,24 +81,110 @@ class Intake:
         self.pinned = root if root is not None else self._noted_root()
         self.seen_first = False
         """Whether the pinned roots were seen for the first time by this process."""
+        self.gone_back: list[tuple[Subject, Refusal]] = []
+        """Generations on disk that were refused at the start, to be reported."""
         self.last_error = ""
         self._failed_s: float | None = None
         self.cache_error = ""
 
     def restore(self, subject: Subject) -> tuple[Standing, ...]:
-        """The newest generation on disk that can be believed, if there is one."""
+        """What answers at a start: what is pinned, or the newest that nothing speaks against.
+
+        Where processes died on one again and again, the last proven one comes before it. With
+        nothing else on disk even that one is better than nothing.
+        """
         held = self.held.setdefault(subject, Held())
+        pin = self._trials.pin(subject)
+        found = self.back(subject, pin.revision) if pin is not None else None
+        if found is not None:
+            return (found,)
+        doubtful: Generation | None = None
+        for generation in self._believed(subject):
+            if self._is_doubtful(generation):
+                doubtful = doubtful or generation
+                continue
+            if doubtful is not None and not self._falls_on(doubtful, generation):
+                continue
+            if doubtful is not None:
+                self._refuse_doubtful(doubtful)
+            return self._offer(held, generation)
+        return self._offer(held, doubtful) if doubtful is not None else ()
+
+    def back(self, subject: Subject, revision: int = 0) -> Standing | None:
+        """Another generation on disk: the one of that revision, else the last that is proven."""
+        held = self.held.setdefault(subject, Held())
+        proven = self._trials.record(subject).proven
+        for generation in self._believed(subject, refused=bool(revision)):
+            wanted = generation.revision == revision if revision else generation.digest == proven
+            if wanted:
+                return self._offer(held, generation)[0]
+        return None
+
+    def kept(self, subject: Subject) -> list[Standing]:
+        """Generations that can be gone back to: the one held, and those on disk."""
+        held = self.held.get(subject)
+        found = [standing_of(one) for one in self._believed(subject, refused=True)]
+        return [standing_of(held.generation), *found] if held and held.generation else found
+
+    def refused(self, subject: Subject, refusal: Refusal) -> None:
+        """Remember what was refused and why, for whoever asks."""
+        held = self.held.setdefault(subject, Held())
+        held.refusals = (*held.refusals, refusal)[-REFUSALS_MAX:]
+
+    def _believed(self, subject: Subject, *, refused: bool = False) -> Iterator[Generation]:
+        """Generations on disk that can be believed, newest first; `refused` ones when asked for."""
         for bundle in self._cache.load(subject):
             try:
                 admitted = trust.admit(bundle, subject, None, self.pinned, self._verify)
+                if not refused:
+                    self._trials.check(subject, admitted.digest)
                 generation = self._equip(admitted, None)
+                self._replay(generation)
             except HoldfastError as error:
                 self.note_error(f"{subject} on disk: {error}")
+                self._note_refused(subject, error)
                 continue
-            held.candidates[generation.digest] = generation
-            self._restore_freshness(subject, held, admitted)
-            return (standing_of(generation),)
-        return ()
+            yield generation
+
+    def _replay(self, generation: Generation) -> None:
+        """Hold a generation from disk to its probes, once for each build of the evaluator."""
+        subject, digest = generation.subject, generation.digest
+        if not self._checks.probes or self._trials.tested(subject, digest):
+            return
+        from holdfast.core import proof  # late: most starts go on with what was tested
+
+        proof.replayed(generation)
+        self._trials.note_tested(subject, digest)
+
+    def _is_doubtful(self, generation: Generation) -> bool:
+        return self._trials.is_doubtful(generation.subject, generation.digest)
+
+    def _falls_on(self, doubtful: Generation, generation: Generation) -> bool:
+        """Whether `generation` is what to go back to: the proven one, if there is any."""
+        proven = self._trials.record(doubtful.subject).proven
+        return not proven or generation.digest == proven
+
+    def _refuse_doubtful(self, generation: Generation) -> None:
+        message = f"{STREAK} processes in a row died on it"
+        refusal = refusal_of(
+            generation.revision, generation.digest, CRASH_STREAK, message, now_ms()
+        )
+        self._trials.refuse(generation.subject, refusal)
+        self.note_error(f"{generation.subject} on disk: {message}")
+        self.gone_back.append((generation.subject, refusal))
+
+    def _note_refused(self, subject: Subject, error: HoldfastError) -> None:
+        """A generation on disk that this build of ours gets wrong is reported as any candidate."""
+        if isinstance(error, Untrusted) and error.code == "probe":
+            refusal = refusal_of(
+                error.revision, error.digest, error.code, str(error), now_ms(), error.key
+            )
+            self.gone_back.append((subject, refusal))
+
+    def _offer(self, held: Held, generation: Generation) -> tuple[Standing]:
+        held.candidates[generation.digest] = generation
+        self._restore_freshness(generation.subject, held, generation.admitted)
+        return (standing_of(generation),)
 
     def ask(self, source: Source, subject: Subject, upstream: int) -> Answered | Refused | Failed:
         """One conditional read and all that follows from its answer. Never raises."""
@@ -88,7 +193,7 @@ class Intake:
             return Answered(subject, upstream, self._take(source, subject, held))
         except (Untrusted, NotFound, Forbidden) as error:
             self.note_error(f"{source.name}: {error}")
-            return Refused(subject, upstream, error.code, str(error))
+            return _refused(subject, upstream, error)
         except HoldfastError as error:
             self.note_error(str(error))
             return Failed(subject, upstream)
@@ -111,7 +216,9 @@ class Intake:
         generation = held.candidates.pop(digest)
         held.candidates.clear()
         held.generation = generation
+        held.since_ms = now_ms()
         self._trust(generation.admitted.roots)
+        self._trials.begin(subject, generation.revision, generation.digest, self._clock())
         return generation
 
     def keep(self, subject: Subject) -> None:
@@ -125,7 +232,8 @@ class Intake:
                 name = _segment_name(subject, digest)
                 if name not in self._cache.names(name):
                     self._cache.note(name, table)
-            self._cache.save(subject, generation.revision, generation.bundle)
+            spared = self._trials.spared(subject)
+            self._cache.save(subject, generation.revision, generation.bundle, spared)
             self._note_root()
             self._note_freshness(subject, held)
             self._drop_tables(held, generation)
@@ -144,13 +252,23 @@ class Intake:
             renewed = self._renew(held, active, admitted)
             self._judge(subject, held, renewed, fetched.freshness)
             return None
+        self._trials.check(subject, admitted.digest)
         candidate = self._equip(admitted, source)
+        self._prove(candidate, active)
         held.candidates = {candidate.digest: candidate}
         try:
             self._judge(subject, held, candidate, fetched.freshness)
         except Untrusted as error:
             self.note_error(f"{source.name}: {error}")  # a label less; the snapshot is right
         return standing_of(candidate)
+
+    def _prove(self, candidate: Generation, active: Generation | None) -> None:
+        from holdfast.core import proof  # late: a start from disk needs none of it
+
+        demands = proof.Demands(self._contract, self._checks, pause)
+        proof.prove(candidate, active, demands)
+        if self._checks.probes:
+            self._trials.note_tested(candidate.subject, candidate.digest)
 
     def _judge_again(self, source: Source, held: Held, active: Generation, sealed: bytes) -> None:
         """As `_judge`; when the keys were rotated since, learn the new ones first."""
@@ -177,13 +295,17 @@ class Intake:
     def _admit(self, source: Source, subject: Subject, held: Held, bundle: bytes) -> Admitted:
         active = held.generation.admitted if held.generation else None
         try:
-            return trust.admit(bundle, subject, active, self.pinned, self._verify)
+            return trust.admit(
+                bundle, subject, active, self.pinned, self._verify, checks=self._checks
+            )
         except Untrusted as error:
             if error.code not in _BAD_DELTA or active is None:
                 raise
         # A delta that doesn't fit is its server's fault, perhaps; the whole may be right.
         whole = source.snapshot(subject, None).body
-        return trust.admit(whole or b"", subject, active, self.pinned, self._verify)
+        return trust.admit(
+            whole or b"", subject, active, self.pinned, self._verify, checks=self._checks
+        )
 
     def _equip(self, admitted: Admitted, source: Source | None) -> Generation:
         tables: dict[str, bytes] = {}
@@ -259,6 +381,25 @@ class Intake:
         for digest in extra & held.unused:
             self._cache.forget(prefix + digest)
         held.unused = extra - held.unused
+
+
+def _refused(subject: Subject, upstream: int, error: HoldfastError) -> Refused:
+    if not isinstance(error, Untrusted):
+        return Refused(subject, upstream, error.code, str(error))
+    return Refused(
+        subject=subject,
+        upstream=upstream,
+        code=error.code,
+        message=str(error),
+        key=error.key,
+        revision=error.revision,
+        digest=error.digest,
+    )
+
+
+def pause() -> None:
+    """Let other threads go first for a moment: whoever evaluates must not feel an activation."""
+    time.sleep(0)
 
 
 def is_stale(held: Held, now_s: float) -> bool:

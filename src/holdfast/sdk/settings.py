@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,9 +15,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from holdfast.core.errors import Invalid, Problem
-from holdfast.core.model import NAME, Subject
+from holdfast.core.generations import PROBATION_S
+from holdfast.core.model import NAME, Contract, Subject
 
 ENVIRONMENT_DEFAULT: Final = "production"
+UNPROTECTED: Final = "HOLDFAST_UNPROTECTED"
+"""Set to 1, no candidate is checked but for its signature: for game days, which show the damage."""
 TEXT_CHARS_MAX: Final = 256
 _NAMED: Final = re.compile(NAME)
 
@@ -36,6 +39,10 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     reports: bool = True
     application: str = ""
     ring: str = ""
+    contract: Contract | None = None
+    health: Callable[[], Any] | None = None
+    probation_s: float = PROBATION_S
+    unprotected: bool = False
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +60,9 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     reports: bool = True
     application: str | None = None
     ring: str | None = None
+    contract: Contract | None = None
+    health: Callable[[], Any] | None = None
+    probation_s: float | None = None
 
 
 def settle(given: Given, variables: Mapping[str, str]) -> ClientSettings:
@@ -78,6 +88,10 @@ def settle(given: Given, variables: Mapping[str, str]) -> ClientSettings:
         reports=bool(given.reports),
         application=_text("application", given.application, variables, problems),
         ring=_text("ring", given.ring, variables, problems),
+        contract=_contract(given.contract, problems),
+        health=given.health,
+        probation_s=_probation(given.probation_s, problems),
+        unprotected=variables.get(UNPROTECTED, "") == "1",
     )
     if problems:
         raise Invalid(problems)
@@ -164,6 +178,24 @@ def _defaults(value: Any, problems: list[Problem]) -> Mapping[str, Any] | str | 
     if value is None or isinstance(value, Mapping):
         return value
     return _path("defaults", value, problems)
+
+
+def _contract(value: Any, problems: list[Problem]) -> Contract | None:
+    if value is None or isinstance(value, Contract):
+        return value
+    hint = "give a holdfast.core.model.Contract, or leave it out"
+    problems.append(_problem("contract", f"{type(value).__name__} is no contract", hint))
+    return None
+
+
+def _probation(value: Any, problems: list[Problem]) -> float:
+    if value is None:
+        return PROBATION_S
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    hint = "give seconds, 0 or more"
+    problems.append(_problem("probation_s", f"{value!r} is no time", hint))
+    return PROBATION_S
 
 
 def _interval(value: Any, problems: list[Problem]) -> float | None:

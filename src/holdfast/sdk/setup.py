@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -13,12 +14,14 @@ from holdfast.adapters.memory_cache import MemoryCache
 from holdfast.core.errors import Invalid, Problem, Unavailable, Untrusted
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet, decode_root_set
+from holdfast.core.trust import EVERY_CHECK, NO_CHECKS
 from holdfast.core.wire import canonical, decode_envelope
 from holdfast.ports import Cache, Fetched, Hints
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.forks import import_http
 from holdfast.sdk.reporting import Reporting, sender
-from holdfast.sdk.settings import ClientSettings
+from holdfast.sdk.settings import UNPROTECTED, ClientSettings
+from holdfast.sdk.trials import Host
 
 _log: Final = logging.getLogger("holdfast")
 
@@ -64,8 +67,12 @@ class LaterSource:
         return self._source
 
 
-def follower_for(settings: ClientSettings, **callbacks: Any) -> Follower:
+def follower_for(
+    settings: ClientSettings, used: Callable[[Subject], bool], **callbacks: Any
+) -> Follower:
     """The follower of one subject, not started; `callbacks` are those of `Following`."""
+    if settings.unprotected:
+        loud(f"{UNPROTECTED} is set: whatever is signed is believed, nothing is checked")
     root = trusted(settings.root) if settings.root else None
     return Follower(
         Following(
@@ -76,6 +83,9 @@ def follower_for(settings: ClientSettings, **callbacks: Any) -> Follower:
             root=root,
             poll_interval_s=settings.poll_interval_s,
             streams=settings.streams,
+            contract=settings.contract,
+            host=Host(probation_s=settings.probation_s, health=settings.health, used=used),
+            checks=NO_CHECKS if settings.unprotected else EVERY_CHECK,
             **callbacks,
         )
     )

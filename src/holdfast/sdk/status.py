@@ -1,4 +1,4 @@
-"""How a client is doing, in one frozen struct."""
+"""How a client is doing, and how a follower is, in frozen structs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,49 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from holdfast.core.model import Subject
+from holdfast.core.reports import Refusal, Trust
+from holdfast.core.snapshot import Freshness
 from holdfast.sdk.evaluation import Origin
 
 State: TypeAlias = Literal["starting", "ready", "stale", "closed"]
+
+
+class SubjectStatus(msgspec.Struct, frozen=True):
+    """`age_s` is how long ago its freshness last advanced; none if it never did in this process.
+
+    - `trust`, and `since_ms` when it began to answer, in unix milliseconds.
+    - `refusals`: the last candidates that were not activated, newest last.
+    - `crashes`: how often a crash streak sent a generation back, over all processes of the cache.
+    """
+
+    revision: int
+    digest: str
+    age_s: float | None
+    stale: bool
+    freshness: Freshness | None
+    trust: Trust = "none"
+    since_ms: int = 0
+    refusals: tuple[Refusal, ...] = ()
+    crashes: int = 0
+
+
+class FollowerStatus(msgspec.Struct, frozen=True):
+    """A moment of a follower. `upstream` is the name of the one in use, `counts` only grow.
+
+    `last_error_age_s`: how long ago `last_error` was, which stays; none if nothing went wrong.
+    """
+
+    upstream: str
+    streaming: bool
+    subjects: Mapping[Subject, SubjectStatus]
+    last_error: str
+    last_error_age_s: float | None
+    cache_error: str
+    root_version: int
+    root_development: bool
+    pinned_by_sight: bool
+    counts: Mapping[str, int]
 
 
 class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +67,8 @@ class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
       `cache_error`: why the disk can't be used, empty while it can.
     - `root_development`: the trusted keys are made for development; `root_pinned_by_sight`: no root
       was given, so that the first one seen is trusted.
+    - `trust`: how far the settings in use are trusted; `refusals` the last ones that were not put
+      into use, newest last; `crashes` how often a crash streak went back.
     - `counts`: asked, answered, refused, failed, activated, cache_damaged, type_mismatch,
       not_found, errors and others; they only grow.
     """
@@ -44,4 +86,7 @@ class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
     root_version: int = 0
     root_development: bool = False
     root_pinned_by_sight: bool = False
+    trust: Trust = "none"
+    refusals: tuple[Refusal, ...] = ()
+    crashes: int = 0
     counts: Mapping[str, int] = {}

@@ -18,6 +18,7 @@ from holdfast.apps.defaults import (
     ENVIRONMENT,
     LOOPBACK,
     POLL_INTERVAL_S,
+    PROBATION_S,
 )
 from holdfast.apps.lean import starting
 
@@ -125,6 +126,15 @@ def control(parent: int | None, **given: Any) -> None:
     help="Seconds between conditional reads; streams only say sooner.",
 )
 @click.option(
+    "--probation",
+    "probation_s",
+    type=click.FloatRange(min=0),
+    default=PROBATION_S,
+    show_default=True,
+    envvar="HOLDFAST_PROBATION_S",
+    help="Seconds until new settings are proven; three deaths before that go back.",
+)
+@click.option(
     "--origin",
     "origins",
     metavar="ORIGIN",
@@ -161,6 +171,8 @@ def edge(
         origins=tuple(origins),
         # Never a flag: ps shows those.
         stream_secret=os.environ.get("HOLDFAST_STREAM_SECRET", ""),
+        # Never a flag either: who types it would mean something else.
+        unprotected=os.environ.get("HOLDFAST_UNPROTECTED", "") == "1",
         **given,
     )
     _refuse(settings, parent)

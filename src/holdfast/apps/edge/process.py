@@ -42,11 +42,12 @@ from holdfast.core.limits import CONTEXT_BYTES_MAX
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet
 from holdfast.core.snapshot import decode_freshness
-from holdfast.core.trust import Generation
+from holdfast.core.trust import EVERY_CHECK, NO_CHECKS, Generation
 from holdfast.core.wire import decode_envelope
 from holdfast.ports import Clock, Source
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.setup import trusted
+from holdfast.sdk.trials import Host
 
 LABELS_S: Final = 1.0
 BODY_BYTES_MAX: Final = CONTEXT_BYTES_MAX
@@ -58,6 +59,8 @@ _log = logger("holdfast.edge")
 def run(settings: EdgeSettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises `Invalid` and `Unavailable`."""
     start_logs(settings.log_level, "edge")
+    if settings.unprotected:
+        _log.warning("unprotected: whatever is signed is believed, nothing is checked")
     edge = Edge(settings, once_ready=_settle)
     try:
         edge.start()
@@ -186,6 +189,8 @@ class Edge:
             on_activate=self._activated,
             on_report=self._reported,
             poll_interval_s=settings.poll_interval_s,
+            host=Host(probation_s=settings.probation_s),
+            checks=NO_CHECKS if settings.unprotected else EVERY_CHECK,
         )
 
     def _sources(self) -> Sequence[Source]:
