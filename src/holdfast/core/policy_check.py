@@ -11,6 +11,8 @@ from holdfast.core.policies import Freeze, Policy
 
 APPROVALS_MAX: Final = 10
 FREEZES_MAX: Final = 64
+FREEZE_END_MAX_S: Final = 253_402_300_799
+"""The end of the year 9999: later times have no date."""
 BREAK_GLASS_MAX_S: Final = 3_600
 _FREEZE_HINT: Final = "give begin_s and end_s in unix seconds, the end after the beginning"
 
@@ -33,7 +35,7 @@ def check_policy(policy: Policy) -> Iterator[Problem]:
 
 
 def _check_freeze(freeze: Freeze, path: str) -> Iterator[Problem]:
-    if not 0 <= freeze.begin_s < freeze.end_s <= limits.SAFE_INTEGER_MAX:
+    if not 0 <= freeze.begin_s < freeze.end_s <= FREEZE_END_MAX_S:
         message = f"no window goes from {freeze.begin_s} to {freeze.end_s}"
         yield Problem(code="policy-freeze", message=message, path=path, hint=_FREEZE_HINT)
     if len(freeze.reason) > limits.TEXT_CHARS_MAX:
