@@ -11,16 +11,13 @@ fed with. A defect changes an answer when its build's answers differ from that b
 from __future__ import annotations
 
 import base64
-import http.server
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 import msgspec
 
@@ -33,9 +30,11 @@ from holdfast.apps.http import Request, Response
 from holdfast.apps.streams import Fanout
 from holdfast.core.access import ACCESS
 from holdfast.core.delta import make_delta
+from holdfast.core.history import seal
 from holdfast.core.model import JSON, Subject
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
+from holdfast.gameday import faults
 from holdfast.gameday.naive import Ask, answers, document_of, evaluator_of
 
 ENVIRONMENT: Final = "production"
@@ -48,7 +47,7 @@ LAST: Final = 4
 class Handed(msgspec.Struct, frozen=True):
     """What the control plane handed out after one entry; bundles and tables in base64."""
 
-    catalogue: list[dict[str, JSON]]
+    catalogue: list[dict[str, Any]]
     bundles: dict[str, str]
     tables: dict[str, str]
     freshness: dict[str, str]
@@ -95,7 +94,8 @@ def _control(directory: Path, asks: list[Ask]) -> dict[str, list[JSON]]:
     digests: dict[str, str] = {}
     steps, wholes = [], {}
     for entry in entries:
-        journal.append(entry)
+        # Sealed anew, without the digests on record: this is about what the build would answer.
+        journal.append(seal(journal.head(), entry.at_ms, entry.actor, entry.reason, entry.edits))
         view.catch_up()
         for subject in _subjects(shelf):
             have = digests.get(subject)
@@ -162,79 +162,29 @@ def _got(distribution: Any, path: str, query: str = "") -> bytes:
 # -- the ways through consumers
 
 
-class _Feed:
-    """An upstream on loopback that hands out what was recorded, one step after the other."""
+class _Feed(faults.Upstream):
+    """What was recorded, one step after the other."""
 
     def __init__(self, steps: Sequence[Handed]) -> None:
+        super().__init__()
         self.steps = steps
-        self.at = 0
-        feed = self
+        self.go(0)
 
-        class Handler(_Recorded):
-            source = feed
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def now(self) -> Handed:
-        return self.steps[self.at]
+    def go(self, at: int) -> None:
+        """Hand out step `at` from now on."""
+        self.now = self.steps[at]
+        for listed in self.now.catalogue:
+            name = f"{listed['environment']}/{listed['service']}"
+            bundle, fresh = self.now.bundles[name], self.now.freshness[name]
+            self.put(name, listed["digest"], base64.b64decode(bundle), base64.b64decode(fresh))
+        self.tables |= {made: base64.b64decode(body) for made, body in self.now.tables.items()}
 
     def revision(self, service: str) -> int:
-        return next(int(e["revision"]) for e in self.now.catalogue if e["service"] == service)
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Consumers hang up as they like."""
-
-
-class _Recorded(http.server.BaseHTTPRequestHandler):
-    source: ClassVar[_Feed]
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        handed, path = self.source.now, urlsplit(self.path).path
-        match path.split("/"):
-            case ["", "v1", "catalogue"]:
-                return self._send(200, msgspec.json.encode({"subjects": handed.catalogue}))
-            case ["", environment, service, "snapshot"]:
-                return self._snapshot(handed, f"{environment}/{service}")
-            case ["", _, _, "segments", digest] if digest in handed.tables:
-                return self._send(200, base64.b64decode(handed.tables[digest]))
-        return self._send(404, b"{}")
-
-    def _snapshot(self, handed: Handed, name: str) -> None:
-        digest = next(
-            (e["digest"] for e in handed.catalogue if f"{e['environment']}/{e['service']}" == name),
-            "",
+        return next(
+            int(e["revision"])
+            for e in self.now.catalogue
+            if (e["environment"], e["service"]) == (ENVIRONMENT, service)
         )
-        if name not in handed.bundles:
-            return self._send(404, b"{}")
-        if self.headers.get("If-None-Match") == f'"{digest}"':
-            return self._send(304, b"", handed.freshness[name])
-        return self._send(200, base64.b64decode(handed.bundles[name]), handed.freshness[name])
-
-    def _send(self, status: int, body: bytes, freshness: str = "") -> None:
-        self.send_response(status)
-        if freshness:
-            self.send_header("Holdfast-Freshness", freshness)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's name
-        """Say nothing."""
 
 
 def _edge(cache: Path, feed: _Feed, asks: list[Ask]) -> dict[str, list[JSON]]:
@@ -251,24 +201,23 @@ def _edge(cache: Path, feed: _Feed, asks: list[Ask]) -> dict[str, list[JSON]]:
     try:
         held: dict[str, dict[str, Any]] = {}
         for at in range(len(feed.steps)):
-            feed.at = at
+            feed.go(at)
             _until(lambda: _has(edge.follower, feed))
             time.sleep(0.05)  # what hands on is a thread of its own
             for subject in ("shop", "shared"):
                 name, before = f"{ENVIRONMENT}/{subject}", held.get(subject)
-                have = f"have={_digest_in(feed, -1, subject)}" if before else ""
+                have = f"have={_digest_in(feed.steps[max(0, at - 1)], subject)}" if before else ""
                 held[subject] = document_of(_got(edge.routes, f"/{name}/snapshot", have), before)
             given = [_evaluated(edge.routes.handle, ask) for ask in asks]
-        tables = {d: base64.b64decode(text) for d, text in feed.now.tables.items()}
-        made = {name: evaluator_of(document, tables) for name, document in held.items()}
+        made = {name: evaluator_of(document, feed.tables) for name, document in held.items()}
         return {"ofrep": given, "handed on": answers(made, asks)}
     finally:
         edge.close()
 
 
-def _digest_in(feed: _Feed, back: int, service: str) -> str:
-    handed = feed.steps[max(0, feed.at + back)]
-    return next(str(e["digest"]) for e in handed.catalogue if e["service"] == service)
+def _digest_in(handed: Handed, service: str) -> str:
+    here = {"environment": ENVIRONMENT, "service": service}.items()
+    return next(str(e["digest"]) for e in handed.catalogue if here <= e.items())
 
 
 def _evaluated(handle: Any, ask: Ask) -> JSON:
@@ -290,7 +239,7 @@ def _sdk(cache: Path, feed: _Feed, asks: list[Ask]) -> dict[str, list[JSON]]:
     }  # fmt: skip
     try:
         for at in range(len(feed.steps)):
-            feed.at = at
+            feed.go(at)
             for service, client in clients.items():
                 _until(lambda c=client, s=service: c.status().revision >= feed.revision(s))
             given = [_read(clients[ask.service], ask) for ask in asks]
