@@ -25,6 +25,7 @@ SECTIONS = {
     "Change": {
         "check": "author:check",
         "plan": "author:plan",
+        "impact": "impact:impact",
         "apply": "author:apply",
         "lint": "lint:lint",
         "schema": "author:schema",

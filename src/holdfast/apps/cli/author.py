@@ -63,9 +63,10 @@ def check(paths: tuple[Path, ...], output: str) -> None:
 @click.command()
 @PATHS
 @PRUNE
+@click.option("--impact", "with_impact", is_flag=True, help="Also show who it would move.")
 @output_option()
 @connected
-def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
+def plan(api: Api, paths: tuple[Path, ...], prune: bool, with_impact: bool, output: str) -> None:
     """Show what applying settings files would change; changes nothing.
 
     A file is the whole of its service: what the service has and its file has not, is deleted.
@@ -78,6 +79,9 @@ def plan(api: Api, paths: tuple[Path, ...], prune: bool, output: str) -> None:
       holdfast plan calling.yaml --output json | jq '.differences | length'
     """
     texts, checked = check_files(api, paths, prune=prune, output=output)
+    if with_impact and checked.ok:
+        show_both(api, texts, checked, prune=prune, output=output)
+        return
     if not print_data(checked, output):
         show_plan(checked, texts)
     if not checked.ok:
@@ -163,6 +167,23 @@ def check_change(api: Api, texts: Sequence[Text], *, prune: bool) -> Checked:
     from holdfast.apps.control.schemas import Checked
 
     return api.call(Checked, "POST", "/v1/changes/check", {"documents": texts, "prune": prune})
+
+
+def show_both(
+    api: Api, texts: Sequence[Text], checked: Checked, *, prune: bool, output: str
+) -> None:
+    """The plan, and who it moves; as JSON, the plan with one member more."""
+    import msgspec
+
+    from holdfast.apps.cli.impact import impact_lines, preview
+
+    found = preview(api, texts, prune=prune)
+    if print_data({**msgspec.structs.asdict(checked), "impact": found}, output):
+        return
+    show_plan(checked, texts)
+    click.echo()
+    for line in impact_lines(found):
+        click.echo(line)
 
 
 def show_plan(checked: Checked, texts: Sequence[Text]) -> None:

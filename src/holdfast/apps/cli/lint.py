@@ -88,7 +88,7 @@ def _of_environment(
 
     from holdfast.apps.cli.api import Api
     from holdfast.apps.cli.connection import find_connection
-    from holdfast.apps.control.schemas_impact import Linted
+    from holdfast.apps.control.impact_schemas import Linted
 
     where = find_connection(server, token, Path.cwd(), os.environ.get("HOLDFAST_DATA", ""))
     with Api(where) as api:

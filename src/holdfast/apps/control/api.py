@@ -16,6 +16,7 @@ from litestar.stores.memory import MemoryStore
 from holdfast.apps.control import (
     contract_schemas,
     fleet_schemas,
+    impact_schemas,
     openapi,
     refusals,
     rollout_schemas,
@@ -31,6 +32,7 @@ from holdfast.apps.control.routes import (
     evaluation,
     fleet,
     history,
+    impact,
     operations,
     policies,
     rollouts,
@@ -39,6 +41,7 @@ from holdfast.apps.control.routes import (
 from holdfast.core import limits
 from holdfast.core.access import Grant
 from holdfast.core.evaluate import Explanation
+from holdfast.core.impact import Impact
 from holdfast.core.reports import ReportBody
 
 SWEEP_S = 30.0
@@ -56,11 +59,13 @@ ROUTES = (
     *fleet.ROUTES,
     *rollouts.ROUTES,
     *policies.ROUTES,
+    *impact.ROUTES,
 )
-SHAPES = (schemas, contract_schemas, fleet_schemas, rollout_schemas)
+SHAPES = (schemas, contract_schemas, fleet_schemas, rollout_schemas, impact_schemas)
 """Modules of the structs in requests and answers."""
 BODIES = (
     Explanation,
+    Impact,
     ReportBody,
     *(
         each

@@ -50,6 +50,11 @@ _WHERE: Final = {"environment": "production", "service": "teams-calling"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "check_change": _CHANGE,
+    "preview_impact": {
+        **_CHANGE,
+        "environment": "production",
+        "contexts": [{"context": {"targetingKey": "user-1", "tenant": "contoso"}, "count": 12}],
+    },
     "commit": {**_CHANGE, "base_revision": 12},
     "propose_change": _CHANGE,
     "commit_change": {},

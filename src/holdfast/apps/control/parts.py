@@ -14,13 +14,16 @@ from holdfast.adapters.memory import (
     MemoryJournal,
     MemoryProposals,
 )
+from holdfast.adapters.memory_samples import MemorySamples
 from holdfast.adapters.signing import CHAIN, Keys
 from holdfast.adapters.sqlite_blobs import SqliteBlobs
 from holdfast.adapters.sqlite_digests import SqliteDigests
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.adapters.sqlite_proposals import SqliteProposals
+from holdfast.adapters.sqlite_samples import SqliteSamples
 from holdfast.apps.observe import logger
-from holdfast.ports import Blobs, Digests, Journal, Proposals
+from holdfast.core.errors import HoldfastError
+from holdfast.ports import Blobs, Digests, Journal, Proposals, Samples
 
 KEYS = "keys"
 """The signing keys' folder in a data directory."""
@@ -35,6 +38,7 @@ class Parts(msgspec.Struct, frozen=True):
     blobs: Blobs
     proposals: Proposals
     digests: Digests
+    samples: Samples
     keys: Keys
     close: Callable[[], None]
 
@@ -56,13 +60,32 @@ def open_parts(data_dir: Path, *, development: bool) -> Parts:
         opened.callback(proposals.close)
         digests = SqliteDigests(data_dir / "digests.db")
         opened.callback(digests.close)
-        return Parts(journal, blobs, proposals, digests, keys, opened.pop_all().close)
+        samples = _samples(data_dir / "samples.db")
+        opened.callback(samples.close)
+        return Parts(journal, blobs, proposals, digests, samples, keys, opened.pop_all().close)
+
+
+def _samples(path: Path) -> Samples:
+    """Expendable: a file that can't be used must not keep a control plane from starting."""
+    try:
+        return SqliteSamples(path)
+    except HoldfastError as error:
+        _log.error("samples are kept in memory only", code=error.code, error=str(error))
+        return MemorySamples()
 
 
 def memory_parts(keys: Keys) -> Parts:
     """Stores that end with the process."""
     journal = MemoryJournal()
-    return Parts(journal, MemoryBlobs(), MemoryProposals(), MemoryDigests(), keys, journal.close)
+    return Parts(
+        journal=journal,
+        blobs=MemoryBlobs(),
+        proposals=MemoryProposals(),
+        digests=MemoryDigests(),
+        samples=MemorySamples(),
+        keys=keys,
+        close=journal.close,
+    )
 
 
 def load_keys(data_dir: Path, *, development: bool) -> Keys:

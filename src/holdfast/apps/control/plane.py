@@ -25,6 +25,7 @@ from holdfast.apps.control.answers import Answers
 from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
 from holdfast.apps.control.environments import EnvironmentDesk
+from holdfast.apps.control.outlook import Outlook
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
@@ -48,7 +49,9 @@ from holdfast.core.state import ServiceState, State
 from holdfast.engine.advance import Advance
 from holdfast.engine.agreement import Agreement
 from holdfast.engine.fleet import Fleet
+from holdfast.engine.foresight import Foresight
 from holdfast.engine.glass import Glass
+from holdfast.engine.judgement import AUTOMATION
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.rollout_log import RolloutLog
@@ -67,6 +70,8 @@ TOLD_MAX: Final = 20
 BUILD: Final = f"holdfast/{__version__}"
 AUTHORING_AFTER_S: Final = 3.0
 """From readiness to the import of what only changes need."""
+CONTEXTS_S: Final = 3_600.0
+"""Between two looks at whether traffic has better contexts for probes."""
 SCHEDULE_S: Final = 1.0
 """Between two looks at the schedules."""
 SYSTEM: Final = Grant("holdfast", "holdfast", (Scope(verbs=("admin",)),))
@@ -90,12 +95,14 @@ class Control:
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
         self.world = World(parts.blobs.get, clock)
-        publisher = Publisher(
+        self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
+        self._publisher = publisher = Publisher(
             view=self.view,
             journal=parts.journal,
             blobs=parts.blobs,
             clock=clock,
             validate=partial(examine, world=self.world),
+            traffic_share=self.foresight.traffic_share,
         )
         self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
         self.telemetry = Telemetry(self.fleet, self.view, clock)
@@ -130,6 +137,8 @@ class Control:
         self.environments = EnvironmentDesk(
             self.desk, self.proposals, Glass(parts.journal), self.state, clock
         )
+        self.fleet.on_samples = lambda *told: self.foresight.take(self.state(), *told)
+        self.outlook = Outlook(self.desk, self.foresight, parts.blobs, clock)
         self.shelf = Shelf(self.view, parts.blobs, parts.keys.sign, make_delta)
         self.answers = Answers(self.shelf.newest, self.state, parts.blobs, clock)
         self.fanout = Fanout()
@@ -215,7 +224,8 @@ class Control:
         """Follow the journal and warm the shelf; on the way out drain and close everything."""
         self._loop = asyncio.get_running_loop()
         self.view.follow()
-        tasks = [asyncio.create_task(self._warm()), asyncio.create_task(self._keep_schedules())]
+        kept = (self._warm(), self._keep_schedules(), self._keep_contexts())
+        tasks = [asyncio.create_task(each) for each in kept]
         try:
             yield
         finally:
@@ -264,6 +274,19 @@ class Control:
             except HoldfastError as failed:
                 _log.error("schedules can't be kept", code=failed.code, error=str(failed))
             await asyncio.sleep(SCHEDULE_S)
+
+    async def _keep_contexts(self) -> None:
+        """Now and then, let traffic better the contexts that probes are made of."""
+        while True:
+            await asyncio.sleep(CONTEXTS_S)
+            try:
+                change = await self.read(self.foresight.refreshed, self.state())
+                if change is not None and self.ready:
+                    await self.write(
+                        self._publisher.commit, change, SYSTEM.actor, SYSTEM, AUTOMATION
+                    )
+            except HoldfastError as failed:
+                _log.error("contexts can't be kept", code=failed.code, error=str(failed))
 
     def _departed(self, departures: Sequence[Departure]) -> None:
         self.ready = False
