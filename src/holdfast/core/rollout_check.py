@@ -35,7 +35,7 @@ from holdfast.core.model import (
 from holdfast.core.pointer import near, pointer
 from holdfast.core.policies import PERCENT_PARTS, Plan
 from holdfast.core.rollback import ended
-from holdfast.core.state import RolloutState, State, closure
+from holdfast.core.state import Before, RolloutState, State, closure
 
 STAGES_MAX: Final = 32
 RINGS_MAX: Final = 64
@@ -262,29 +262,29 @@ def _crosses(old: State, new: State, edit: Edit, rollout: RolloutState) -> bool:
     match edit:
         case PutSetting() | DeleteSetting():
             was, now = (setting_at(s.services, edit.service, edit.key) for s in (old, new))
-            if not differ(environment, was, now):
-                return False
+            differs = differ(environment, was, now)
             covering = {name for name, keys in before.settings.items() if edit.key in keys}
             came_or_went = was is None or now is None
         case PutSegment() | DeleteSegment():
             had, has = (segment_at(s.services, edit.service, edit.segment) for s in (old, new))
-            if not segments_differ(environment, had, has):
-                return False
+            differs = segments_differ(environment, had, has)
             covering = {name for name, names in before.segments.items() if edit.segment in names}
             came_or_went = had is None or has is None
         case PutService() | DeleteService():
             return _regroups(old, new, edit.service, rollout)
         case _:
             return False
-    if edit.service in covering:
-        return True
-    if came_or_went and covering and _meets(old, new, edit.service, covering):
-        return True
-    return any(
-        edit.service in _region(view, name)
-        for view in (new.services, overlay(new.services, before))
-        for name in before.services
+    return differs and (
+        edit.service in covering
+        or (came_or_went and bool(covering) and _meets(old, new, edit.service, covering))
+        or _is_near(new, edit.service, before)
     )
+
+
+def _is_near(new: State, service: str, before: Before) -> bool:
+    """Whether the service is reached through includes that are on their way."""
+    views: tuple[Services, ...] = (new.services, overlay(new.services, before))
+    return any(service in _region(view, name) for view in views for name in before.services)
 
 
 def _meets(old: State, new: State, service: str, others: set[str]) -> bool:
