@@ -46,6 +46,7 @@ docs: $(READY) ## write the pages that are made from the code
 	@$(BIN)/python -m holdfast.apps.cli.pages docs/reference/cli.md
 	@$(BIN)/python -m holdfast.apps.control.openapi_file docs/reference/openapi.json
 	@$(BIN)/holdfast schema > docs/reference/settings.schema.json
+	@$(BIN)/holdfast policy schema > docs/reference/policy.schema.json
 
 bench: $(READY) ## measure against the others; writes docs/benchmarks.md
 	@for program in wrk nginx; do command -v $$program >/dev/null || .ci/apt $$program; done

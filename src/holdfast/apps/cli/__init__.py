@@ -27,6 +27,7 @@ SECTIONS = {
         "plan": "author:plan",
         "impact": "impact:impact",
         "apply": "author:apply",
+        "change": "proposals:change",
         "lint": "lint:lint",
         "schema": "author:schema",
         "import": "exchange:import_group",
@@ -46,8 +47,12 @@ SECTIONS = {
     },
     "Look after": {
         "env": "environments:env",
+        "policy": "policies:policy",
         "token": "tokens:token",
         "keys": "keys:keys",
+        "verify": "verify:verify",
+        "audit": "audit:audit",
+        "assess": "assess:assess",
         "gameday": "holdfast.gameday.command:gameday",
     },
 }

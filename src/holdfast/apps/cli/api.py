@@ -163,7 +163,7 @@ def _error_of(status: int, received: bytes, url: str) -> errors.HoldfastError:
     except msgspec.MsgspecError:
         return errors.Unavailable(f"{url} answers {status}: is it a control plane of Holdfast?")
     if fault.problems:
-        return errors.Invalid(fault.problems)
+        return (errors.Guarded if status == 403 else errors.Invalid)(fault.problems)
     kind = _KINDS.get(status, errors.CallerError if status < 500 else errors.OperatorError)
     error = kind(fault.message)
     error.code = fault.code

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.apps.cli.options import REASON, YES, connected, output_option
+from holdfast.apps.cli.options import BREAK_GLASS, REASON, YES, connected, output_option
 from holdfast.apps.cli.output import print_data, print_problems, say
 
 if TYPE_CHECKING:
@@ -92,13 +92,25 @@ def plan(api: Api, paths: tuple[Path, ...], prune: bool, with_impact: bool, outp
 @PATHS
 @PRUNE
 @REASON
+@click.option("--propose", is_flag=True, help="Do not commit: let it wait for others to approve.")
+@click.option("--schedule", metavar="TIME", help="Let it wait, and be committed at a time.")
+@BREAK_GLASS
 @YES
 @output_option()
 @connected
 def apply(
-    api: Api, paths: tuple[Path, ...], prune: bool, reason: str, yes: bool, output: str
+    api: Api,
+    *,
+    paths: tuple[Path, ...],
+    prune: bool,
+    reason: str,
+    propose: bool,
+    schedule: str | None,
+    break_glass: str,
+    yes: bool,
+    output: str,
 ) -> None:
-    """Commit settings files as one change, all or nothing.
+    """Commit settings files as one change, all or nothing; or propose it.
 
     A file is the whole of its service. What was shown is what is committed: when somebody else
     wrote in between, nothing is, and you are told. On a terminal it asks first, unless --yes.
@@ -107,7 +119,16 @@ def apply(
     Examples:
       holdfast apply examples/contoso --reason "49 tiles for the pilot tenants"
       holdfast apply calling.yaml --yes --output json | jq .revision
+      holdfast apply calling.yaml --propose
+      holdfast apply calling.yaml --schedule 2026-11-30T08:00Z
+      holdfast apply calling.yaml --break-glass "calls fail since 08:12"
     """
+    from holdfast.apps.cli.proposals import seconds_at
+
+    waits = propose or schedule is not None
+    if waits and break_glass:
+        raise click.UsageError("--break-glass commits now: leave out --propose and --schedule.")
+    at_s = seconds_at(schedule) if schedule is not None else None
     texts, checked = check_files(api, paths, prune=prune, output=output)
     if output == "text":
         show_plan(checked, texts)
@@ -116,15 +137,19 @@ def apply(
         raise click.exceptions.Exit(1)
     if not checked.differences and output == "text":
         return
-    ask_unless(yes, "Commit this?", output)
+    ask_unless(yes, "Propose this?" if waits else "Commit this?", output)
     body = {
         "documents": texts,
         "prune": prune,
         "reason": reason,
         "base_revision": checked.base_revision,
     }
+    if waits:
+        _propose(api, body, at_s, output)
+        return
     from holdfast.apps.control.schemas import Committed
 
+    body["break_glass"] = break_glass
     show_commit(api.call(Committed, "POST", "/v1/commits", body), output)
 
 
@@ -140,6 +165,16 @@ def schema() -> None:
     from holdfast.core.authoring import json_schema
 
     print_json(json_schema())
+
+
+def _propose(api: Api, body: dict[str, Any], at_s: int | None, output: str) -> None:
+    from holdfast.apps.cli import proposals
+    from holdfast.apps.control.proposal_schemas import Proposed
+
+    proposed = api.call(Proposed, "POST", "/v1/changes", body)
+    if at_s is not None:
+        proposed = proposals.schedule(api, proposed.id, at_s)
+    proposals.tell_proposed(proposed, output)
 
 
 def check_files(
@@ -211,6 +246,8 @@ def show_commit(committed: Committed, output: str) -> None:
         return
     new = f"; new snapshots for {where}" if where else "; no answer changes by it"
     say(f"Revision {committed.revision}{new}{f' and {more} more' * (more > 0)}.", fg="green")
+    for each in committed.broken:
+        say(f"The glass of {each.environment} is broken: everybody is told.", fg="red", bold=True)
 
 
 def ask_unless(yes: bool, question: str, output: str = "text") -> None:

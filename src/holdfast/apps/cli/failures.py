@@ -9,6 +9,7 @@ from holdfast.core.errors import (
     Conflict,
     Damaged,
     Forbidden,
+    Guarded,
     HoldfastError,
     Invalid,
     Problem,
@@ -33,7 +34,7 @@ def tell_failure(error: Exception) -> int | None:
     """Tell `error` on standard error; its exit code, or none when it is not one of ours."""
     if not isinstance(error, HoldfastError):
         return None
-    if isinstance(error, Invalid):
+    if isinstance(error, Invalid | Guarded):
         print_problems(error.problems)
     else:
         hint = next((way for kind, way in WAY_OUT if isinstance(error, kind)), "")

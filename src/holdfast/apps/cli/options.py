@@ -15,6 +15,12 @@ from holdfast.apps.defaults import DATA_DIR, ENVIRONMENT
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 REASON = click.option("--reason", default="", help="Why; it stays in the journal.")
+BREAK_GLASS = click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help="In an emergency: skip approval, freeze and waiting, and say why. Everybody is told.",
+)
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 SERVICE = click.option("--service", "-s", required=True, help="Whose settings.")
 IN_ENVIRONMENT = click.option(

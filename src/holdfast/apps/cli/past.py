@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.apps.cli.options import REASON, YES, connected, output_option
+from holdfast.apps.cli.options import BREAK_GLASS, REASON, YES, connected, output_option
 from holdfast.apps.cli.output import (
     moment,
     print_data,
@@ -51,6 +51,7 @@ def history(
       holdfast history --service demo-shop --key cartFailure --output json
     """
     from holdfast.apps.control.schemas import History, RecordedDetail
+    from holdfast.core.model import Approve, BreakGlass
 
     if key and not service:
         raise click.UsageError("--key needs --service: keys are the service's own.")
@@ -64,6 +65,12 @@ def history(
                 "reason": detail.reason or "-",
                 "hash": detail.hash,
             }
+            for edit in detail.edits:
+                if isinstance(edit, Approve):
+                    before = f"{facts['approved']}, " if "approved" in facts else ""
+                    facts["approved"] = before + edit.actor
+                elif isinstance(edit, BreakGlass):
+                    facts["BREAK-GLASS"] = f"{edit.environment}: {edit.reason}"
             print_facts(facts)
             _show(detail.differences)
         return
@@ -72,7 +79,13 @@ def history(
         print_table(
             ["revision", "at (UTC)", "by", "edits", "reason"],
             (
-                (entry.revision, moment(entry.at_ms), entry.actor, entry.edit_count, entry.reason)
+                (
+                    entry.revision,
+                    moment(entry.at_ms),
+                    entry.actor,
+                    entry.edit_count,
+                    entry.reason + f" [BREAK-GLASS: {entry.break_glass}]" * bool(entry.break_glass),
+                )
                 for entry in found.entries
             ),
         )
@@ -105,10 +118,13 @@ def diff(
 @click.command()
 @click.argument("revision", type=click.IntRange(1))
 @REASON
+@BREAK_GLASS
 @YES
 @output_option()
 @connected
-def revert(api: Api, revision: int, reason: str, yes: bool, output: str) -> None:
+def revert(
+    api: Api, revision: int, reason: str, break_glass: str, yes: bool, output: str
+) -> None:
     """Undo one REVISION by one more change; what came after it stays.
 
     What was changed again since is not undone over the newer work: you are told instead.
@@ -117,7 +133,11 @@ def revert(api: Api, revision: int, reason: str, yes: bool, output: str) -> None
     Example:
       holdfast revert 12 --reason "tiles were too small"
     """
-    body = {"revision": revision, "reason": reason or f"revert of revision {revision}"}
+    body = {
+        "revision": revision,
+        "reason": reason or f"revert of revision {revision}",
+        "break_glass": break_glass,
+    }
     _commit(api, "/v1/revert", body, f"Undo revision {revision}?", yes, output)
 
 
@@ -127,6 +147,7 @@ def revert(api: Api, revision: int, reason: str, yes: bool, output: str) -> None
 @click.option("--segment", help="Bring back this segment and not a setting.")
 @click.option("--revision", type=int, help="As it stood then; else as it last stood.")
 @REASON
+@BREAK_GLASS
 @YES
 @output_option()
 @connected
@@ -137,6 +158,7 @@ def restore(
     segment: str | None,
     revision: int | None,
     reason: str,
+    break_glass: str,
     yes: bool,
     output: str,
 ) -> None:
@@ -156,6 +178,7 @@ def restore(
         "segment": segment,
         "revision": revision,
         "reason": reason or f"restore of {what}",
+        "break_glass": break_glass,
     }
     _commit(api, "/v1/restore", body, f"Bring back {what}?", yes, output)
 

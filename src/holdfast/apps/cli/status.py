@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.apps.cli.options import connected, output_option
-from holdfast.apps.cli.output import age, print_data, print_table, say
+from holdfast.apps.cli.output import age, moment, print_data, print_table, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
@@ -65,6 +65,13 @@ def _show(found: Survey) -> None:
                 (one.environment, one.service, one.revision, *_at(one.edges))
                 for one in found.subjects
             ],
+        )
+    for one in found.broken:
+        say(
+            f"BREAK-GLASS in {one.environment} by {one.actor}, revision {one.revision}, "
+            f"{moment(one.at_ms)} UTC: {one.reason}",
+            fg="red",
+            bold=one.open,
         )
     if not found.well:
         say("Not all is well.", fg="yellow", bold=True)

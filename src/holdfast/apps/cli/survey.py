@@ -9,6 +9,7 @@ import msgspec
 
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.connection import Connection
+from holdfast.apps.control.policy_schemas import BrokenGlass, BrokenGlasses
 from holdfast.apps.control.schemas import HeadBody
 from holdfast.apps.distribute import FRESHNESS_HEADER, Listed
 from holdfast.core.errors import HoldfastError
@@ -49,10 +50,13 @@ class SubjectStatus(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
+    """`broken` are the commits of the last day that skipped what a policy asks for."""
+
     control: Process
     edges: tuple[Process, ...]
     subjects: tuple[SubjectStatus, ...]
     well: bool
+    broken: tuple[BrokenGlass, ...] = ()
 
 
 def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
@@ -82,7 +86,14 @@ def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
         for subject in subjects
     )
     well = all(one.ready and not one.behind for one in (control, *processes))
-    return Survey(control, tuple(processes), rows, well)
+    return Survey(control, tuple(processes), rows, well, _broken(api))
+
+
+def _broken(api: Api) -> tuple[BrokenGlass, ...]:
+    try:
+        return api.call(BrokenGlasses, "GET", "/v1/break-glass").broken
+    except HoldfastError:
+        return ()
 
 
 def _control(api: Api, newest: Mapping[Subject, Listed] | None) -> Process:

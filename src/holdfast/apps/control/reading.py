@@ -167,4 +167,6 @@ def _recorded(entry: Entry) -> schemas.Recorded:
         reason=entry.reason,
         hash=entry.hash,
         edit_count=len(entry.edits),
+        approval_count=sum(isinstance(edit, Approve) for edit in entry.edits),
+        break_glass=next((one.reason for one in entry.edits if isinstance(one, BreakGlass)), ""),
     )

@@ -153,7 +153,7 @@ class HeadBody(Struct, frozen=True):
 
 
 class Recorded(Struct, frozen=True):
-    """One line of the journal, without its edits."""
+    """One line of the journal, without its edits. `break_glass`: it skipped a policy, and why."""
 
     revision: int
     at_ms: int
@@ -161,6 +161,8 @@ class Recorded(Struct, frozen=True):
     reason: str
     hash: str
     edit_count: int
+    approval_count: int = 0
+    break_glass: str = ""
 
 
 class History(Struct, frozen=True):
