@@ -38,6 +38,7 @@ from holdfast.core.model import (
     Targeting,
 )
 from holdfast.core.needs import contract_digest, in_force
+from holdfast.core.policies import Policy
 from holdfast.core.revert import revert
 from holdfast.core.snapshot import Facts
 from holdfast.core.state import State
@@ -68,7 +69,7 @@ CONTRACT = Contract(
     version="1.2.0",
 )
 BASE: tuple[Edit, ...] = (
-    PutEnvironment("production", Environment()),
+    PutEnvironment("production", Environment(policy=Policy(compatibility="NONE"))),
     PutService("calling", Service()),
     PutSetting("calling", "max-video-tiles", tiles()),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from holdfast.core.compatibility import check_compatibility
 from holdfast.core.contracts import World, check_contracts
 from holdfast.core.errors import Problem
 from holdfast.core.model import Edit
@@ -25,4 +26,7 @@ def examine(old: State, edits: Sequence[Edit], new: State, *, world: World) -> l
 
 def checks(old: State, edits: Sequence[Edit], new: State, *, world: World) -> list[Problem]:
     """All problems of a change that `core.validate` found sound."""
-    return [*check_contracts(old, edits, new, world)]
+    return [
+        *check_compatibility(old, new, world.history),
+        *check_contracts(old, edits, new, world),
+    ]

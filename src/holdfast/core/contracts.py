@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from holdfast.core.build import build
+from holdfast.core.compatibility import History, no_history
 from holdfast.core.content import validator_of
 from holdfast.core.errors import Damaged, Invalid, Problem
 from holdfast.core.evaluate import Evaluator
@@ -49,10 +50,11 @@ _NO_TABLE: Final = "is not loaded"
 
 
 class World(msgspec.Struct, frozen=True):
-    """What evaluating an example takes from outside: segment tables, and the time."""
+    """What a state alone does not hold: segment tables, the time, and settings' past versions."""
 
     tables: Tables
     now_s: Clock
+    history: History = no_history
 
 
 class Reader(msgspec.Struct, frozen=True):
