@@ -35,9 +35,10 @@ from holdfast.sdk.file import defaults_view, read_file, view_of_snapshot
 from holdfast.sdk.follower import Follower
 from holdfast.sdk.forks import survive
 from holdfast.sdk.listeners import OnState, StateListener, drop
+from holdfast.sdk.sampled import WINDOW, Sampled
 from holdfast.sdk.settings import Given, settle
 from holdfast.sdk.setup import follower_for, loud, quiet, reporting_for
-from holdfast.sdk.status import ClientStatus, State
+from holdfast.sdk.status import ClientStatus, State, status_of
 
 if TYPE_CHECKING:
     from holdfast.sdk.bind import Live
@@ -64,6 +65,7 @@ class Client:
         "_listeners",
         "_problems",
         "_reporting",
+        "_sampled",
         "_starting",
         "_state",
         "_state_listeners",
@@ -73,6 +75,7 @@ class Client:
         "_view",
     )
     _reporting: Reporting | None
+    _sampled: Sampled | None
 
     def __init__(  # noqa: PLR0913  each is one thing that a deployment may have to say
         self,
@@ -146,6 +149,8 @@ class Client:
         self._reporting = reporting_for(settings, follower)
         follower.start()
         if self._reporting is not None:
+            self._sampled = Sampled(follower, settings.subject, self._open_window)
+            self._reporting.samples = self._sampled.take
             self._reporting.start()
         self._starting = False
         if self._view.origin == "defaults":
@@ -165,6 +170,7 @@ class Client:
 
     def _begin(self, view: View, subject: Subject, follower: Follower | None) -> None:
         self._reporting = None
+        self._sampled = None
         self._subject = subject
         self._follower = follower
         self._view = view
@@ -232,6 +238,8 @@ class Client:
         """
         view = self._view
         outcome = self._answer(view, key, context)
+        if self._sampled is not None and context is not None:
+            self._sampled.offer(context)
         kind = kind_of(default)
         value = read_as(outcome, kind)
         found = value is not ABSENT
@@ -312,43 +320,19 @@ class Client:
         return follower is None or follower.wait_for(self._subject, timeout_s)
 
     def status(self) -> ClientStatus:
-        view, follower = self._view, self._follower
-        problems = dict(self._problems)
-        if follower is None:
-            return ClientStatus(
-                state=self._now(), origin=view.origin, digest=view.digest,
-                revision=view.revision, counts=problems,
-            )  # fmt: skip
-        status = follower.status()
-        mine = status.subjects.get(self._subject)
-        return ClientStatus(
-            state=self._now(),
-            origin=view.origin,
-            revision=view.revision,
-            digest=view.digest,
-            age_s=mine.age_s if mine else None,
-            endpoint=status.upstream,
-            streaming=status.streaming,
-            last_error=status.last_error,
-            last_error_age_s=status.last_error_age_s,
-            cache_error=status.cache_error,
-            root_version=status.root_version,
-            root_development=status.root_development,
-            root_pinned_by_sight=status.pinned_by_sight,
-            trust=mine.trust if mine else "none",
-            refusals=mine.refusals if mine else (),
-            crashes=mine.crashes if mine else 0,
-            counts={**status.counts, **problems},
-        )
+        follower = self._follower.status() if self._follower is not None else None
+        return status_of(self._view, self._subject, self._now(), follower, self._problems)
 
     def report(
         self, context: Context | None = None, ok: bool = True, latency_ms: float | None = None
     ) -> None:
         """Tell how one request went that used these settings: rollouts are judged by that.
 
-        It is counted on the side of each running rollout that `context` is on, and sent in sums;
-        nothing of the context itself is sent. Cheap, thread-safe, and never raises.
+        It is counted on the side of each running rollout that `context` is on, and sent in sums.
+        Of some contexts the declared attributes are sent. Cheap, thread-safe, and never raises.
         """
+        if self._sampled is not None and context is not None:
+            self._sampled.offer(context)
         if self._reporting is not None:
             self._reporting.count(_NOBODY if context is None else context, ok, latency_ms)
 
@@ -398,10 +382,24 @@ class Client:
                 outcome.count += 1.0
             value = read_as(outcome, kind)
             self._judge(view, outcome, kind, found=value is not ABSENT)
+            if self._table is WINDOW:
+                self._look_at(asked)
         except Exception:  # noqa: BLE001  a read never raises: not for a key that is a list either
             self._count("errors")
             return default
         return default if value is ABSENT else value
+
+    # The window after each report, in which reads come by `_other`: see `sdk.sampled`.
+
+    def _open_window(self) -> None:
+        self._table = WINDOW
+
+    def _look_at(self, context: Context) -> None:
+        if self._sampled is None or self._sampled.read(context):
+            view = None
+            while view is not self._view:  # which may be swapped meanwhile
+                view = self._view
+                self._table = view.evaluator.table
 
     def _answer(self, view: View, key: str, context: Context | None) -> Outcome:
         try:

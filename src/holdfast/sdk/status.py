@@ -10,7 +10,7 @@ import msgspec
 from holdfast.core.model import Subject
 from holdfast.core.reports import Refusal, Trust
 from holdfast.core.snapshot import Freshness
-from holdfast.sdk.evaluation import Origin
+from holdfast.sdk.evaluation import Origin, View
 
 State: TypeAlias = Literal["starting", "ready", "stale", "closed"]
 
@@ -90,3 +90,41 @@ class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
     refusals: tuple[Refusal, ...] = ()
     crashes: int = 0
     counts: Mapping[str, int] = {}
+
+
+def status_of(
+    view: View,
+    subject: Subject,
+    state: State,
+    follower: FollowerStatus | None,
+    problems: Mapping[str, int],
+) -> ClientStatus:
+    """The status of a client that answers from `view`, and follows by `follower` if at all."""
+    if follower is None:
+        return ClientStatus(
+            state=state,
+            origin=view.origin,
+            revision=view.revision,
+            digest=view.digest,
+            counts=dict(problems),
+        )
+    mine = follower.subjects.get(subject)
+    return ClientStatus(
+        state=state,
+        origin=view.origin,
+        revision=view.revision,
+        digest=view.digest,
+        age_s=mine.age_s if mine else None,
+        endpoint=follower.upstream,
+        streaming=follower.streaming,
+        last_error=follower.last_error,
+        last_error_age_s=follower.last_error_age_s,
+        cache_error=follower.cache_error,
+        root_version=follower.root_version,
+        root_development=follower.root_development,
+        root_pinned_by_sight=follower.pinned_by_sight,
+        trust=mine.trust if mine else "none",
+        refusals=mine.refusals if mine else (),
+        crashes=mine.crashes if mine else 0,
+        counts={**follower.counts, **problems},
+    )
