@@ -30,6 +30,7 @@ SCHEMA: Final = (_IMPRINTS,)
 APPLICATION: Final = 0x48464431  # "HFD1"
 OUTLINE_BYTES_MAX: Final = 16 * 1024 * 1024
 _COLUMNS: Final = "environment, service, revision, entry, format, digest, build, outline, checksum"
+ALL_ROWS: Final = f"SELECT {_COLUMNS} FROM imprints ORDER BY environment, service, revision"  # noqa: S608 - constants only
 _RESTORE: Final = (
     "Delete it: digests stand in the journal too, and the newest ones are put again at the next "
     "start. Start the build that ran last, so that it is the one that is believed"
@@ -55,9 +56,8 @@ class SqliteDigests:
             return [self._find(connection, one) or _insert(connection, one) for one in made]
 
     def all(self) -> Sequence[Imprint]:
-        query = f"SELECT {_COLUMNS} FROM imprints ORDER BY environment, service, revision"  # noqa: S608 - constants only
         with self._file.read() as connection:
-            return [self._imprint(row) for row in connection.execute(query)]
+            return [self._imprint(row) for row in connection.execute(ALL_ROWS)]
 
     def close(self) -> None:
         self._file.close()
