@@ -15,6 +15,8 @@ from holdfast.core.model import Subject
 
 CHANGE = {"documents": documents(SHOP.replace("few: 9", "few: 7"))}
 FLAGD = '{"flags": {"a": {"state": "ENABLED", "variants": {"x": true}, "defaultVariant": "x"}}}'
+CONTRACT = {"needs": {"tiles": {"type": "integer"}}, "environments": ["production"]}
+WEB = {"service": "shop", "consumer": "web", "contract": CONTRACT}
 
 CALLS: list[tuple[str, str, Any, str]] = [
     # method, path, body, who: everybody, any (token), reader / writer of shop, admin of all
@@ -35,6 +37,16 @@ CALLS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/services/shop/settings/banner", None, "reader"),
     ("GET", "/v1/services/shop/segments", None, "reader"),
     ("GET", "/v1/services/shop/segments/pilots", None, "reader"),
+    ("GET", "/v1/services/shop/contracts", None, "reader"),
+    ("PUT", "/v1/services/shop/contracts/web", {"contract": CONTRACT}, "writer"),
+    ("GET", "/v1/services/shop/contracts/{consumer}", None, "reader"),
+    ("DELETE", "/v1/services/shop/contracts/{consumer}", None, "writer"),
+    (
+        "POST",
+        "/v1/can-deploy",
+        {"reader": {"service": "shop", "consumer": "web", "contract": CONTRACT}},
+        "reader",
+    ),
     ("GET", "/v1/history/{revision}", None, "reader"),
     ("GET", "/v1/changes/{change}", None, "reader"),
     ("GET", "/v1/export/flagd?service=shop&environment=production", None, "reader"),
@@ -238,6 +250,10 @@ def call(plane: Plane, authorization: str, method: str, path: str, body: Any) ->
         else "",
         "{token}": plane.token(SHOP_READER).split("_")[1] if "{token}" in path else "",
     }
+    if "{consumer}" in path:
+        contract = {"contract": {**CONTRACT, "version": str(now())}}
+        plane.ok("PUT", "/v1/services/shop/contracts/mobile", json=contract)
+        made["{consumer}"] = "mobile"
     for name, value in made.items():
         path = path.replace(name, value)
     content = body
