@@ -26,6 +26,7 @@ from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
+from holdfast.apps.edge.rehearsal import Rehearsal
 from holdfast.apps.edge.relay import Relay, upward
 from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shelf import EdgeShelf
@@ -98,6 +99,7 @@ class Edge:
         self._ready = False
         self._known: frozenset[Subject] | None = None
         self._refused: set[Subject] = set()
+        self._fault = ""
         self._stop = threading.Event()
         self._labels = threading.Thread(target=self._label_all, name="holdfast-labels", daemon=True)
         self.table = Table()
@@ -106,7 +108,9 @@ class Edge:
         self.follower = Follower(self._following())
         self.shelf = EdgeShelf(self.follower.freshness)
         self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
-        self.routes = Routes(self._parts())
+        parts = self._parts()
+        self.routes = Routes(parts)
+        self._rehearsal = None if settings.unprotected else Rehearsal(parts)
         self.face = Face(self.routes.handle, BODY_BYTES_MAX)
         address = Address(
             settings.host, settings.port, settings.connections_max, settings.shutdown_s
@@ -155,24 +159,31 @@ class Edge:
 
     def ready(self) -> tuple[bool, Mapping[str, Any]]:
         """Ready once every subject known has a generation, or was refused, and callers can be told
-        apart; and then for good.
+        apart; and then for good, unless its own answers turn out to be wrong (`rehearsal`).
 
-        Afterwards only answers count, and there are answers: staleness is a label.
+        Afterwards only answers count, and there are answers: staleness is a label. An edge that
+        could believe nothing of all that there is has none.
         """
         held = set(self.follower.subjects())
         known = self._known
         missing = [] if known is None else sorted(map(str, known - held - self._refused))
         if not self._ready:
             open_to_somebody = self.settings.open_reads or self.door.knows_tokens
-            self._ready = not missing and open_to_somebody and bool(held or known is not None)
+            empty = known is not None and all(one.service == ACCESS for one in known)
+            self._ready = not missing and open_to_somebody and bool(len(self.table) or empty)
+        ready = self._ready and not self._fault
         facts = {
-            "ready": self._ready,
+            "ready": ready,
             "subjects": len(self.table),
             "missing": missing[:20],
             "refused": sorted(map(str, self._refused))[:20],
             "stale": sum(active.stale_age_s is not None for active in self.table),
         }
-        return self._ready, facts
+        return ready, {**facts, "fault": self._fault} if self._fault else facts
+
+    def expects(self, subject: Subject) -> bool:
+        """Whether it was refused, with nothing older that could answer."""
+        return subject in self._refused and self.table.get(subject) is None
 
     def metrics(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
@@ -221,6 +232,8 @@ class Edge:
             now_s = self._clock()
             active = Active(generation.snapshot, generation.digest, generation.evaluator, now_s)
             self._label(active)
+            if self._rehearsal is not None and (fault := self._rehearsal.fault(active)):
+                self._fall_silent(fault)
             self.table.put(active)
             self.refetches.announce(subject, subject, ofrep.refetch(active))
         self.shelf.put(generation)
@@ -232,6 +245,12 @@ class Edge:
             digest=generation.digest,
             stale=self.follower.is_stale(subject),
         )
+
+    def _fall_silent(self, fault: str) -> None:
+        """Answer nothing from now on: other edges do, and this build is not to be believed."""
+        self._fault = fault
+        self.table.close()
+        _log.critical("this build answers wrongly: it answers nothing", why=fault)
 
     def _learn(self, environment: str, generation: Generation) -> None:
         try:
@@ -259,13 +278,24 @@ class Edge:
             self._upstream = name
 
     def _label_all(self) -> None:
-        settled = False
+        settled, lagging = False, set[Subject]()
         while not self._stop.wait(LABELS_S):
             if not settled and self.ready()[0]:
                 settled = True
                 self._once_ready()
             for active in self.table:
                 self._label(active)
+            behind = self._behind() if self._rehearsal is not None else set()
+            if behind & lagging:
+                self._fall_silent(f"another {min(behind & lagging)} is handed on than is answered")
+            lagging = behind
+
+    def _behind(self) -> set[Subject]:
+        """Subjects of which something else is handed on than answered; for a moment that is so."""
+        shelved = ((active, self.shelf.newest(active.subject)) for active in self.table)
+        return {
+            active.subject for active, found in shelved if found and found.digest != active.digest
+        }
 
     def _label(self, active: Active) -> None:
         if not self.follower.is_stale(active.subject):

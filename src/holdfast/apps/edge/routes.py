@@ -44,6 +44,9 @@ class Health(Protocol):
     def ready(self) -> tuple[bool, Mapping[str, Any]]:
         """Whether right answers come from here, and the facts behind that."""
 
+    def expects(self, subject: Subject) -> bool:
+        """Whether there is such a subject, and nothing of it can be answered from here now."""
+
     def metrics(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
 
@@ -121,6 +124,7 @@ class Routes:
             answer = ofrep.failure(400, error.code, str(error), single.key)
         else:
             self.counts.evaluations += 1
+            active.sampler.offer(context)
             answer = ofrep.answer(active, single.key, single.function(context))
         if active.stale_age_s is not None:
             answer = self._stale(active, answer)
@@ -222,7 +226,10 @@ class Routes:
                 self._door.admit(request.headers, "read", subject)
                 agents.append((agent, self._table.get(subject)))
             if all(active is None for _, active in agents):
-                raise self._missing(f"none of {', '.join(question.agents)} is known here")
+                subjects = [Subject(question.environment, agent) for agent in question.agents]
+                raise self._missing(
+                    f"none of {', '.join(question.agents)} is known here", *subjects
+                )
         except HoldfastError as error:
             return http.error_response(error)
         self.counts.ecs_reads += 1
@@ -245,13 +252,17 @@ class Routes:
         return None
 
     def _no_subject(self, subject: Subject, key: str | None) -> Response:
-        error = self._missing(f"there is no {subject} here")
+        error = self._missing(f"there is no {subject} here", subject)
         code = "FLAG_NOT_FOUND" if isinstance(error, NotFound) else "GENERAL"
         return ofrep.failure(http.status_of(error), code, str(error), key)
 
-    def _missing(self, message: str) -> HoldfastError:
-        # Before everything is loaded, "not here" would be a guess, and clients believe a 404.
-        ready, _ = self._parts.health.ready()
+    def _missing(self, message: str, *subjects: Subject) -> HoldfastError:
+        # Before everything is loaded, "not here" would be a guess, and clients believe a 404. What
+        # is there and was refused may be answered by another edge.
+        health = self._parts.health
+        if any(health.expects(subject) for subject in subjects):
+            return Unavailable(f"{message} that can be believed")
+        ready, _ = health.ready()
         return NotFound(message) if ready else Unavailable(f"{message} yet: this edge is starting")
 
     def _stale(self, active: Active, answer: Response) -> Response:

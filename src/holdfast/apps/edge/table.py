@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Subject
+from holdfast.core.sampling import Sampler
 from holdfast.core.snapshot import Snapshot
+from holdfast.sdk.follower import draw
 
 
 class Active:
@@ -29,6 +31,7 @@ class Active:
         "name",
         "revision",
         "revision_header",
+        "sampler",
         "snapshot",
         "stale_age_s",
         "subject",
@@ -46,6 +49,7 @@ class Active:
         self.revision_header = (b"holdfast-revision", b"%d" % self.revision)
         self.activated_s = activated_s
         self.stale_age_s: int | None = None
+        self.sampler = Sampler(self.subject, draw)
 
     def stale_header(self) -> tuple[bytes, bytes]:
         return (b"holdfast-stale", b"true; age=%d" % (self.stale_age_s or 0))
@@ -58,9 +62,21 @@ class Table:
         self._active: dict[Subject, Active] = {}
         self.epoch = 0
         """Counts activations: whatever was derived from an older table is void."""
+        self.closed = False
 
     def put(self, active: Active) -> None:
+        if not self.closed:
+            before = self._active.get(active.subject)
+        if before is not None:
+            active.sampler = before.sampler
+        active.sampler.allow(active.snapshot.holdfast.attributes)
         self._active[active.subject] = active
+            self.epoch += 1
+
+    def close(self) -> None:
+        """Hold nothing from now on, for good."""
+        self.closed = True
+        self._active = {}
         self.epoch += 1
 
     def get(self, subject: Subject) -> Active | None:
