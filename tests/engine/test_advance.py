@@ -1,0 +1,315 @@
+"""Rollouts by conversation: what consumers tell, and what the automation commits about it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from tests.engine.a_node import ADMIN, Clock, Node, setting
+
+from holdfast.core.access import Grant
+from holdfast.core.errors import Forbidden, Invalid, NotFound, Unavailable
+from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Scope, Service
+from holdfast.core.policies import Gates, Plan, Policy, Stage
+from holdfast.core.reports import ConsumerReport, Outcomes, Refusal
+from holdfast.engine import advance as module
+from holdfast.engine.advance import Advance, Moved
+from holdfast.engine.fleet import Fleet
+
+STAGES = (
+    Stage("first", ("ring0",), bake_s=60),
+    Stage("half", percent=50, bake_s=60),
+    Stage("all", percent=100, bake_s=10),
+)
+
+
+class Rollout:
+    """A node whose environment rolls changes out, one change under way, and its consumers."""
+
+    def __init__(self, **gates: Any) -> None:
+        self.clock = Clock()
+        self.node = Node(clock=self.clock)
+        self.node.commit(
+            PutEnvironment("production", Environment()),
+            PutService("shop", Service()),
+            PutSetting("shop", "tiles", setting(9)),
+        )
+        policy = Policy(rollout=Plan(STAGES, gates=Gates(**gates)))
+        self.node.commit(PutEnvironment("production", Environment(policy=policy)))
+        committed = self.node.commit(PutSetting("shop", "tiles", setting(12)))
+        self.id = f"production.{committed.revision}"
+        self.answers: list[float | None] = []
+        self.start()
+        self._sequences: dict[str, int] = {}
+        self._sums: dict[str, dict[tuple[int, bool], list[int]]] = {}
+
+    def start(self) -> None:
+        """As a control plane starts: nothing but the journal is known."""
+        view = self.node.view
+        self.fleet = Fleet(self.clock, lambda: view.state.rollouts)
+        self.advance = Advance(
+            view=view,
+            publisher=self.node.publisher,
+            fleet=self.fleet,
+            clock=self.clock,
+            rights=ADMIN,
+            ask=lambda *_: self.answers[-1] if self.answers else None,
+        )
+
+    @property
+    def now(self) -> Any:
+        return self.node.view.state.rollouts.get(self.id)
+
+    def value(self) -> Any:
+        """What the setting is for those who are not in any rollout any more."""
+        return self.node.view.state.services["shop"].settings["tiles"].setting.variants["few"]
+
+    def tell(
+        self, requests: int = 0, errors: int = 0, *, exposed: bool = True, **more: Any
+    ) -> None:
+        """A consumer's next report: so much more on its side of this stage."""
+        consumer = more.pop("consumer", "consumer-a")
+        if self.now is not None and requests:
+            sums = self._sums.setdefault(consumer, {})
+            row = sums.setdefault((self.now.stage, exposed), [0, 0])
+            row[0] += requests
+            row[1] += errors
+        self._sequences[consumer] = self._sequences.get(consumer, 0) + 1
+        outcomes = tuple(
+            Outcomes(self.id, stage, side, *counts)
+            for (stage, side), counts in self._sums.get(consumer, {}).items()
+        )
+        self.fleet.take(
+            [
+                ConsumerReport(
+                    consumer=consumer,
+                    service="shop",
+                    environment="production",
+                    kind="sdk",
+                    build="holdfast/0",
+                    sequence=self._sequences[consumer],
+                    at_ms=0,
+                    outcomes=outcomes,
+                    **more,
+                )
+            ]
+        )
+
+    def after(self, seconds: float) -> list[Moved]:
+        self.clock.now_s += seconds
+        return self.advance.tick()
+
+
+def actions(moved: list[Moved]) -> list[str]:
+    assert not [each.error for each in moved if each.error]
+    return [each.verdict.action for each in moved]
+
+
+def test_a_healthy_rollout_goes_through_its_stages_and_completes() -> None:
+    rollout = Rollout()
+    assert actions(rollout.after(1)) == []
+    for stage, bake_s in ((0, 60), (1, 60), (2, 10)):
+        assert rollout.now.stage == stage
+        rollout.tell(500, 5)
+        rollout.tell(500, 5, exposed=False)
+        assert actions(rollout.after(bake_s - 2)) == []
+        assert rollout.advance.due_s() is not None
+        assert actions(rollout.after(2)) == ["advance"]
+    assert rollout.now is None
+    assert rollout.value() == 12
+
+
+def test_errors_of_the_exposed_roll_it_back_in_the_first_stage() -> None:
+    rollout = Rollout()
+    rollout.tell(1_000, 5, exposed=False)
+    rollout.tell(10, 8)
+    (moved,) = rollout.after(1)
+    assert moved.verdict.action == "roll-back"
+    assert rollout.now is None
+    assert rollout.value() == 9
+    entry = rollout.node.records.entry(moved.revision)
+    assert entry.actor == module.AUTOMATON
+    (verdict,) = [edit for edit in entry.edits if hasattr(edit, "rollout")]
+    assert verdict.evidence["exposed"]["errors"] == 8
+    assert verdict.evidence["errors_e"] > verdict.evidence["halt_e"]
+
+
+def test_with_the_gate_off_the_same_errors_reach_everybody() -> None:
+    """The damage: nobody looks at what consumers tell, and the stages just bake."""
+    rollout = Rollout(alpha=1e-300)
+    for _ in STAGES:
+        rollout.tell(1_000, 5, exposed=False)
+        rollout.tell(10, 8)
+        rollout.after(60)
+    assert rollout.now is None
+    assert rollout.value() == 12
+
+
+def test_a_refusal_by_one_consumer_rolls_it_back() -> None:
+    rollout = Rollout()
+    revision = rollout.now.started
+    rung: list[int] = []
+    rollout.fleet.on_alarm = lambda: rung.append(1)
+    refusal = Refusal(revision, "d" * 64, "schema", "12 is no string", 0, "tiles")
+    rollout.tell(refusals=(refusal,))
+    assert rung == [1]
+    (moved,) = rollout.after(0)
+    assert moved.verdict.action == "roll-back"
+    assert "12 is no string" in moved.verdict.reason
+    assert rollout.value() == 9
+
+
+def test_a_refusal_of_something_older_is_none_of_its_business() -> None:
+    rollout = Rollout()
+    rollout.tell(refusals=(Refusal(rollout.now.started - 1, "", "schema", "", 0),))
+    assert actions(rollout.after(1)) == []
+    assert rollout.now.status == "running"
+
+
+def test_a_crash_streak_rolls_it_back() -> None:
+    rollout = Rollout()
+    rollout.tell(1, revision=rollout.now.started)
+    rollout.tell(1, revision=rollout.now.started - 1, crashes=1)
+    assert actions(rollout.after(1)) == ["roll-back"]
+
+
+def test_silence_of_the_exposed_holds_it() -> None:
+    rollout = Rollout(silence_s=30)
+    rollout.tell(10)
+    rollout.tell(1_000, exposed=False)
+    assert actions(rollout.after(29)) == []
+    rollout.tell(1_000, exposed=False)
+    assert actions(rollout.after(2)) == ["hold"]
+    assert rollout.now.status == "held"
+    assert actions(rollout.after(1_000)) == [], "a person looks first"
+
+
+def test_where_nobody_counts_outcomes_a_report_is_a_sign_of_life() -> None:
+    rollout = Rollout(silence_s=30)
+    revision = rollout.now.started
+    rollout.tell(revision=revision)
+    for _ in range(5):
+        rollout.after(25)
+        rollout.tell(revision=revision)
+    assert rollout.now.status == "running"
+    assert actions(rollout.after(31)) == ["hold"]
+
+
+def test_a_held_rollout_is_still_rolled_back() -> None:
+    rollout = Rollout()
+    rollout.advance.go(rollout.id, "hold", "ann", ADMIN, "let me look")
+    rollout.tell(1_000, 5, exposed=False)
+    rollout.tell(10, 8)
+    assert actions(rollout.after(1)) == ["roll-back"]
+
+
+def test_a_query_over_its_bound_rolls_back_and_one_without_answer_waits() -> None:
+    rollout = Rollout(query="errors", query_max=0.1, query_url="http://127.0.0.1:9090")
+    assert actions(rollout.after(100)) == []
+    rollout.answers = [0.05]
+    assert actions(rollout.after(1)) == ["advance"]
+    rollout.answers = [0.2]
+    assert actions(rollout.after(1)) == ["roll-back"]
+
+
+def test_after_a_restart_the_counts_come_again_before_it_goes_on() -> None:
+    rollout = Rollout()
+    rollout.tell(1_000, 5, exposed=False)
+    rollout.tell(10, 1)
+    rollout.after(50)
+    rollout.start()
+    assert actions(rollout.after(15)) == [], "baked, and yet nothing is known of it"
+    rollout.tell(10, 9)
+    assert actions(rollout.after(1)) == ["roll-back"]
+
+
+def test_after_a_restart_a_healthy_one_goes_on() -> None:
+    rollout = Rollout()
+    rollout.after(59)
+    rollout.start()
+    assert actions(rollout.after(2)) == []
+    assert actions(rollout.after(module.SETTLE_S)) == ["advance"]
+
+
+def test_what_the_door_refuses_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout = Rollout()
+    append = rollout.node.journal.append
+
+    def refuse(_entry: object) -> None:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(rollout.node.journal, "append", refuse)
+    (moved,) = rollout.after(61)
+    assert "the disk is full" in moved.error
+    assert rollout.advance.failures == 1
+    assert rollout.after(1) == [], "not at every tick"
+    monkeypatch.setattr(rollout.node.journal, "append", append)
+    assert actions(rollout.after(module.REST_S)) == ["advance"]
+
+
+# By hand
+
+
+def test_a_person_moves_it() -> None:
+    rollout = Rollout()
+    rollout.advance.go(rollout.id, "hold", "ann", ADMIN, "wait")
+    assert actions(rollout.after(100)) == []
+    rollout.advance.go(rollout.id, "resume", "ann", ADMIN, "go on")
+    assert actions(rollout.after(1)) == [], "it bakes anew"
+    rollout.advance.go(rollout.id, "advance", "ann", ADMIN, "sure")
+    assert (rollout.now.stage, rollout.now.status) == (1, "running")
+    rollout.advance.go(rollout.id, "advance", "ann", ADMIN, "sure")
+    rollout.advance.go(rollout.id, "advance", "ann", ADMIN, "sure")
+    assert rollout.now is None
+    assert rollout.value() == 12
+
+
+def test_a_person_rolls_it_back() -> None:
+    rollout = Rollout()
+    committed = rollout.advance.go(rollout.id, "roll-back", "ann", ADMIN, "no")
+    assert rollout.now is None
+    assert rollout.value() == 9
+    assert rollout.node.records.entry(committed.revision).actor == "ann"
+
+
+def test_a_move_that_makes_no_sense_is_refused() -> None:
+    rollout = Rollout()
+    with pytest.raises(Invalid, match="running"):
+        rollout.advance.go(rollout.id, "resume", "ann", ADMIN, "")
+    with pytest.raises(NotFound):
+        rollout.advance.go("production.77", "hold", "ann", ADMIN, "")
+
+
+def test_moving_it_takes_the_rights_of_its_change() -> None:
+    rollout = Rollout()
+    reader = Grant("r", "r", (Scope(("read",)),))
+    elsewhere = Grant("e", "e", (Scope(("write",), "staging", "*"),))
+    for rights in (reader, elsewhere):
+        for way in ("hold", "advance", "roll-back"):
+            with pytest.raises(Forbidden):
+                rollout.advance.go(rollout.id, way, "bob", rights, "")  # type: ignore[arg-type]
+    assert rollout.now.status == "running"
+
+
+def test_its_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.engine.watched.POINTS_MAX", 10)
+    rollout = Rollout()
+    for number in range(50):
+        rollout.tell(10 + number)
+        rollout.advance.tick()
+    watched = rollout.advance.watched(rollout.id)
+    assert watched is not None
+    assert len(watched.points) <= 10
+    assert watched.points[0].exposed_requests == 10
+    assert watched.points[-1].exposed_requests == watched.watch.exposed.requests
+
+
+def test_null_rollouts_are_left_alone() -> None:
+    """Both sides fail alike: over many looks nothing is halted."""
+    chance = random.Random(7)
+    rollout = Rollout()
+    for _ in range(40):
+        rollout.tell(50, sum(chance.random() < 0.05 for _ in range(50)))
+        rollout.tell(450, sum(chance.random() < 0.05 for _ in range(450)), exposed=False)
+        assert "roll-back" not in actions(rollout.after(1))
