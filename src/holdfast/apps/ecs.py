@@ -123,6 +123,7 @@ def _settings(
     ids: list[str] = []
     if active is None:
         return values, ids
+    active.sampler.offer(context)
     for key in active.evaluator.keys():  # noqa: SIM118 -- it is no dict
         outcome = active.evaluator.evaluate(key, context)
         if outcome.variant is None or outcome.error_code is not None:

@@ -156,6 +156,7 @@ def bulk(active: Active, request: Request, event_stream: Mapping[str, Any]) -> R
         context = read_context(request.body)
     except BadContext as error:
         return failure(400, error.code, str(error))
+    active.sampler.offer(context)
     evaluator = active.evaluator
     flags = [answer(active, key, evaluator.function(key)(context)).body for key in evaluator.keys()]  # noqa: SIM118
     rest = msgspec.json.encode(

@@ -190,6 +190,7 @@ class Relay:
             digest=active.digest,
             since_ms=int(active.activated_s * 1000),
             stale=active.stale_age_s is not None,
+            contexts=active.sampler.take(),
             heads=tuple(Witness(revision, head) for revision, head in self._heads.items()),
         )
 

@@ -67,10 +67,10 @@ class Table:
     def put(self, active: Active) -> None:
         if not self.closed:
             before = self._active.get(active.subject)
-        if before is not None:
-            active.sampler = before.sampler
-        active.sampler.allow(active.snapshot.holdfast.attributes)
-        self._active[active.subject] = active
+            if before is not None:
+                active.sampler = before.sampler
+            active.sampler.allow(active.snapshot.holdfast.attributes)
+            self._active[active.subject] = active
             self.epoch += 1
 
     def close(self) -> None:
