@@ -67,8 +67,8 @@ class Table:
     def put(self, active: Active) -> None:
         if not self.closed:
             before = self._active.get(active.subject)
-            if before is not None:
-                active.sampler = before.sampler
+            # One that was only rehearsed until now has seen nobody.
+            active.sampler = before.sampler if before else Sampler(active.subject, draw)
             active.sampler.allow(active.snapshot.holdfast.attributes)
             self._active[active.subject] = active
             self.epoch += 1
