@@ -55,6 +55,8 @@ class Rehearsal:
 
     def fault(self, active: Active) -> str:
         """What a caller would get wrong after this activation; empty when nothing."""
+        # Of its own: what is asked here is no traffic, and must not be sampled as such.
+        active = Active(active.snapshot, active.digest, active.evaluator, active.activated_s)
         before = self._before.get(active.subject)
         self._before[active.subject] = active
         self._table.put(active)
