@@ -64,7 +64,9 @@ class Watcher:
 
 
 def _is_right(case: Case, value: JSON) -> bool:
-    return any(type(value) is type(one) and value == one for one in case.right)
+    """Equal as JSON is: true is not 1."""
+    same_kind = isinstance(value, bool)
+    return any(value == one and isinstance(one, bool) is same_kind for one in case.right)
 
 
 def _text(value: Any) -> str:

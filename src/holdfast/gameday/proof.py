@@ -194,7 +194,12 @@ def _edge(cache: Path, feed: _Feed, asks: list[Ask]) -> dict[str, list[JSON]]:
 
     start_logs("error", "proof")
     settings = EdgeSettings(
-        upstreams=(feed.url,), cache_dir=cache, port=0, open_reads=True, poll_interval_s=0.05
+        upstreams=(feed.url,),
+        cache_dir=cache,
+        port=0,
+        open_reads=True,
+        poll_interval_s=0.05,
+        unprotected=True,
     )
     edge = Edge(settings)
     edge.start()

@@ -14,6 +14,7 @@ import msgspec
 
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import JSON
+from holdfast.core.wire import canonical
 from holdfast.gameday.naive import Ask
 from holdfast.gameday.patches import COMPONENTS, Component
 from holdfast.gameday.processes import UNPROTECTED
@@ -97,10 +98,10 @@ def _asks() -> list[Ask]:
 
 
 def _same(one: JSON, other: JSON) -> bool:
-    """Values and codes alike, types too: 20 is not 20.0. Names of variants may differ."""
+    """Values and codes alike; true is not 1, and 20 is 20.0. Names of variants may differ."""
     kept = (0, 2, 3)
     left, right = ([each[at] for at in kept if at < len(each)] for each in (one, other))
-    return msgspec.json.encode(left, order="sorted") == msgspec.json.encode(right, order="sorted")
+    return canonical(left) == canonical(right)
 
 
 def _run(directory: Path, component: str, tree: Path | None) -> dict[str, list[JSON]] | str:

@@ -80,10 +80,10 @@ def _chosen(day: Day) -> list[Defect]:
 
 def _watch(fleet: Fleet) -> None:
     a, b = fleet.edge_urls["edge-a"], fleet.edge_urls["edge-b"]
-    fleet.watch("sdk-1", "sdk", (a,))
-    fleet.watch("sdk-2", "sdk", (b, a))
-    fleet.watch("sdk-3", "sdk", (fleet.control_url, a))
-    fleet.watch("ofrep-1", "ofrep", (b, a), interval_s=0.3)
+    fleet.watch("sdk-1", "sdk", (a,), interval_s=0.25)
+    fleet.watch("sdk-2", "sdk", (b, a), interval_s=0.25)
+    fleet.watch("sdk-3", "sdk", (fleet.control_url, a), interval_s=0.25)
+    fleet.watch("ofrep-1", "ofrep", (b, a), interval_s=0.8)
     for name in list(fleet.clients):
         fleet.wait_answering(name)
 
