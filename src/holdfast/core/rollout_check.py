@@ -53,7 +53,7 @@ def check_rollouts(old: State, edits: Sequence[Edit], new: State) -> Iterator[Pr
             case PutEnvironment():
                 yield from _environment(old, edit)
             case MoveRollout():
-                yield from _move(old, edit, new)
+                yield from _move(old, edit, edits, new)
     yield from _starts(edits, new)
     running = {name: one for name, one in old.rollouts.items() if name not in over}
     if running:
@@ -178,7 +178,7 @@ def _starts(edits: Iterable[Edit], new: State) -> Iterator[Problem]:
             yield _plan("too-many", message, pointer(("rollouts", name)), hint)
 
 
-def _move(old: State, edit: MoveRollout, new: State) -> Iterator[Problem]:
+def _move(old: State, edit: MoveRollout, edits: Sequence[Edit], new: State) -> Iterator[Problem]:
     path = pointer(("rollouts", edit.rollout))
     rollout = old.rollouts.get(edit.rollout)
     if rollout is None:
@@ -191,27 +191,28 @@ def _move(old: State, edit: MoveRollout, new: State) -> Iterator[Problem]:
         message = f"stage {edit.stage} after stage {rollout.stage} of {stages}"
         hint = "stages only go on; to take the change away, roll back"
         yield _plan("rollout-stage", message, f"{path}/stage", hint)
-    if edit.status == "rolled-back" and not _is_put_back(rollout, new):
+    if edit.status == "rolled-back" and not _is_put_back(rollout, edits, new):
         message = "the edits don't put back all that the change found"
         hint = f"take the edits that `holdfast rollout rollback {edit.rollout}` makes"
         yield _plan("rollout-edits", message, path, hint)
 
 
-def _is_put_back(rollout: RolloutState, new: State) -> bool:
-    """Or taken over by a rollout that the same change begins."""
+def _is_put_back(rollout: RolloutState, edits: Sequence[Edit], new: State) -> bool:
+    """Or edited on top, and so under way in a rollout that the same change begins."""
     environment, before = rollout.environment, rollout.before
     begun = new.rollouts.get(f"{environment}.{new.head.revision}")
-    onward = begun.before if begun else None
+    edited: set[tuple[str, str]] = set()
+    if begun is not None:
+        edited = {(e.service, e.key) for e in edits if isinstance(e, PutSetting | DeleteSetting)}
     for service, key, old in settings_of(before):
-        taken = onward is not None and key in onward.settings.get(service, {})
-        if not taken and differ(environment, old, setting_at(new.services, service, key)):
+        differs = differ(environment, old, setting_at(new.services, service, key))
+        if differs and (service, key) not in edited:
             return False
-    for service, name, was in segments_of(before):
-        taken = onward is not None and name in onward.segments.get(service, {})
-        now = segment_at(new.services, service, name)
-        if was is not None and not taken and segments_differ(environment, was, now):
-            return False
-    return True
+    return not any(
+        was is not None
+        and segments_differ(environment, was, segment_at(new.services, service, name))
+        for service, name, was in segments_of(before)
+    )
 
 
 def _retyped(rollout: RolloutState, new: State) -> Iterator[Problem]:

@@ -1,0 +1,567 @@
+"""Rollouts as the write door and builds see them: what begins, what is refused, what goes back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
+from tests.core.histories import serving, state_after
+
+from holdfast.core import limits
+from holdfast.core.build import build
+from holdfast.core.difference import diff
+from holdfast.core.errors import Invalid
+from holdfast.core.evaluate import Evaluator
+from holdfast.core.exposure import EVERYBODY, NOBODY, condition
+from holdfast.core.fold import after
+from holdfast.core.model import (
+    JSON,
+    Audience,
+    DeleteSetting,
+    Edit,
+    Environment,
+    Head,
+    MoveRollout,
+    PutEnvironment,
+    PutSegment,
+    PutService,
+    PutSetting,
+    Rule,
+    Segment,
+    Service,
+    Setting,
+    Split,
+    StartRollout,
+    Subject,
+    Targeting,
+)
+from holdfast.core.policies import Gates, Plan, Policy, Stage
+from holdfast.core.rollout import rolled_back, staged
+from holdfast.core.snapshot import Snapshot, encode
+from holdfast.core.state import RolloutState, State
+from holdfast.core.subjects import subject_revision
+from holdfast.core.validate import validate
+
+SHOP = Subject("production", "shop")
+PLAN = Plan(
+    stages=(
+        Stage(name="inside", rings=("inside",)),
+        Stage(name="tenth", percent=10),
+        Stage(name="all", percent=100),
+    ),
+    unit="user",
+)
+FAST = Plan(stages=(Stage(name="half", percent=50), Stage(name="all", percent=100)))
+POLICED = PutEnvironment("production", Environment(policy=Policy(rollout=PLAN, fast=FAST)))
+FREE = PutEnvironment("staging", Environment())
+INSIDE = {"targetingKey": "k", "ring": "inside"}
+OUTSIDE = {"targetingKey": "k", "ring": "outside"}
+
+
+def standing(*edits: Edit) -> State:
+    """A state in which these were put before there was any policy."""
+    free = PutEnvironment("production", Environment())
+    return state_after([free, FREE, PutService("shop", Service()), *edits], [POLICED])
+
+
+def put(key: str, to: Setting, service: str = "shop") -> PutSetting:
+    return PutSetting(service, key, to)
+
+
+def fixed(value: Any, *environments: str, enabled: bool = True) -> Setting:
+    """A setting that gives everybody one value."""
+    where = environments or ("production",)
+    kind = "string" if isinstance(value, str) else "integer"
+    targeting = Targeting(default="it", enabled=enabled)
+    return Setting(kind, {"it": value}, dict.fromkeys(where, targeting))  # type: ignore[arg-type]
+
+
+def commit(state: State, *edits: Edit) -> State:
+    """Through all that the write door does with a change's edits."""
+    whole = staged(state, edits, after(state, edits))
+    problems = validate(state, whole)
+    assert problems == []
+    return state_after(whole, start=state)
+
+
+def problems(state: State, *edits: Edit) -> list[str]:
+    whole = staged(state, edits, after(state, edits))
+    found = validate(state, whole)
+    assert all(one.hint for one in found), "each says the way out"
+    return [one.code for one in found]
+
+
+def made(state: State, subject: Subject = SHOP) -> Snapshot:
+    revision = subject_revision(state, subject)
+    head = state.head if state.head.revision == revision else Head(revision, "0" * 64)
+    return build(state, subject, None, head=head)
+
+
+def ask(state: State, key: str, context: dict[str, Any], subject: Subject = SHOP) -> Any:
+    """The answer of Holdfast's evaluator and of flagd's own, which must agree."""
+    snapshot = made(state, subject)
+    mine = Evaluator(snapshot.flags, evaluators=snapshot.evaluators, now_s=lambda: 0.0).evaluate(
+        key, context
+    )
+    assert not mine.error_code
+    core = FlagdCore()
+    core.set_flags(json.loads(encode(snapshot)))
+    attributes = {name: value for name, value in context.items() if name != "targetingKey"}
+    theirs = core._resolve(key, None, EvaluationContext(context.get("targetingKey"), attributes))
+    assert (mine.value, mine.variant) == (theirs.value, theirs.variant)
+    return mine.value
+
+
+def only(state: State) -> tuple[str, RolloutState]:
+    ((name, rollout),) = state.rollouts.items()
+    return name, rollout
+
+
+# -- what begins
+
+
+def test_a_policy_sends_a_change_out_in_stages() -> None:
+    state = commit(standing(put("n", fixed(1))), put("n", fixed(2)))
+    assert (ask(state, "n", INSIDE), ask(state, "n", OUTSIDE)) == (2, 1)
+    name, rollout = only(state)
+    assert (name, rollout.stage, rollout.plan) == ("production.3", 0, PLAN)
+    state = commit(state, MoveRollout(name, 2, "running"))
+    assert ask(state, "n", OUTSIDE) == 2
+    state = commit(state, MoveRollout(name, 2, "completed"))
+    assert state.rollouts == {}
+    assert msgspec.json.decode(made(state).flags["n"]) == {
+        "state": "ENABLED",
+        "variants": {"it": 2},
+        "defaultVariant": "it",
+    }
+
+
+def test_without_one_it_goes_everywhere_at_once() -> None:
+    """The damage with it off."""
+    policed = standing(put("n", fixed(1, "staging")))
+    state = commit(policed, put("n", fixed(2, "staging")))
+    assert state.rollouts == {}
+    assert ask(state, "n", OUTSIDE, Subject("staging", "shop")) == 2
+
+
+def test_the_snapshot_says_who_is_exposed_to_what() -> None:
+    state = commit(standing(put("n", fixed(1))), put("n", fixed(2)))
+    told = msgspec.json.decode(made(state).holdfast.rollouts["production.3"])
+    assert told == {
+        "stage": 0,
+        "status": "running",
+        "unit": "user",
+        "percent": 0.0,
+        "ring": "ring",
+        "rings": ["inside"],
+        "settings": ["n"],
+        "objective_ms": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("edit", "plan"),
+    [
+        (put("n", fixed(2)), PLAN),
+        (put("new", fixed(2)), PLAN),
+        (put("n", fixed(1, enabled=False)), FAST),
+        (DeleteSetting("shop", "n"), FAST),
+        (PutSegment("shop", "pilot", Segment(Audience("tenant", ("a", "b")))), FAST),
+    ],
+)
+def test_kill_switches_deletions_and_segments_go_faster(edit: Edit, plan: Plan) -> None:
+    pilot = PutSegment("shop", "pilot", Segment(Audience("tenant", ("a",))))
+    state = commit(standing(put("n", fixed(1)), pilot), edit)
+    assert only(state)[1].plan == plan
+
+
+def test_what_answers_nobody_otherwise_begins_nothing() -> None:
+    state = standing(put("n", fixed(1)))
+    words = msgspec.structs.replace(fixed(1), description="words")
+    for edit in (put("n", fixed(1)), put("n", words), put("m", fixed(1, "staging"))):
+        assert commit(state, edit).rollouts == {}
+
+
+def test_a_change_can_t_choose_its_own_plan_nor_drop_the_policy_on_the_way() -> None:
+    at_once = Plan(stages=(Stage(percent=100),))
+    free = PutEnvironment("production", Environment())
+    edits = (StartRollout("production", at_once), free, put("n", fixed(2)))
+    state = commit(standing(put("n", fixed(1))), *edits)
+    assert only(state)[1].plan == PLAN
+    own = commit(
+        standing(put("n", fixed(1, "staging"))),
+        StartRollout("staging", FAST),
+        put("n", fixed(2, "staging")),
+    )
+    assert only(own)[1].plan == FAST, "where no policy asks, a change may"
+
+
+def test_a_shared_setting_is_staged_for_those_that_include_it() -> None:
+    shared = (PutService("common", Service()), put("n", fixed(1), "common"))
+    state = commit(
+        standing(*shared, PutService("shop", Service(includes=("common",)))),
+        put("n", fixed(2), "common"),
+    )
+    assert (ask(state, "n", INSIDE), ask(state, "n", OUTSIDE)) == (2, 1)
+    assert made(state).setting("n").revision == 3
+
+
+def test_a_difference_shows_it() -> None:
+    old = standing(put("n", fixed(1)))
+    new = commit(old, put("n", fixed(2)))
+    moved = commit(new, MoveRollout("production.3", 1, "held"))
+    done = commit(moved, MoveRollout("production.3", 1, "completed"))
+    assert [one.summary for one in diff(old, new) if one.kind == "rollout"] == ["rollout begins"]
+    assert [(one.name, one.summary) for one in diff(new, moved)] == [
+        ("production.3", "stage 0 -> 1, held")
+    ]
+    assert [one.summary for one in diff(moved, done)] == ["rollout ends"]
+
+
+# -- both sides
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "inside", "outside"),
+    [
+        (fixed(1), fixed(2), 2, 1),
+        (None, fixed(2), 2, None),
+        (fixed(1), None, None, 1),
+        (fixed(1), fixed(1, enabled=False), None, 1),
+        (fixed(1, enabled=False), fixed(1), 1, None),
+        (serving("on"), serving("off"), "no", "yes"),
+        (serving("on", {"==": [{"var": "ring"}, "inside"]}), serving("off"), "no", "no"),
+    ],
+)
+def test_values_targeting_new_ones_deletions_and_switches(
+    old: Setting | None, new: Setting | None, inside: Any, outside: Any
+) -> None:
+    at_once = Plan(stages=(Stage(rings=("inside",)), Stage(percent=100)))
+    policy = Policy(rollout=at_once, fast=at_once)
+    state = state_after(
+        [PutEnvironment("production", Environment(policy=policy)), PutService("shop", Service())],
+        [put("other", fixed(0))],
+        [MoveRollout("production.2", 1, "completed")],
+        [put("n", old)] if old else [],
+    )
+    state = commit(state, put("n", new) if new else DeleteSetting("shop", "n"))
+    assert (ask(state, "n", INSIDE), ask(state, "n", OUTSIDE)) == (inside, outside)
+
+
+def test_variants_of_both_sides_are_told_apart() -> None:
+    state = commit(standing(put("n", fixed(1))), put("n", fixed(2)))
+    flag = msgspec.json.decode(made(state).flags["n"])
+    assert flag["variants"] == {"it": 1, "it~3": 2}
+    assert flag["targeting"] == {"if": [{"$ref": "rollout:production.3"}, "it~3", "it"]}
+
+
+def test_a_default_that_stays_is_the_flag_s() -> None:
+    def ruled(serve: str) -> Setting:
+        return serving(serve, {"==": [{"var": "tenant"}, "a"]})
+
+    state = commit(standing(put("n", ruled("on"))), put("n", ruled("off")))
+    assert msgspec.json.decode(made(state).flags["n"])["defaultVariant"] == "off"
+
+
+def test_splits_of_both_sides_fall_back_to_their_own_defaults() -> None:
+    def split(default: str) -> Setting:
+        rules = (Rule(split=Split({"a": 1, "b": 0})),)
+        where = {"production": Targeting(default, rules=rules)}
+        return Setting("integer", {"a": 1, "b": 2, "c": 3}, where)
+
+    state = commit(standing(put("n", split("b"))), put("n", split("c")))
+    without = {name: value for name, value in INSIDE.items() if name != "targetingKey"}
+    assert (ask(state, "n", INSIDE), ask(state, "n", without)) == (1, 3)
+    assert ask(state, "n", {"ring": "outside"}) == 2
+
+
+@pytest.mark.parametrize("given", ["it", "gone", True])
+def test_logic_written_whole_names_its_own_side_s_variants(given: JSON) -> None:
+    def computed(value: int, **more: int) -> Setting:
+        logic = {"var": "wanted"}
+        where = {"production": Targeting(default="it", logic=logic)}
+        return Setting("integer", {"it": value, "true": value + 10, **more}, where)
+
+    state = commit(standing(put("n", computed(1, gone=5))), put("n", computed(2, come=6)))
+    flags = made(state)
+    evaluator = Evaluator(flags.flags, evaluators=flags.evaluators, now_s=lambda: 0.0)
+
+    def answer(who: dict[str, Any], wanted: Any) -> Any:
+        outcome = evaluator.evaluate("n", {**who, "wanted": wanted})
+        return outcome.error_code or outcome.value
+
+    inside = {"it": 2, "gone": "GENERAL", True: 12, "come": 6}
+    outside = {"it": 1, "gone": 5, True: 11, "come": "GENERAL"}
+    for wanted in (given, "come", None):
+        assert answer(INSIDE, wanted) == inside.get(wanted, 2)
+        assert answer(OUTSIDE, wanted) == outside.get(wanted, 1)
+
+
+def test_a_segment_is_chosen_in_its_own_place() -> None:
+    """Flags that refer to it stay as they are: a thousand of them must not double."""
+    refers = serving("on", {"$ref": "pilot"})
+    before = PutSegment("shop", "pilot", Segment(Audience("tenant", ("a",))))
+    now = PutSegment("shop", "pilot", Segment(Audience("tenant", ("b",))))
+    old = standing(before, put("n", refers))
+    policy = Policy(rollout=PLAN)
+    state = commit(state_after([PutEnvironment("production", Environment(policy=policy))],
+                               start=old), now)  # fmt: skip
+    assert made(state).flags["n"] == made(old).flags["n"]
+    assert ask(state, "n", INSIDE | {"tenant": "b"}) == "yes"
+    assert ask(state, "n", INSIDE | {"tenant": "a"}) == "no"
+    assert ask(state, "n", OUTSIDE | {"tenant": "a"}) == "yes"
+    assert made(state).setting("n").revision == state.head.revision
+
+
+def test_both_tables_of_a_large_segment_travel() -> None:
+    def table(digest: str) -> Segment:
+        return Segment(
+            Audience(
+                "user",
+                members_digest="a" * 64,
+                member_count=20_000,
+                table_digest=digest * 64,
+                table_bytes=320_040,
+            )
+        )
+
+    looks = serving("on", {"in_segment": [{"var": "x"}, "big"]})
+    old = standing(
+        PutSegment("shop", "big", table("b")), put("n", serving("on", {"$ref": "big"})),
+        put("m", looks),
+    )  # fmt: skip
+    state = state_after(
+        [StartRollout("production", PLAN), PutSegment("shop", "big", table("c"))], start=old
+    )
+    snapshot = made(state)
+    assert {name: one.digest for name, one in snapshot.holdfast.segments.items()} == {
+        "big~new": "c" * 64,
+        "big~old": "b" * 64,
+    }
+    tables = {"big~new": {"u1"}, "big~old": {"u2"}}
+    evaluator = Evaluator(
+        snapshot.flags,
+        evaluators=snapshot.evaluators,
+        segments=tables,  # type: ignore[arg-type]
+        now_s=lambda: 0.0,
+    )
+    for ring, user in (("inside", "u1"), ("outside", "u2")):
+        for who, answer in ((user, "yes"), ("u3", "no")):
+            context = {"ring": ring, "user": who, "x": who}
+            assert evaluator.evaluate("n", context).value == answer
+            assert evaluator.evaluate("m", context).value == answer
+
+
+def test_too_many_variants_of_both_sides_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = standing(put("n", fixed(1)))
+    monkeypatch.setattr(limits, "VARIANTS_MAX", 1)
+    edits = (StartRollout("production", PLAN), put("n", fixed(2)))
+    with pytest.raises(Invalid, match="variants"):
+        made(state_after(edits, start=state))
+
+
+# -- who is exposed
+
+
+def test_shares_grow_and_rings_add_up() -> None:
+    plan = Plan(
+        stages=(
+            Stage(rings=("a",)),
+            Stage(rings=("b",), percent=5),
+            Stage(percent=50),
+            Stage(percent=100),
+        ),
+        unit="tenant",
+    )
+    before: set[int] = set()
+    sizes = []
+    for stage in range(4):
+        logic = {"if": [condition("production.7", plan, stage), "in", "out"]}
+        flag = {"state": "ENABLED", "variants": {"in": 1, "out": 0}, "targeting": logic}
+        evaluator = Evaluator({"n": msgspec.json.encode(flag)}, now_s=lambda: 0.0)
+        contexts = [{"tenant": f"t{n}", "ring": "c"} for n in range(2_000)]
+        now = {n for n, one in enumerate(contexts) if evaluator.evaluate("n", one).value}
+        assert before <= now
+        before = now
+        sizes.append(len(now))
+        rings = [evaluator.evaluate("n", {"ring": ring}).value for ring in ("a", "b", "c")]
+        assert rings == [[1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]][stage]
+    assert sizes[0] == 0
+    assert 70 <= sizes[1] <= 130
+    assert 930 <= sizes[2] <= 1_070
+    assert sizes[3] == 2_000
+
+
+def test_nobody_and_everybody() -> None:
+    plan = Plan(stages=(Stage(), Stage(percent=100)))
+    assert condition("production.1", plan, 0) == NOBODY
+    assert condition("production.1", plan, 1) == EVERYBODY
+
+
+def test_different_rollouts_begin_with_different_units() -> None:
+    plan = Plan(stages=(Stage(percent=10), Stage(percent=100)), unit="user")
+    chosen = []
+    for name in ("production.1", "production.2"):
+        logic = {"if": [condition(name, plan, 0), "in", "out"]}
+        flag = {"state": "ENABLED", "variants": {"in": 1, "out": 0}, "targeting": logic}
+        evaluator = Evaluator({"n": msgspec.json.encode(flag)}, now_s=lambda: 0.0)
+        chosen.append({n for n in range(1_000) if evaluator.evaluate("n", {"user": f"{n}"}).value})
+    assert len(chosen[0] & chosen[1]) < 30
+
+
+# -- going back
+
+
+def test_rolling_back_gives_the_old_answers() -> None:
+    old = standing(put("n", fixed(1)), put("gone", fixed(5)))
+    edits = (put("n", fixed(2)), put("new", fixed(3)), DeleteSetting("shop", "gone"))
+    state = commit(old, *edits)
+    state = commit(state, *rolled_back(state, "production.3", "bad"))
+    assert state.rollouts == {}
+    assert made(state).flags == made(old).flags
+    assert made(state).holdfast.removed == {"new": 4}
+
+
+def test_other_environments_keep_what_they_have() -> None:
+    both = ("production", "staging")
+    old = standing(put("n", serving("on")))
+    setting = Setting(
+        "string",
+        {"on": "yes", "off": "no", "new": "newer"},
+        {name: Targeting("new") for name in both},
+    )
+    state = commit(old, put("n", setting))
+    state = commit(state, *rolled_back(state, "production.3"))
+    assert ask(state, "n", INSIDE) == "yes"
+    assert ask(state, "n", INSIDE, Subject("staging", "shop")) == "newer"
+
+
+def test_a_value_that_all_environments_share_goes_back_with_its_other_rollouts() -> None:
+    plan = PutEnvironment("staging", Environment(policy=Policy(rollout=PLAN)))
+    old = state_after([plan], start=standing(put("n", fixed(1, "production", "staging"))))
+    state = commit(old, put("n", fixed(2, "production", "staging")))
+    assert set(state.rollouts) == {"production.4", "staging.4"}
+    state = commit(state, *rolled_back(state, "production.4"))
+    assert state.rollouts == {}
+    assert [ask(state, "n", INSIDE, Subject(name, "shop")) for name in ("production", "staging")] \
+        == [1, 1]  # fmt: skip
+
+
+def test_a_segment_goes_back_in_its_environment_alone() -> None:
+    def pilot(*members: str) -> PutSegment:
+        return PutSegment("shop", "pilot", Segment(Audience("tenant", members)))
+
+    rule = Targeting("off", rules=(Rule(logic={"$ref": "pilot"}, serve="on"),))
+    where = dict.fromkeys(("production", "staging"), rule)
+    old = standing(pilot("a"), put("n", Setting("string", {"on": "yes", "off": "no"}, where)))
+    state = commit(old, pilot("b"))
+    state = commit(state, *rolled_back(state, "production.3"))
+    tenant_b = {"tenant": "b", "targetingKey": "k"}
+    assert ask(state, "n", tenant_b) == "no"
+    assert ask(state, "n", tenant_b, Subject("staging", "shop")) == "yes"
+
+
+def test_a_kill_switch_takes_back_what_is_on_its_way_first() -> None:
+    state = commit(standing(put("n", fixed(1)), put("m", fixed(1))), put("n", fixed(2)),
+                   put("m", fixed(2)))  # fmt: skip
+    state = commit(state, put("n", fixed(2, enabled=False)))
+    name, rollout = only(state)
+    assert (name, rollout.plan) == ("production.4", FAST)
+    assert ask(state, "m", INSIDE) == 1, "the whole change is taken back"
+    assert ask(state, "n", {}) == 1, "what most had is what they have until it is off"
+    state = commit(state, MoveRollout(name, 1, "running"))
+    assert ask(state, "n", {}) is None
+
+
+# -- what is refused
+
+
+def test_what_is_on_its_way_is_not_changed_again() -> None:
+    pilot = PutSegment("shop", "pilot", Segment(Audience("tenant", ("a",))))
+    state = commit(standing(put("n", fixed(1)), pilot), put("n", fixed(2)))
+    assert problems(state, put("n", fixed(3))) == ["rollout-busy"]
+    assert problems(state, DeleteSetting("shop", "n")) == ["rollout-busy"]
+    assert problems(state, put("n", msgspec.structs.replace(fixed(2), description="words"))) == []
+
+
+def test_includes_on_their_way_stand_alone() -> None:
+    shared = (PutService("common", Service()), put("n", fixed(1), "common"))
+    old = standing(*shared)
+    state = commit(old, PutService("shop", Service(includes=("common",))))
+    assert (ask(state, "n", INSIDE), ask(state, "n", OUTSIDE)) == (1, None)
+    assert problems(state, put("n", fixed(2), "common")) == ["rollout-busy"]
+    assert problems(state, put("m", fixed(2))) == ["rollout-busy"]
+    state = commit(old, put("n", fixed(2), "common"))
+    assert problems(state, PutService("shop", Service(includes=("common",)))) == ["rollout-busy"]
+
+
+def test_a_type_stays_while_two_sides_answer() -> None:
+    state = standing(put("n", fixed(1)))
+    assert problems(state, put("n", fixed("one"))) == ["type-change"]
+
+
+def test_bucketing_deals_everything_anew_and_is_refused() -> None:
+    state = standing(put("n", fixed(1)))
+    policy = Policy(rollout=PLAN)
+    v2 = PutEnvironment("production", Environment(bucketing="v2", policy=policy))
+    assert problems(state, v2) == ["bucketing-change"]
+    assert problems(state, PutEnvironment("staging", Environment(bucketing="v2"))) == []
+
+
+@pytest.mark.parametrize(
+    ("move", "code"),
+    [
+        (MoveRollout("production.9", 0, "running"), "unknown-rollout"),
+        (MoveRollout("production.3", 3, "running"), "rollout-stage"),
+        (MoveRollout("production.3", 0, "running"), "rollout-stage"),
+        (MoveRollout("production.3", 1, "rolled-back"), "rollout-edits"),
+    ],
+)
+def test_moves_that_can_t_be_made(move: MoveRollout, code: str) -> None:
+    state = commit(standing(put("n", fixed(1))), put("n", fixed(2)))
+    state = commit(state, MoveRollout("production.3", 1, "running"))
+    assert problems(state, move) == [code]
+
+
+ALL = Stage(percent=100)
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"),
+    [
+        (Plan(stages=()), "stages"),
+        (Plan(stages=(ALL,) * 40), "stages"),
+        (Plan(stages=(Stage(percent=50),)), "percent"),
+        (Plan(stages=(Stage(percent=50), Stage(percent=10), ALL)), "percent"),
+        (Plan(stages=(Stage(percent=-1), ALL)), "percent"),
+        (Plan(stages=(Stage(percent=0.00001), ALL)), "percent"),
+        (Plan(stages=(Stage(percent=float("nan")), ALL)), "percent"),
+        (Plan(stages=(Stage(bake_s=-1), ALL)), "wrong-value"),
+        (Plan(stages=(Stage(rings=("",)), ALL)), "rings"),
+        (Plan(stages=(Stage(name="n" * 200), ALL)), "too-long"),
+        (Plan(stages=(ALL,), unit=""), "wrong-name"),
+        (Plan(stages=(ALL,), ring="a b"), "wrong-name"),
+        (Plan(stages=(ALL,), gates=Gates(alpha=0)), "alpha"),
+        (Plan(stages=(ALL,), gates=Gates(alpha=1)), "alpha"),
+        (Plan(stages=(ALL,), gates=Gates(silence_s=-1)), "wrong-value"),
+        (Plan(stages=(ALL,), gates=Gates(query="up")), "query"),
+    ],
+)
+def test_plans_that_can_t_be_obeyed(plan: Plan, code: str) -> None:
+    state = standing(put("n", fixed(1)))
+    for policy in (Policy(rollout=plan), Policy(rollout=PLAN, fast=plan)):
+        found = validate(state, [PutEnvironment("production", Environment(policy=policy))])
+        assert [one.code for one in found] == [code]
+    found = validate(state, [StartRollout("production", plan), put("n", fixed(2))])
+    assert [one.code for one in found] == [code]
+
+
+def test_two_plans_for_one_environment_and_one_for_none() -> None:
+    state = standing(put("n", fixed(1)))
+    starts = (StartRollout("staging", PLAN), StartRollout("staging", FAST))
+    assert problems(state, *starts) == ["rollout"]
+    assert problems(state, StartRollout("nowhere", PLAN)) == ["unknown-environment"]
