@@ -25,7 +25,7 @@ def fill(shape: type[T], read: Read) -> T:
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name, (type_, required) in _fields(shape).items():
+    for name, (type_, required) in fields_of(shape).items():
         key, outcome = _find(name, read)
         if outcome is None or outcome.value is None:
             if required:
@@ -68,7 +68,7 @@ class Live(Generic[T]):
         return value
 
 
-def _fields(shape: type) -> Mapping[str, tuple[Any, bool]]:
+def fields_of(shape: type) -> Mapping[str, tuple[Any, bool]]:
     """Field -> its type, and whether it has no default."""
     if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
         return {f.name: (f.type, f.required) for f in msgspec.structs.fields(shape)}

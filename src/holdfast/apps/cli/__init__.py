@@ -30,6 +30,8 @@ SECTIONS = {
         "change": "proposals:change",
         "lint": "lint:lint",
         "schema": "author:schema",
+        "contract": "contracts:contract",
+        "can-deploy": "contracts:can_deploy",
         "import": "exchange:import_group",
         "export": "exchange:export_group",
     },
