@@ -135,6 +135,25 @@ def test_errors_of_the_exposed_roll_it_back_in_the_first_stage() -> None:
     assert verdict.evidence["errors_e"] > verdict.evidence["halt_e"]
 
 
+def test_consumers_report_each_in_its_own_time() -> None:
+    """What the exposed tell first is compared with what the others tell a little later."""
+    rollout = Rollout()
+    rollout.tell(10, 8, consumer="consumer-b")
+    assert actions(rollout.after(1)) == []
+    assert actions(rollout.after(3)) == []
+    rollout.tell(1_000, 5, exposed=False)
+    assert actions(rollout.after(1)) == ["roll-back"]
+
+
+def test_one_side_alone_says_nothing() -> None:
+    rollout = Rollout()
+    rollout.tell(100, 80)
+    assert actions(rollout.after(59)) == []
+    watched = rollout.advance.watched(rollout.id)
+    assert watched is not None
+    assert watched.watch.errors.value == 1.0
+
+
 def test_with_the_gate_off_the_same_errors_reach_everybody() -> None:
     """The damage: nobody looks at what consumers tell, and the stages just bake."""
     rollout = Rollout(alpha=1e-300)
@@ -302,7 +321,7 @@ def test_its_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watched is not None
     assert len(watched.points) <= 10
     assert watched.points[0].exposed_requests == 10
-    assert watched.points[-1].exposed_requests == watched.watch.exposed.requests
+    assert watched.points[-1].exposed_requests == sum(range(10, 60))
 
 
 def test_null_rollouts_are_left_alone() -> None:

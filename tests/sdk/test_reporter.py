@@ -57,6 +57,14 @@ def test_an_upstream_that_takes_nothing_is_asked_less_and_less(chance: float) ->
     assert pace.sent(now_s, 0.5, ok=True).due_s == now_s + reporter.INTERVAL_S
 
 
+@given(chances)
+def test_while_a_rollout_is_under_way_reports_come_more_often(chance: float) -> None:
+    pace = Pace.begin(100.0, 0.5).sent(110.0, 0.5, ok=True)
+    often = pace.every(112.0, chance, 5.0)
+    assert 112.0 <= often.due_s <= 117.0
+    assert often.sent(often.due_s, 0.5, ok=True).due_s == often.due_s + 5.0
+
+
 def test_what_a_report_raises_is_counted_and_no_more() -> None:
     called = threading.Semaphore(0)
 

@@ -132,7 +132,7 @@ class Advance:
         if running is None:
             return None
         watched = self._of(name)
-        watched.look(self._fleet.look(name))
+        watched.look(self._fleet.look(name), now_s)
         watched.heard_s = self._heard_s(name, running)
         gates = running.plan.gates
         watched.query = self._ask(name, gates.query_url, gates.query) if gates.query else None

@@ -14,6 +14,10 @@ POINTS_MAX: Final = 240
 REFUSALS_MAX: Final = 64
 """Refusals of one rollout that are told in words; all are counted."""
 E_MAX: Final = 1e12
+LOOK_S: Final = 5.0
+"""Between two looks of the gates: about the interval at which consumers report meanwhile."""
+ONE_SIDED_S: Final = 60.0
+"""What has one side only for so long is taken without the other: it says nothing then."""
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -45,6 +49,8 @@ class Watched(msgspec.Struct):
     query: float | None = None
     verdict: Verdict | None = None
     rest_until_s: float = 0.0
+    pending: dict[int, Sides] = msgspec.field(default_factory=dict)
+    looked_s: float = 0.0
 
     def blame(self, alarm: Alarm) -> None:
         """An alarm speaks against it."""
@@ -55,24 +61,40 @@ class Watched(msgspec.Struct):
         if len(self.refusals) < REFUSALS_MAX:
             self.refusals[_in_words(alarm)] = None
 
-    def look(self, stages: dict[int, Sides]) -> None:
-        """Take in what went by since the last look."""
+    def look(self, stages: dict[int, Sides], now_s: float) -> None:
+        """Take in what went by since the last call.
+
+        The gates compare both sides of one look, and consumers report each in its own time: so a
+        look is as long as the interval of reports, and waits for requests of both sides. When it
+        ends hangs on times and numbers of requests alone, never on what went wrong.
+        """
         for stage, sides in stages.items():
-            known = self.stages.setdefault(stage, Sides())
-            known.exposed.add(sides.exposed)
-            known.baseline.add(sides.baseline)
-            self.watch = observed(self.watch, _counts(sides, exposed=True), _counts(sides))
+            for known in (self.stages, self.pending):
+                sums = known.setdefault(stage, Sides())
+                sums.exposed.add(sides.exposed)
+                sums.baseline.add(sides.baseline)
+        self.looked_s = self.looked_s or now_s - LOOK_S
+        waited_s = now_s - self.looked_s
+        if waited_s < LOOK_S:
+            return
+        for stage, sides in list(self.pending.items()):
+            if waited_s >= ONE_SIDED_S or (sides.exposed.requests and sides.baseline.requests):
+                self.watch = observed(self.watch, _counts(sides, exposed=True), _counts(sides))
+                del self.pending[stage]
+                self.looked_s = now_s
 
     def note(self, stage: int, now_s: float) -> None:
         """Add a point to the history, unless it says what the last one said."""
         watch = self.watch
+        exposed = [each.exposed for each in self.stages.values()]
+        baseline = [each.baseline for each in self.stages.values()]
         point = Point(
             at_ms=int(now_s * 1000),
             stage=stage,
-            exposed_requests=watch.exposed.requests,
-            exposed_errors=watch.exposed.errors,
-            baseline_requests=watch.other.requests,
-            baseline_errors=watch.other.errors,
+            exposed_requests=sum(each.requests for each in exposed),
+            exposed_errors=sum(each.errors for each in exposed),
+            baseline_requests=sum(each.requests for each in baseline),
+            baseline_errors=sum(each.errors for each in baseline),
             errors_e=min(watch.errors.value, E_MAX),
             slow_e=min(watch.slow.value, E_MAX),
         )

@@ -118,9 +118,8 @@ class Ledger:
 
     def count(
         self, context: Mapping[str, Any], ok: bool = True, latency_ms: float | None = None
-    ) -> bool:
-        """One request came to its end. Returns whether an exposed one added to the evidence."""
-        alarming = False
+    ) -> None:
+        """One request came to its end."""
         for each in self._exposures:
             exposed = each.exposed(context).value is True
             unit = hash(str(context.get(each.facts.unit)))
@@ -134,10 +133,13 @@ class Ledger:
                     side.units += 1
                 if not ok and self._is_first(each, ("error", unit)):
                     side.errors += 1
-                    alarming |= exposed
                 if slow and self._is_first(each, ("slow", unit)):
                     side.slow += 1
-        return alarming
+
+    @property
+    def counting(self) -> bool:
+        """Whether a rollout is under way."""
+        return bool(self._exposures)
 
     def rows(self) -> list[Row]:
         """All counts so far, newest rollouts last."""

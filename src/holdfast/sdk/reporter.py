@@ -42,6 +42,11 @@ class Pace(msgspec.Struct, frozen=True):
         """The first one comes anywhere in the first interval: a fleet starts together."""
         return cls(now_s + spread(interval_s, chance), interval_s, gap_s)
 
+    def every(self, now_s: float, chance: float, interval_s: float) -> Pace:
+        """Another interval from now on."""
+        due_s = min(self.due_s, now_s + spread(interval_s, chance))
+        return msgspec.structs.replace(self, due_s=due_s, interval_s=interval_s)
+
     def soon(self, now_s: float, chance: float) -> Pace:
         """Something happened that can't wait."""
         gap_s = self.gap_s * 2.0**self.failures
@@ -91,6 +96,12 @@ class Reporter:
             self._urgent = True
             self._wake.set()
 
+    def every(self, interval_s: float) -> None:
+        """Report at another interval from now on. From any thread."""
+        if interval_s != self._interval_s:
+            self._interval_s = interval_s
+            self._wake.set()
+
     def renew(self) -> None:
         """In a child after a fork: a thread of its own."""
         self._wake = threading.Event()
@@ -111,7 +122,10 @@ class Reporter:
                 return
             if woken:
                 wake.clear()
-                pace = pace.soon(self._clock(), self._draw())
+                if self._interval_s != pace.interval_s:
+                    pace = pace.every(self._clock(), self._draw(), self._interval_s)
+                if self._urgent:
+                    pace = pace.soon(self._clock(), self._draw())
             if self._clock() >= pace.due_s:
                 self._urgent = False
                 pace = pace.sent(self._clock(), self._draw(), ok=self._try())

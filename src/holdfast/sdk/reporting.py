@@ -19,7 +19,7 @@ from holdfast.core.trust import Generation
 from holdfast.sdk.follower import Follower, draw
 from holdfast.sdk.forks import import_reports
 from holdfast.sdk.outcomes import Ledger
-from holdfast.sdk.reporter import Reporter
+from holdfast.sdk.reporter import INTERVAL_S, Reporter
 
 if TYPE_CHECKING:
     from holdfast.core.reports import ConsumerReport, Refusal, Sample
@@ -32,6 +32,8 @@ Send = Callable[[str, "Sequence[ConsumerReport]"], None]
 TEXT_CHARS_MAX: Final = 256
 REFUSALS_MAX: Final = 16
 HEADS_MAX: Final = 8
+ROLLOUT_INTERVAL_S: Final = 5.0
+"""Between two reports while a rollout is under way."""
 CONTEXTS_MAX: Final = 32
 
 
@@ -89,6 +91,9 @@ class Reporting:
     def activated(self, generation: Generation) -> None:
         self._since_ms = _now_ms()
         self.ledger.replace(generation.snapshot)
+        # Never sooner because something failed: the errors of one side would come before its other
+        # requests, and look like more than they are.
+        self.reporter.every(ROLLOUT_INTERVAL_S if self.ledger.counting else INTERVAL_S)
 
     def refused(self, report: Report) -> None:
         """A candidate was refused (NACK): tell it soon."""
@@ -111,8 +116,7 @@ class Reporting:
     ) -> None:
         """One request came to its end. Never raises."""
         try:
-            if self.ledger.count(context, ok, latency_ms):
-                self.reporter.soon()
+            self.ledger.count(context, ok, latency_ms)
         except Exception:  # noqa: BLE001  a context may be anything; the host's request goes on
             self.ledger.dropped["events"] += 1
 

@@ -40,6 +40,7 @@ SECTIONS = {
         "explain": "read:explain",
         "status": "status:status",
         "fleet": "fleet:fleet",
+        "rollout": "rollouts:rollout",
     },
     "Go back": {
         "history": "past:history",
