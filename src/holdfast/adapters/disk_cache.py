@@ -142,8 +142,8 @@ class DiskCache:
                 content = file.read(_HEADER_BYTES + BODY_BYTES_MAX + 1)
         except OSError:
             return None
-        body = content[_HEADER_BYTES:]
-        if content[:_HEADER_BYTES] == _header(hashlib.sha256(body).hexdigest(), len(body)):
+        body = unpacked(content)
+        if body is not None:
             return body
         self.damaged += 1
         with suppress(OSError):
@@ -161,6 +161,13 @@ class DiskCache:
         for name in names:
             if name.endswith(_ASIDE):
                 _remove_leftover(folder / name)
+
+
+def unpacked(content: bytes) -> bytes | None:
+    """The body of a file's content, or none when it is not to the last bit what was written."""
+    body = content[_HEADER_BYTES:]
+    whole = content[:_HEADER_BYTES] == _header(hashlib.sha256(body).hexdigest(), len(body))
+    return body if whole else None
 
 
 def _header(checksum: str, body_bytes: int) -> bytes:

@@ -60,7 +60,7 @@ def verify(
     from holdfast.apps.cli.verification import verify as verified
 
     records = read_records(evaluations) if evaluations else []
-    found, answers = verified(path, last, records, _progress(output))
+    found, answers = verified(path, last, records, Progress(output))
     if record is not None:
         write_records(record, answers)
     if not print_data(found, output):
@@ -69,7 +69,7 @@ def verify(
         raise click.exceptions.Exit(1)
 
 
-class _progress:  # noqa: N801 - called like the function that it stands for
+class Progress:
     """A line that counts, on a terminal only."""
 
     def __init__(self, output: str) -> None:
