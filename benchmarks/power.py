@@ -58,7 +58,13 @@ def effects() -> None:
     axes.set_ylabel("share of rollouts halted")
     axes.set_title(f"Power of the error gate (alpha {ALPHA}, 1 % of requests exposed)", fontsize=10)
     axes.grid(visible=True, alpha=0.25)
-    axes.legend(title="errors, before -> exposed", fontsize=8, title_fontsize=8)
+    axes.legend(
+        title="errors, before -> exposed",
+        fontsize=8,
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+    )
     figure.tight_layout()
     figure.savefig(OUT)
 
