@@ -328,6 +328,26 @@ class TestDeleting:
         with pytest.raises(Guarded, match="settings of mail"):
             office.node.commit(PutService("mail", Service()))
 
+    def test_deleting_one_by_one_is_deleting_many(self) -> None:
+        office = Office(Policy())
+        office.node.commit(*(PutSetting("shop", f"x{n}", setting(n, "lab")) for n in range(59)))
+        for number in range(3):  # 5 % of 60 settings
+            office.node.commit(DeleteSetting("shop", f"x{number}"))
+            office.node.clock.now_s += 10
+        with pytest.raises(Guarded, match="to delete 4 of 60 settings of shop"):
+            office.node.commit(DeleteSetting("shop", "x3"))
+        proposal = office.propose(DeleteSetting("shop", "x3"))
+        office.approve(proposal, BOB)
+        office.waiting.commit(proposal.proposal, ANN)
+        office.node.clock.now_s += 3_600
+        office.node.commit(DeleteSetting("shop", "x4"))
+
+    def test_what_came_back_does_not_count(self) -> None:
+        office = Office(Policy())
+        for _ in range(5):
+            office.node.commit(DeleteSetting("shop", "toy"))
+            office.node.commit(PutSetting("shop", "toy", setting(1, "lab")))
+
     def test_one_setting_may_go_and_the_rule_can_be_switched_off(self) -> None:
         office = Office(Policy())
         office.node.commit(DeleteSetting("shop", "toy"))

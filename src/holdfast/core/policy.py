@@ -48,10 +48,18 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 def demands(
-    old: State, new: State, differences: Sequence[Difference], now_s: float
+    old: State,
+    new: State,
+    differences: Sequence[Difference],
+    now_s: float,
+    recent: Callable[[], Collection[int]] = tuple,
 ) -> tuple[Demand, ...]:
-    """What each environment that the change touches asks of it, by the environments' names."""
-    losses = _losses(old, new, differences)
+    """What each environment that the change touches asks of it, by the environments' names.
+
+    `recent` gives the revisions of late that nobody approved: what they deleted counts with what
+    this change deletes. It is asked only when something is deleted.
+    """
+    losses = _losses(old, new, differences, recent)
     return tuple(
         _demand(name, policy_of(old, name), losses.get(name, {}), now_s)
         for name in sorted(touched(old, new, differences))
@@ -244,21 +252,42 @@ class _Loss(msgspec.Struct, frozen=True):
 
 
 def _losses(
-    old: State, new: State, differences: Sequence[Difference]
+    old: State,
+    new: State,
+    differences: Sequence[Difference],
+    recent: Callable[[], Collection[int]],
 ) -> Mapping[str, Mapping[str, _Loss]]:
     """Environment -> service -> what it loses."""
     found: defaultdict[str, dict[str, _Loss]] = defaultdict(dict)
-    for service, lost in _own_losses(differences).items():
+    lost = _own_losses(differences)
+    late = frozenset(recent()) if lost else frozenset[int]()
+    for service, counts in lost.items():
         before = old.services.get(service)
         settings = before.settings.values() if before else ()
         had = Counter(name for each in settings for name in each.setting.environments)
-        for environment, count in lost.items():
-            whole = service not in new.services
-            found[environment][service] = _Loss(count, had[environment], whole)
+        for environment, count in counts.items():
+            gone = _gone_lately(old, new, service, environment, late)
+            found[environment][service] = _Loss(
+                count + gone, had[environment] + gone, service not in new.services
+            )
     for difference in differences:
         if _includes_moved(difference) and difference.before is not None:
             _add_included(found, old, new, difference.service)
     return found
+
+
+def _gone_lately(
+    old: State, new: State, service: str, environment: str, late: Collection[int]
+) -> int:
+    """Settings of a service that went away there in one of those revisions, and are not back."""
+    before, after = old.services.get(service), new.services.get(service)
+    removed = before.removed.get(environment, {}) if before else {}
+    settings = after.settings if after else {}
+    return sum(
+        revision in late
+        and (key not in settings or environment not in settings[key].setting.environments)
+        for key, revision in removed.items()
+    )
 
 
 def _own_losses(differences: Sequence[Difference]) -> Mapping[str, Counter[str]]:

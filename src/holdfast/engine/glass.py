@@ -1,4 +1,4 @@
-"""Broken glass as the journal knows it: where approval and waiting were skipped, and until when."""
+"""What the journal knows of late: where glass was broken, and what nobody else vouched for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.core.model import BreakGlass, Entry
+from holdfast.core.model import Approve, BreakGlass, Entry, MoveRollout
 from holdfast.core.policy import Demand
 from holdfast.core.policy_check import BREAK_GLASS_MAX_S
 from holdfast.ports import Journal
@@ -48,6 +48,17 @@ class Glass:
             for entry in self._backwards(from_s)
             for edit in entry.edits
             if isinstance(edit, BreakGlass)
+        )
+
+    def unapproved(self, from_s: float) -> frozenset[int]:
+        """Revisions from a time on that nobody but their author vouched for.
+
+        What a rollout takes back was never everybody's: its rollback is none of them.
+        """
+        return frozenset(
+            entry.revision
+            for entry in self._backwards(from_s)
+            if not any(isinstance(edit, Approve | MoveRollout) for edit in entry.edits)
         )
 
     def break_for(

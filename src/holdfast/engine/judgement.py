@@ -18,6 +18,9 @@ from holdfast.core.wire import canonical, digest
 from holdfast.engine.glass import Glass
 from holdfast.ports import Proposal
 
+DELETIONS_S: Final = 3_600
+"""Deletions of so long count together: one by one is no way around a second person."""
+
 _decode_change = msgspec.json.Decoder(Change).decode
 
 
@@ -70,7 +73,13 @@ def judge(
     """What the policies that stand before the change say of it."""
     if mandate.automation:
         return Judged()
-    asked = policy.demands(case.old, case.new, case.differences, case.now_s)
+    asked = policy.demands(
+        case.old,
+        case.new,
+        case.differences,
+        case.now_s,
+        lambda: glass.unapproved(case.now_s - DELETIONS_S),
+    )
     given = _approvals(case, mandate.proposal)
     broken: tuple[BreakGlass, ...] = ()
     problems = policy.cap_problems(case.old, case.new, case.differences, traffic_share)

@@ -89,8 +89,8 @@ class Plane:
         committed: dict[str, Any] = self.ok("POST", "/v1/commits", json=body)
         return committed
 
-    def token(self, *scopes: dict[str, Any], expires_s: int = 0) -> str:
-        body = {"name": "test", "scopes": list(scopes), "expires_s": expires_s}
+    def token(self, *scopes: dict[str, Any], expires_s: int = 0, name: str = "test") -> str:
+        body = {"name": name, "scopes": list(scopes), "expires_s": expires_s}
         text: str = self.ok("POST", "/v1/tokens", json=body)["token"]
         return text
 

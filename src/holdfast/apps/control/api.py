@@ -18,6 +18,8 @@ from holdfast.apps.control import (
     fleet_schemas,
     impact_schemas,
     openapi,
+    policy_schemas,
+    proposal_schemas,
     refusals,
     rollout_schemas,
     schemas,
@@ -27,6 +29,7 @@ from holdfast.apps.control.door import PUBLIC, guard, known
 from holdfast.apps.control.plane import Control
 from holdfast.apps.control.routes import (
     access,
+    audit,
     changes,
     contracts,
     evaluation,
@@ -51,6 +54,7 @@ _RATES = "rates"
 ROUTES = (
     *changes.ROUTES,
     *history.ROUTES,
+    *audit.ROUTES,
     *services.ROUTES,
     *contracts.ROUTES,
     *evaluation.ROUTES,
@@ -61,7 +65,15 @@ ROUTES = (
     *policies.ROUTES,
     *impact.ROUTES,
 )
-SHAPES = (schemas, contract_schemas, fleet_schemas, rollout_schemas, impact_schemas)
+SHAPES = (
+    schemas,
+    contract_schemas,
+    fleet_schemas,
+    rollout_schemas,
+    impact_schemas,
+    policy_schemas,
+    proposal_schemas,
+)
 """Modules of the structs in requests and answers."""
 BODIES = (
     Explanation,
