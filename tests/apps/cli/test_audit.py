@@ -161,7 +161,7 @@ def test_a_careless_hand_is_seen_without_any_witness(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for statement, code, revision in (
-        ("UPDATE entries SET body = body || x'20' WHERE revision = 3", "entry", 3),
+        ("UPDATE entries SET body = CAST(body || ' ' AS BLOB) WHERE revision = 3", "entry", 3),
         ("DELETE FROM entries WHERE revision = 4", "missing", 5),
         ("DELETE FROM entries WHERE revision > 3", "head", ENTRIES),
         ("UPDATE head SET hash = zeroblob(32)", "head", ENTRIES),

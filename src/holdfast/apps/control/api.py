@@ -14,6 +14,7 @@ from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.stores.memory import MemoryStore
 
 from holdfast.apps.control import (
+    audit_schemas,
     contract_schemas,
     fleet_schemas,
     impact_schemas,
@@ -67,6 +68,7 @@ ROUTES = (
 )
 SHAPES = (
     schemas,
+    audit_schemas,
     contract_schemas,
     fleet_schemas,
     rollout_schemas,

@@ -51,10 +51,12 @@ from holdfast.engine.agreement import Agreement
 from holdfast.engine.fleet import Fleet
 from holdfast.engine.foresight import Foresight
 from holdfast.engine.glass import Glass
+from holdfast.engine.held_versions import HeldVersions
 from holdfast.engine.judgement import AUTOMATION
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
 from holdfast.engine.rollout_log import RolloutLog
+from holdfast.engine.sentry import Sentry
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
 from holdfast.engine.waiting import Waiting
@@ -72,6 +74,8 @@ AUTHORING_AFTER_S: Final = 3.0
 """From readiness to the import of what only changes need."""
 CONTEXTS_S: Final = 3_600.0
 """Between two looks at whether traffic has better contexts for probes."""
+AUDIT_S: Final = 10.0
+"""Between two looks at whether the journal is still what was seen of it."""
 SCHEDULE_S: Final = 1.0
 """Between two looks at the schedules."""
 SYSTEM: Final = Grant("holdfast", "holdfast", (Scope(verbs=("admin",)),))
@@ -94,7 +98,8 @@ class Control:
         self.view = View(parts.journal, clock, agreement=agreement)
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
-        self.world = World(parts.blobs.get, clock)
+        held = HeldVersions(self.state, records.state_at, lambda: self.fleet.consumers())
+        self.world = World(parts.blobs.get, clock, held)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
         self._publisher = publisher = Publisher(
             view=self.view,
@@ -106,6 +111,7 @@ class Control:
         )
         self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
         self.telemetry = Telemetry(self.fleet, self.view, clock)
+        self.sentry = Sentry(parts.journal, self.fleet.heads, lambda: self.view.state.head)
         self.queries = Queries(_prometheus, clock)
         self.advance = Advance(
             view=self.view,
@@ -124,6 +130,7 @@ class Control:
             blobs=parts.blobs,
             records=records,
             metrics=self.metrics,
+            advise=self.foresight.advise,
         )
         waiting = Waiting(
             publisher=publisher,
@@ -224,7 +231,12 @@ class Control:
         """Follow the journal and warm the shelf; on the way out drain and close everything."""
         self._loop = asyncio.get_running_loop()
         self.view.follow()
-        kept = (self._warm(), self._keep_schedules(), self._keep_contexts())
+        kept = (
+            self._warm(),
+            self._keep_schedules(),
+            self._keep_contexts(),
+            self._watch_journal(),
+        )
         tasks = [asyncio.create_task(each) for each in kept]
         try:
             yield
@@ -275,16 +287,19 @@ class Control:
                 _log.error("schedules can't be kept", code=failed.code, error=str(failed))
             await asyncio.sleep(SCHEDULE_S)
 
+    def keep_contexts(self) -> None:
+        """Let traffic better the contexts that probes are made of, where it can."""
+        change = self.foresight.refreshed(self.state())
+        if change is not None:
+            self._publisher.commit(change, SYSTEM.actor, SYSTEM, AUTOMATION)
+
     async def _keep_contexts(self) -> None:
-        """Now and then, let traffic better the contexts that probes are made of."""
+        """Now and then, for as long as this runs."""
         while True:
             await asyncio.sleep(CONTEXTS_S)
             try:
-                change = await self.read(self.foresight.refreshed, self.state())
-                if change is not None and self.ready:
-                    await self.write(
-                        self._publisher.commit, change, SYSTEM.actor, SYSTEM, AUTOMATION
-                    )
+                if self.ready:
+                    await self.read(self.keep_contexts)
             except HoldfastError as failed:
                 _log.error("contexts can't be kept", code=failed.code, error=str(failed))
 
@@ -294,12 +309,31 @@ class Control:
             _log.error("this build makes other bytes than were published", **asdict(departure))
         _log.error("nothing is signed, served or committed", snapshots=len(departures), build=BUILD)
 
+    async def _watch_journal(self) -> None:
+        """See that nobody rewrites the store beneath us, for as long as this runs."""
+        while True:
+            await asyncio.sleep(AUDIT_S)
+            try:
+                await self.read(self.look_at_journal)
+            except HoldfastError as failed:
+                _log.error("the journal can't be audited", code=failed.code, error=str(failed))
+
+    def look_at_journal(self) -> None:
+        """Compare the journal with what was seen of it; what is new is told in the log."""
+        for one in self.sentry.look():
+            _log.error("the journal was rewritten", code=one.code, what=one.message)
+
     def _gauges(self) -> None:
         metrics = self.metrics
         metrics.gauge(
             "holdfast_departed_snapshots",
             "Snapshots of which this build makes other bytes than were published: not 0, no node.",
             lambda: len(self.view.agreement.departures),
+        )
+        metrics.gauge(
+            "holdfast_journal_rewritten",
+            "Entries that were seen and are gone, or other ones now: not 0, somebody tampered.",
+            lambda: len(self.sentry.findings),
         )
         metrics.gauge(
             "holdfast_head_revision", "The newest revision.", lambda: self.state().head.revision
