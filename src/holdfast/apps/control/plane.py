@@ -98,7 +98,11 @@ class Control:
         self.view = View(parts.journal, clock, agreement=agreement)
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
-        held = HeldVersions(self.state, records.state_at, lambda: self.fleet.consumers())
+        held = HeldVersions(
+            self.state,
+            records.state_at,
+            lambda: self.fleet.consumers(),  # noqa: PLW0108  # the fleet is made below
+        )
         self.world = World(parts.blobs.get, clock, held)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
         self._publisher = publisher = Publisher(
