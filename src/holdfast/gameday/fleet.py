@@ -23,6 +23,7 @@ from holdfast.core.errors import Unavailable
 from holdfast.core.model import JSON
 from holdfast.gameday.drill import Day
 from holdfast.gameday.naive import Ask
+from holdfast.gameday.patches import defects, own, patched_tree
 from holdfast.gameday.processes import (
     UNPROTECTED,
     Answered,
@@ -43,7 +44,8 @@ EDGES_MAX: Final = 8
 CLIENTS_MAX: Final = 32
 MEMBERS: Final = 12_000
 """Of the one segment that travels as a table."""
-GOOD: Final = Build("the build under test")
+MODIFIED: Final = frozenset({"counter"})
+"""Keys that a drill changes: no contract counts on their values."""
 
 
 class Fleet:
@@ -56,6 +58,10 @@ class Fleet:
         self.directory.mkdir(parents=True)
         self.data_dir = self.directory / "control"
         self._corpus = corpus
+        self.good = Build("the build under test")
+        if not day.protected:
+            tree = patched_tree(self.directory / "unprotected", *defects(own("unprotected")))
+            self.good = Build("the build under test, unprotected", tree)
         self._ports = free_ports(1 + EDGES_MAX)
         self._guard = {} if day.protected else {UNPROTECTED: "1"}
         self.control_url = f"http://127.0.0.1:{self._ports[0]}"
@@ -106,15 +112,15 @@ class Fleet:
             self.wait_ready(name)
         self.day.note("step", f"the fleet is up: a control plane, {len(edges)} edges")
 
-    def start_control(self, build: Build = GOOD, *, wait: bool = True) -> None:
-        self.control.start(build)
+    def start_control(self, build: Build | None = None, *, wait: bool = True) -> None:
+        self.control.start(build or self.good)
         if wait:
             until(lambda: self.control_ready().status == 200, "the control plane", READY_S)
 
     def control_ready(self) -> Answered:
         return ask("GET", f"{self.control_url}/readyz")
 
-    def add_edge(self, name: str, upstreams: Sequence[str], build: Build = GOOD) -> None:
+    def add_edge(self, name: str, upstreams: Sequence[str], build: Build | None = None) -> None:
         """A new edge with a cache and a port of its own, started."""
         port = self._ports[1 + len(self.edges)]
         cache = self.directory / name
@@ -126,7 +132,7 @@ class Fleet:
             HOLDFAST_TOKEN=self._tokens().edge,
         )
         self.edge_urls[name] = f"http://127.0.0.1:{port}"
-        self.edges[name].start(build)
+        self.edges[name].start(build or self.good)
 
     def edge_ready(self, name: str) -> Answered:
         return ask("GET", f"{self.edge_urls[name]}/readyz")
@@ -266,6 +272,30 @@ class Fleet:
                 ]
             )
 
+    def publish_contracts(self) -> None:
+        """What the clients count on, as each consumer publishes it: their questions and answers."""
+        for service in SERVICES:
+            cases = [c for c in self.cases() if c.service == service and c.key not in MODIFIED]
+            contexts: dict[bytes, dict[str, JSON]] = {}
+            for case in cases:
+                if case.right[0] is not None:
+                    known = contexts.setdefault(msgspec.json.encode(case.context), {})
+                    known[case.key] = case.right[0]
+            examples = [
+                {"context": msgspec.json.decode(context), "expected": expected}
+                for context, expected in contexts.items()
+            ]
+            contract = {"needs": self._needs(service), "examples": examples, "version": "1"}
+            path = f"/v1/services/{service}/contracts/gameday-client"
+            found = self.api("PUT", path, {"contract": contract})
+            if found.status >= 300:
+                raise Unavailable(f"no contract: {found.status} {found.body}")
+
+    def _needs(self, service: str) -> dict[str, JSON]:
+        listed = ask("GET", f"{self.edge_urls['edge-a']}/{ENVIRONMENT}/{service}/snapshot").body
+        settings = listed["snapshot"]["holdfast"]["settings"]
+        return {key: {"type": facts["type"]} for key, facts in settings.items()}
+
     def _put_cases(self, cases: Sequence[Case]) -> None:
         aside = self.cases_file.with_suffix(".new")
         aside.write_bytes(msgspec.json.encode(cases))
@@ -276,7 +306,7 @@ class Fleet:
         name: str,
         mode: Literal["sdk", "ofrep"],
         endpoints: Sequence[str],
-        build: Build = GOOD,
+        build: Build | None = None,
         interval_s: float = 0.1,
     ) -> Reader:
         """Start a client process; what it sees is read from what comes back."""
@@ -304,7 +334,7 @@ class Fleet:
             self.directory / f"{name}.log",
             **self._guard,
         )
-        process.start(build)
+        process.start(build or self.good)
         self.clients[name] = process
         self.readers[name] = Reader(out)
         return self.readers[name]

@@ -57,12 +57,16 @@ class Defect(msgspec.Struct, frozen=True):
     hunks: dict[str, tuple[Hunk, ...]]
 
 
-def defects(directory: Path | None = None) -> list[Defect]:
-    """All patches of a directory, of the package's own without one, by name.
+def own(folder: str) -> Path:
+    """A folder of the package's own patches: `defects`, or `unprotected`."""
+    return Path(str(files("holdfast.gameday") / folder))
+
+
+def defects(place: Path) -> list[Defect]:
+    """All patches of a directory, by name.
 
     Raises `Invalid` with every file that is no patch with a header.
     """
-    place = directory or Path(str(files("holdfast.gameday") / "defects"))
     found: list[Defect] = []
     problems: list[Problem] = []
     for path in sorted(place.glob("*.patch"))[:PATCHES_MAX]:
@@ -107,20 +111,21 @@ def _hunks(lines: Sequence[str]) -> Iterator[Hunk]:
         )
 
 
-def patched_tree(defect: Defect, to: Path) -> Path:
+def patched_tree(to: Path, *patches: Defect) -> Path:
     """A copy of the running build's sources below `to`, patched; what to put before `sys.path`.
 
     Raises `Invalid` when the patch does not apply any more.
     """
     package = Path(holdfast.__file__).parent
     shutil.copytree(package, to / "holdfast", copy_function=_linked, dirs_exist_ok=True)
-    for path, hunks in defect.hunks.items():
-        target = to / path
-        if not target.is_file():
-            raise _stale(defect.name, path, "the file is gone")
-        text = apply(defect.name, path, target.read_text("utf-8"), hunks)
-        target.unlink()  # it may be a link to the file of the running build
-        target.write_text(text, "utf-8")
+    for patch in patches:
+        for path, hunks in patch.hunks.items():
+            target = to / path
+            if not target.is_file():
+                raise _stale(patch.name, path, "the file is gone")
+            text = apply(patch.name, path, target.read_text("utf-8"), hunks)
+            target.unlink()  # it may be a link to the file of the running build
+            target.write_text(text, "utf-8")
     return to
 
 

@@ -14,8 +14,8 @@ import msgspec
 
 from holdfast.core.errors import HoldfastError
 from holdfast.gameday.drill import Day, Drill, Row
-from holdfast.gameday.fleet import GOOD, Fleet
-from holdfast.gameday.patches import Defect, defects, patched_tree
+from holdfast.gameday.fleet import Fleet
+from holdfast.gameday.patches import Defect, defects, own, patched_tree
 from holdfast.gameday.processes import Answered, Build, ask, until
 from holdfast.gameday.proving import Proof, Prover
 
@@ -47,6 +47,7 @@ def run(day: Day) -> None:
         fleet.start_control()
         prover = Prover(proof_directory)
         fleet.expect(prover.asks, prover.right)
+        fleet.publish_contracts()
         _watch(fleet)
         day.note("step", f"{len(fleet.clients)} clients answer; {len(chosen)} defects are to come")
         lanes = _Lanes(day, fleet)
@@ -67,7 +68,7 @@ def run(day: Day) -> None:
 
 
 def _chosen(day: Day) -> list[Defect]:
-    found = defects()
+    found = defects(own("defects"))
     if not day.sample:
         return found
     picked: list[Defect] = []
@@ -95,6 +96,7 @@ class _Workshop:
         self._day = day
         self._prover = prover
         self._chosen = chosen
+        self._unguarded = [] if day.protected else defects(own("unprotected"))
         self._made: queue.Queue[Patched | HoldfastError] = queue.Queue(WAITING_MAX)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="workshop", daemon=True)
@@ -132,7 +134,7 @@ class _Workshop:
                 self._made.put(error)
 
     def _prepare(self, defect: Defect) -> Patched:
-        tree = patched_tree(defect, self._day.directory / "trees" / defect.name)
+        tree = patched_tree(self._day.directory / "trees" / defect.name, defect, *self._unguarded)
         proof = self.proofs[defect.name] = self._prover.prove(defect.component, tree)
         return Patched(defect, tree, proof)
 
@@ -340,7 +342,7 @@ def until_or_not(holds: Callable[[], object], within_s: float) -> bool:
 def _recover(day: Day, fleet: Fleet) -> None:
     """The build under test on everything that the defective ones left."""
     fleet.edges["edge-b"].kill()
-    fleet.edges["edge-b"].start(GOOD)
+    fleet.edges["edge-b"].start(fleet.good)
     fleet.control.kill()
     _forget_checkpoints(fleet.data_dir)
     began = time.monotonic()
