@@ -32,6 +32,7 @@ from holdfast.core.model import (
     Targeting,
 )
 from holdfast.core.pointer import below, near, pointer, short
+from holdfast.core.probe_check import check_probes
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -149,6 +150,7 @@ def check_setting(key: str, setting: Setting) -> list[Problem]:
     found += _variants(setting)
     found += _schema(setting)
     found += _extensions(setting)
+    found += check_probes(setting)
     for environment, targeting in setting.environments.items():
         path = pointer(("environments", environment))
         found += check_name(environment, "an environment", path)

@@ -27,6 +27,7 @@ from holdfast.core.model import (
     TARGETING_KEY,
     AttributeType,
     Audience,
+    Probe,
     Rule,
     Segment,
     Service,
@@ -214,6 +215,7 @@ class _Compiler:
             metadata={k: v for k, v in written.get("metadata", {}).items() if v is not BROKEN},
             expires=written.get("expires", ""),
             extends=variants.extends,
+            probes=tuple(_probes(written.get("probes", ()))),
         )
         problems = [_extension_place(problem) for problem in check_setting(key, setting)]
         if not written.get("variants"):
@@ -323,6 +325,14 @@ class _Compiler:
                     problem, file=place.file, line=place.line, column=place.column
                 )
             )
+
+
+def _probes(written: Iterable[Any]) -> Iterator[Probe]:
+    """Those that could be read whole; what is wrong with the others has been reported."""
+    for probe in written:
+        if probe is not BROKEN and "context" in probe and "expected" in probe:
+            names = (name for name in probe.get("environments", ()) if name is not BROKEN)
+            yield Probe(probe["context"], probe["expected"], tuple(names))
 
 
 def _type_of(values: Iterable[JSON]) -> Any:

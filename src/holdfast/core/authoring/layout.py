@@ -18,6 +18,7 @@ from holdfast.core.authoring.shape import (
     schema,
 )
 from holdfast.core.model import JSON, KEY, NAME, AttributeType, SettingType
+from holdfast.core.probe_check import WRITTEN_MAX
 
 SCHEMA_ID: Final = "https://holdfast.dev/schema/v1/settings.schema.json"
 _NAME_HINT: Final = "use lower-case letters, digits and dashes, at most 63"
@@ -102,6 +103,26 @@ TARGETING: Final = Record(
     },
     together={"not": {"required": ["rules", "targeting"]}},
 )
+PROBE: Final = Record(
+    "probe",
+    {
+        "context": Field(
+            Anything("a mapping of attributes", ("object",)),
+            "Who asks: attributes of the evaluation context.",
+            required=True,
+            examples=({"targetingKey": "user-1", "tenant": "contoso"},),
+        ),
+        "expected": Field(
+            Anything(),
+            "The value that must come out, of whichever variant; null for the caller's default.",
+            required=True,
+        ),
+        "environments": Field(
+            ListOf(NAMES, "a list of environments", limits.ENVIRONMENTS_MAX),
+            "Where that holds; without it, in all environments of the setting.",
+        ),
+    },
+)
 SETTING: Final = Record(
     "setting",
     {
@@ -135,6 +156,11 @@ SETTING: Final = Record(
         "environments": Field(
             MapOf(TARGETING, NAMES, "a mapping of environments", limits.ENVIRONMENTS_MAX),
             "Who gets which variant, by environment.",
+        ),
+        "probes": Field(
+            ListOf(PROBE, "a list of probes", WRITTEN_MAX),
+            "Contexts with the value that must come out: checked at every change, and by every "
+            "consumer before it takes one.",
         ),
     },
 )  # fmt: skip

@@ -14,6 +14,7 @@ from holdfast.core.model import (
     JSON,
     TARGETING_KEY,
     Audience,
+    Probe,
     Rule,
     Segment,
     Setting,
@@ -91,7 +92,14 @@ def _setting(setting: Setting) -> dict[str, JSON]:
         written["environments"] = {
             name: _targeting(targeting) for name, targeting in setting.environments.items()
         }
+    if setting.probes:
+        written["probes"] = [_probe(probe) for probe in setting.probes]
     return written
+
+
+def _probe(probe: Probe) -> dict[str, JSON]:
+    written: dict[str, JSON] = {"context": probe.context, "expected": probe.expected}
+    return {**written, "environments": list(probe.environments)} if probe.environments else written
 
 
 def _targeting(targeting: Targeting) -> dict[str, JSON]:
