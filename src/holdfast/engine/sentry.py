@@ -1,8 +1,8 @@
 """A running node's eye on its own journal: what was seen of it must still be there, as it was.
 
 Consumers report the journal heads that signed statements named (`engine.fleet`), and the node
-itself remembers heads that it stood at. Each look reads those entries again from the store: one that
-is gone, or another one, means that somebody rewrote the store beneath us.
+itself remembers heads that it stood at. Each look reads those entries again from the store: one
+that is gone, or another one, means that somebody rewrote the store beneath us.
 """
 
 from __future__ import annotations
