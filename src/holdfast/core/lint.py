@@ -19,6 +19,7 @@ or close to it: what can't be known is passed over.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -39,6 +40,9 @@ from holdfast.core.model import (
     JSON,
     TARGETING_KEY,
     Audience,
+    Edit,
+    PutService,
+    PutSetting,
     Rule,
     Setting,
     Subject,
@@ -94,6 +98,22 @@ def lint(
             message = f"{FINDINGS_MAX} findings; there may be more"
             found.append(_finding("more", message, "", "mend these first"))
             break
+    return found
+
+
+def day(now_s: float) -> str:
+    """A moment in unix seconds as a date of `expires`."""
+    return datetime.fromtimestamp(now_s, UTC).date().isoformat()
+
+
+def touched(edits: Iterable[Edit]) -> set[Place]:
+    """The services and settings that a change puts, as `lint` takes them."""
+    found: set[Place] = set()
+    for edit in edits:
+        if isinstance(edit, PutSetting):
+            found.add((edit.service, edit.key))
+        elif isinstance(edit, PutService):
+            found.add((edit.service, ""))
     return found
 
 

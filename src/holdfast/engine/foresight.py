@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, Problem
+from holdfast.core.fold import after
 from holdfast.core.impact import HASHED, Impact, impact, traffic_percent
-from holdfast.core.lint import Seen
+from holdfast.core.lint import Seen, day, lint, touched
 from holdfast.core.model import Change, Edit, PutContexts, Subject
 from holdfast.core.preview import place_of, side_of
 from holdfast.core.reports import Sample
@@ -82,14 +83,26 @@ class Foresight:
             return None  # what can't be built is refused as such
         return traffic_percent(found)
 
-    def seen(self) -> dict[Subject, Seen]:
-        """How many requests of each subject were sampled, and which attributes they carried."""
+    def seen(self, subjects: Iterable[Subject] | None = None) -> dict[Subject, Seen]:
+        """How many requests of subjects, or of all, were sampled; which attributes they carried."""
         found = {}
-        for subject in self._samples.subjects():
+        for subject in self._samples.subjects() if subjects is None else subjects:
             samples = self._samples.samples(subject, self._clock())
             names = frozenset(name for each in samples for name in each.context)
             found[subject] = Seen(sum(each.count for each in samples), names)
         return found
+
+    def advise(self, state: State, change: Change) -> list[Problem]:
+        """What lint says of all that a change puts."""
+        places = touched(change.edits)
+        new = after(state, change.edits)
+        concerned = [
+            Subject(environment, service)
+            for service in {service for service, _ in places}
+            for environment in new.environments
+        ]
+        today = day(self._clock())
+        return lint(new.services, today=today, only=places, seen=self.seen(concerned))
 
     def refreshed(self, state: State) -> Change | None:
         """The change that puts better contexts for probes, where traffic has answers that those

@@ -201,7 +201,17 @@ def check_files(
 def check_change(api: Api, texts: Sequence[Text], *, prune: bool) -> Checked:
     from holdfast.apps.control.schemas import Checked
 
-    return api.call(Checked, "POST", "/v1/changes/check", {"documents": texts, "prune": prune})
+    body = {"documents": texts, "prune": prune}
+    checked = api.call(Checked, "POST", "/v1/changes/check", body)
+    if not checked.problems:
+        return checked
+    import msgspec
+
+    from holdfast.core.authoring import parse, placed
+
+    parsed = (parse(text.text.encode(), text.file).document for text in texts)
+    problems = placed(checked.problems, [one for one in parsed if one is not None])
+    return msgspec.structs.replace(checked, problems=problems)
 
 
 def show_both(

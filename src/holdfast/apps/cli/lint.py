@@ -62,9 +62,11 @@ def lint(
 
 def today() -> str:
     """The date here and now, as `expires` has it."""
-    from datetime import UTC, datetime
+    import time
 
-    return datetime.now(UTC).date().isoformat()
+    from holdfast.core.lint import day
+
+    return day(time.time())
 
 
 def _of_files(paths: Sequence[Path]) -> tuple[Sequence[Problem], dict[str, str]]:

@@ -8,7 +8,7 @@ when there was one and the caller named no base revision, it is worked out again
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -55,12 +55,14 @@ ATTEMPTS_MAX: Final = 8
 _log = logger("holdfast.commit")
 
 Drafted = tuple[Change, tuple[Problem, ...]]
+Advise: TypeAlias = Callable[[State, Change], Iterable[Problem]]
+"""Warnings about what a change puts, beside those of the write door."""
 
 
 class Desk:
     """One node's use of the write door on behalf of callers. Owned by the writer thread."""
 
-    def __init__(  # every part by name
+    def __init__(  # noqa: PLR0913  # every part by name
         self,
         *,
         view: View,
@@ -68,7 +70,9 @@ class Desk:
         blobs: Blobs,
         records: Records,
         metrics: Metrics,
+        advise: Advise | None = None,
     ) -> None:
+        self._advise = advise
         self._view = view
         self._publisher = publisher
         self._blobs = blobs
@@ -80,7 +84,11 @@ class Desk:
     def check(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Checked:
         """What a commit would do; `Forbidden` where the commit would be."""
         change, problems = self.draft(body)
-        return self._check(caller, change, problems, Mandate(break_glass=body.break_glass))
+        checked = self._check(caller, change, problems, Mandate(break_glass=body.break_glass))
+        if not checked.ok or self._advise is None:
+            return checked
+        found = self._advise(self._view.state, change)
+        return msgspec.structs.replace(checked, problems=(*checked.problems, *found))
 
     def commit(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Committed:
         """Raises `Invalid` with all problems, `Forbidden`, `Guarded`, `Conflict`."""

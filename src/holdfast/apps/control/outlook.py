@@ -5,8 +5,6 @@ A draft is worked out on the writer thread; what takes time is done on a reader'
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from holdfast.apps.control import impact_schemas as shapes
@@ -15,7 +13,7 @@ from holdfast.core.access import Grant
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.fold import after
 from holdfast.core.impact import Impact
-from holdfast.core.lint import lint
+from holdfast.core.lint import day, lint
 from holdfast.core.reports import Sample
 from holdfast.core.state import State
 from holdfast.core.subjects import subjects
@@ -65,7 +63,7 @@ class Outlook:
 
     def lint(self, caller: Grant, state: State, environment: str, service: str) -> shapes.Linted:
         """Findings of what stands in an environment, with what was sampled."""
-        today = time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
+        today = day(self._clock())
         names = [
             name
             for name in state.services

@@ -47,13 +47,20 @@ def check_together(plan: Plan) -> tuple[Problem, ...]:
 
 def lint_together(plan: Plan, today: str) -> tuple[Problem, ...]:
     """What `core.lint` finds in the plan's services, placed; those with errors are left out."""
-    documents = {document.service: document for document in plan.documents}
     services = {one.service: _standing(one) for one in plan.compiled if not _is_wrong(one)}
+    return placed(lint(services, today=today), plan.documents)
+
+
+def placed(problems: Iterable[Problem], documents: Iterable[Document]) -> tuple[Problem, ...]:
+    """Problems of the control plane's state, each in the file that speaks of it, if one does."""
+    by_service = {document.service: document for document in documents}
     return tuple(
-        _placed(problem, documents[_service(problem)])
-        if _service(problem) in documents
+        _placed(problem, by_service[_service(problem)])
+        if not problem.file
+        and problem.path.startswith("/services/")
+        and _service(problem) in by_service
         else problem
-        for problem in lint(services, today=today)
+        for problem in problems
     )
 
 
