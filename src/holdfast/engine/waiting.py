@@ -56,6 +56,8 @@ BEHIND_MAX: Final = 20_000
 """Revisions that a change may be behind the head; each of them is looked through."""
 AHEAD_MAX_S: Final = 366 * 86_400
 """How far ahead a commit may be scheduled."""
+PAST_MAX_S: Final = 60
+"""A time that was now when the caller wrote it."""
 LATE_MAX_S: Final = 3_600
 """How late a scheduled commit may still be made, after an outage say."""
 DUE_MAX: Final = 16
@@ -162,7 +164,7 @@ class Waiting:
         kept = self._open(name, "")
         self._vouch(kept, caller)
         now_s = self._clock()
-        if at_s and not now_s - 1 <= at_s <= now_s + AHEAD_MAX_S:
+        if at_s and not now_s - PAST_MAX_S <= at_s <= now_s + AHEAD_MAX_S:
             message = f"{at_s} is not a time from now to {AHEAD_MAX_S // 86_400} days ahead"
             hint = "give unix seconds, or a time like 2026-11-30T08:00Z"
             raise Invalid([Problem(code="schedule", message=message, path="/at_s", hint=hint)])
