@@ -127,6 +127,10 @@ class Emitter:
 
     def _chosen_arm(self, node: Call) -> str | None:
         """The outcome of a `fractional` whose arms are constants and valid."""
+        return self.arm(node, self._answers.resolve)
+
+    def arm(self, node: Call, of: Callable[[Any], Any]) -> str | None:
+        """What `of` makes of the arm that the key falls into; none as above."""
         shorthand = not node.args or type(node.args[0]) is Items
         arms = [
             arm.scalars if type(arm) is Items else None
@@ -135,24 +139,24 @@ class Emitter:
         weights = bucket.weights_of(arms)
         if weights is None:
             return None
-        outcomes = [self._answers.resolve(arm[0]) for arm in arms if arm]
+        outcomes = [of(arm[0]) for arm in arms if arm]
         key = None if shorthand else node.args[0]
         hashed = self._hash(key)
         limits = bucket.hash_limits(weights)
         if len(outcomes) == 2:
             first, second = (self.bind(outcome) for outcome in outcomes)
             chosen = f"{first} if {hashed} < {self.bind(limits[0])} else {second}"
-            return self._unless_absent(chosen, key)
+            return self._unless_absent(chosen, key, of)
         index = f"{self.bind(bisect_right)}({self.bind(limits)}, {hashed})"
-        return self._unless_absent(f"{self.bind(tuple(outcomes))}[{index}]", key)
+        return self._unless_absent(f"{self.bind(tuple(outcomes))}[{index}]", key, of)
 
-    def _unless_absent(self, chosen: str, key: Node | None) -> str:
-        """`chosen`, or null's outcome at once where the key is an attribute that may be absent."""
+    def _unless_absent(self, chosen: str, key: Node | None, of: Callable[[Any], Any]) -> str:
+        """`chosen`, or what null gives at once where the key is an attribute that may be absent."""
         name = "targetingKey" if key is None else attribute_name(key)
         v2_key = key is not None and self.facts.bucketing == "v2"
         if name is None or name not in self._optional or v2_key:
             return chosen
-        absent = self.bind(self._answers.resolve(None))
+        absent = self.bind(of(None))
         return f"{absent} if {self.attribute(name)} is None else {chosen}"
 
     def _hash(self, key: Node | None) -> str:
@@ -384,6 +388,12 @@ def _text_test(method: str) -> Emit:
     return emit
 
 
+def _fractional(emitter: Emitter, node: Call) -> str | None:
+    """The name that a split gives, where a condition asks for it: a rollout's does."""
+    chosen = emitter.arm(node, lambda name: name)
+    return None if chosen is None else f"({chosen})"
+
+
 def _cat(emitter: Emitter, node: Call) -> str | None:
     """A text `+` a text; the empty text in front makes anything else raise.
 
@@ -457,6 +467,7 @@ _VALUES: Final[dict[str, Emit]] = {
     "starts_with": _text_test("startswith"),
     "ends_with": _text_test("endswith"),
     "cat": _cat,
+    "fractional": _fractional,
     "if": lambda emitter, node: _branches(emitter, node, emitter.value),
     "?:": lambda emitter, node: _branches(emitter, node, emitter.value),
     "and": _joined_value("and"),
