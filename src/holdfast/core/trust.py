@@ -33,7 +33,7 @@ from holdfast.core.snapshot import (
     decode_freshness,
     decode_statement,
 )
-from holdfast.core.targeting.segments import SegmentTable
+from holdfast.core.targeting.segments import SegmentTable, finds_members
 from holdfast.core.wire import Envelope, Verify, decode_envelope, digest, signers
 
 EVALUATION = 1
@@ -328,6 +328,8 @@ def _table(name: str, facts: SegmentFacts, tables: Mapping[str, bytes]) -> Segme
     if body is None or len(body) != facts.bytes or digest(body) != facts.digest:
         raise Untrusted("segment", f"the table of segment {name} is not the one signed for")
     try:
+        if not finds_members():
+            raise Untrusted("segment", "this build does not find the members of large segments")
         return SegmentTable(body)
     except Damaged as error:
         raise Untrusted("segment", f"the table of segment {name}: {error}") from None

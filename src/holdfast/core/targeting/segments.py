@@ -13,6 +13,7 @@ for one with a chance of about members / 2**64.
 
 from __future__ import annotations
 
+import base64
 import struct
 import sys
 from array import array
@@ -33,6 +34,20 @@ _HEADER: Final = struct.Struct("<8sIIQ")
 _CHECKSUM_BYTES: Final = 16
 HEADER_BYTES: Final = _HEADER.size + _CHECKSUM_BYTES
 _SLOTS_PER_MEMBER: Final = 2
+
+
+_PINNED: Final = base64.b64decode(
+    "SEZTRUdNTlQBAAAABwAAAAMAAAAAAAAAR+pJo4+/SK5p+81A4y0OstSzrQZxiMogAAAAAAAAAABikqd6sOFObRHCrNcC"
+    "DtmWAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)
+"""The table of "ada", "grace" and "größe", as format 1 has it for good."""
+
+
+def finds_members() -> bool:
+    """Whether this build looks members up as format 1 has them: no probe of a snapshot tells."""
+    table = SegmentTable(_PINNED)
+    found = [member in table for member in ("ada", "grace", "größe", "Ada", "linus", "")]
+    return found == [True, True, True, False, False, False]
 
 
 def build(members: Iterable[str]) -> bytes:
