@@ -44,8 +44,8 @@ EDGES_MAX: Final = 8
 CLIENTS_MAX: Final = 32
 MEMBERS: Final = 12_000
 """Of the one segment that travels as a table."""
-MODIFIED: Final = frozenset({"counter"})
-"""Keys that a drill changes: no contract counts on their values."""
+UNCOUNTED: Final = frozenset({"counter", "member"})
+"""No contract counts on their values: drills change one, a large segment decides the other."""
 
 
 class Fleet:
@@ -275,7 +275,7 @@ class Fleet:
     def publish_contracts(self) -> None:
         """What the clients count on, as each consumer publishes it: their questions and answers."""
         for service in SERVICES:
-            cases = [c for c in self.cases() if c.service == service and c.key not in MODIFIED]
+            cases = [c for c in self.cases() if c.service == service and c.key not in UNCOUNTED]
             contexts: dict[bytes, dict[str, JSON]] = {}
             for case in cases:
                 if case.right[0] is not None:
@@ -285,7 +285,12 @@ class Fleet:
                 {"context": msgspec.json.decode(context), "expected": expected}
                 for context, expected in contexts.items()
             ]
-            contract = {"needs": self._needs(service), "examples": examples, "version": "1"}
+            contract = {
+                "needs": self._needs(service),
+                "examples": examples,
+                "environments": [ENVIRONMENT],
+                "version": "1",
+            }
             path = f"/v1/services/{service}/contracts/gameday-client"
             found = self.api("PUT", path, {"contract": contract})
             if found.status >= 300:
