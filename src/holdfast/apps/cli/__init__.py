@@ -47,6 +47,7 @@ SECTIONS = {
         "diff": "past:diff",
         "revert": "past:revert",
         "restore": "past:restore",
+        "cache": "caches:cache",
     },
     "Look after": {
         "env": "environments:env",
