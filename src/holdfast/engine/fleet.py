@@ -139,6 +139,11 @@ class Fleet:
         ]
         return sorted(found, key=lambda each: (each.subject, each.report.consumer))
 
+    @property
+    def remembered(self) -> int:
+        """Consumers remembered, silent ones too."""
+        return len(self._consumers)
+
     def look(self, rollout: str) -> dict[int, Sides]:
         """What was added up for a rollout since the last look, by stage; taken away by this."""
         with self._lock:

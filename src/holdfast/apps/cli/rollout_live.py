@@ -13,6 +13,7 @@ from rich.text import Text
 
 from holdfast.apps.cli.output import age, console, moment, say
 from holdfast.apps.cli.rollout_plot import bars
+from holdfast.apps.cli.rollouts import who
 from holdfast.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def view(found: RolloutDetail) -> Group:
 def _row(found: RolloutDetail, each: RolloutStage) -> Iterator[str]:
     yield "→" if each.stage == found.rollout.stage else ""
     yield each.name or str(each.stage)
-    yield " + ".join([*each.rings, f"{each.percent:g} %"])
+    yield who(each.rings, each.percent)
     for side in (each.exposed, each.baseline):
         if side is None or not side.requests:
             yield from ("-", "-")

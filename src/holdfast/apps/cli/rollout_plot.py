@@ -112,7 +112,7 @@ def _draw_gate(axes: Any, found: RolloutDetail) -> None:
     axes.set_yscale("log")
     axes.set_ylabel("evidence E")
     axes.set_xlabel("seconds since it began")
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="center left", frameon=False)
     _draw_stages(axes, found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def list_rollouts(
                 each.id,
                 each.status,
                 _stage_text(each),
-                _exposed(each),
+                who(each.rings, each.percent),
                 ", ".join(each.items[:3]) + (" …" if len(each.items) > 3 else ""),
                 moment(each.started_ms),
                 each.actor,
@@ -190,7 +190,7 @@ def _show(found: RolloutDetail) -> None:
             "rollout": line.id,
             "status": line.status,
             "stage": _stage_text(line),
-            "exposed": _exposed(line),
+            "exposed": who(line.rings, line.percent),
             "of": ", ".join(line.items) or "-",
             "by": f"{line.actor}, {moment(line.started_ms)} UTC",
             "reason": line.reason or "-",
@@ -234,18 +234,18 @@ def _stage_row(each: RolloutStage) -> tuple[object, ...]:
             continue
         low, rate, high = side.error_rate
         cells += [str(side.requests), f"{rate:.2%} [{low:.2%}, {high:.2%}]"]
-    who = " + ".join(part for part in (*each.rings, f"{each.percent:g} %") if part != "0 %")
-    return each.name or each.stage, who or "nobody", age(each.bake_s), *cells
+    return each.name or each.stage, who(each.rings, each.percent), age(each.bake_s), *cells
+
+
+def who(rings: Sequence[str], percent: float) -> str:
+    """Who is exposed, in words."""
+    parts = [*rings, *([f"{percent:g} %"] if percent else [])]
+    return " + ".join(parts) or "nobody"
 
 
 def _stage_text(line: RolloutLine) -> str:
     name = f" {line.stage_name}" if line.stage_name else ""
     return f"{line.stage + 1} of {line.stage_count}{name}"
-
-
-def _exposed(line: RolloutLine) -> str:
-    parts = [*line.rings, *([f"{line.percent:g} %"] if line.percent else [])]
-    return " + ".join(parts) or "nobody"
 
 
 def _until(found: RolloutDetail) -> str:

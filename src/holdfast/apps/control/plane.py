@@ -29,6 +29,7 @@ from holdfast.apps.control.outlook import Outlook
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
+from holdfast.apps.control.rollout_metrics import RolloutMetrics
 from holdfast.apps.control.rollouts import RolloutDesk
 from holdfast.apps.control.telemetry import Telemetry
 from holdfast.apps.control.traffic import Metrics, is_data_plane
@@ -128,6 +129,16 @@ class Control:
         self.advancing = Advancing(self.advance, clock, self.metrics.moved)
         self.fleet.on_alarm = self.advancing.wake
         self.rollouts = RolloutDesk(RolloutLog(parts.journal), self.advance, self.state)
+        self.metrics.registry.register(
+            RolloutMetrics(
+                fleet=self.fleet,
+                telemetry=self.telemetry,
+                advance=self.advance,
+                advancing=self.advancing,
+                queries=self.queries,
+                state=self.state,
+            )
+        )
         self.desk = Desk(
             view=self.view,
             publisher=publisher,
