@@ -209,7 +209,7 @@ def test_a_yes_is_never_contradicted(pair: tuple[Any, Any], tried: list[Any]) ->
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @settings(
-    max_examples=20_000, deadline=None,
+    max_examples=3_000, deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )  # fmt: skip
 @given(pairs, st.lists(values, min_size=20, max_size=40))

@@ -151,3 +151,54 @@ def test_a_contract_takes_write_where_it_holds(plane: Plane) -> None:
         "POST", "/v1/can-deploy", 403, json={"reader": {"service": "mail", "consumer": "x"}},
         headers=headers,
     )  # fmt: skip
+
+
+def test_a_schema_changes_only_as_its_readers_can_follow(plane: Plane) -> None:
+    plane.commit(SHOP)
+    wider = {"documents": documents(SHOP.replace("maximum: 49", "maximum: 60"))}
+    error = plane.refused("POST", "/v1/commits", 422, json=wider)
+    (problem,) = error["problems"]
+    assert problem["code"] == "incompatible"
+    assert problem["path"] == "/services/shop/settings/tiles/schema"
+    typed = {"documents": documents(SHOP.replace("schema: {minimum: 1, maximum: 49}", "")
+                                    .replace("type: integer", "type: string")
+                                    .replace("few: 9, many: 49", "few: a, many: b"))}  # fmt: skip
+    error = plane.refused("POST", "/v1/commits", 422, json=typed)
+    assert [one["path"] for one in error["problems"]] == ["/services/shop/settings/tiles/type"]
+
+
+def test_merged_values_are_held_against_the_schema(plane: Plane) -> None:
+    merged = """\
+service: merged
+settings:
+  stack:
+    type: object
+    schema: {properties: {kbps: {maximum: 100}}}
+    variants:
+      base: {kbps: 50}
+      more: {$extends: base, kbps: 500}
+    environments: {production: {default: base}}
+"""
+    error = plane.refused("POST", "/v1/commits", 422, json={"documents": documents(merged)})
+    assert [one["code"] for one in error["problems"]] == ["variant-schema"]
+
+
+def test_what_a_consumer_runs_counts_as_long_as_it_reports(plane: Plane) -> None:
+    def policy(mode: str) -> None:
+        plane.ok(
+            "PUT", "/v1/environments/production/policy", json={"policy": {"compatibility": mode}}
+        )
+
+    policy("NONE")
+    revision = plane.commit(SHOP.replace("maximum: 49", "maximum: 100"))["revision"]
+    plane.commit(SHOP)
+    policy("BACKWARD_TRANSITIVE")
+    report = {
+        "consumer": "consumer-1", "service": "shop", "environment": "production", "kind": "sdk",
+        "build": "holdfast/1", "sequence": 1, "at_ms": 0, "application": "web 7",
+        "revision": revision,
+    }  # fmt: skip
+    plane.ok("POST", "/v1/reports", json={"reports": [report]})
+    wider = {"documents": documents(SHOP.replace("maximum: 49", "maximum: 60"))}
+    error = plane.refused("POST", "/v1/commits", 422, json=wider)
+    assert "`web 7`" in error["problems"][0]["message"]
