@@ -163,7 +163,8 @@ def _chosen(node: Call, wanted: bool) -> Iterator[Context]:
 def _leaf(node: Call, wanted: bool) -> Iterator[Context]:
     name = attribute(node)
     if name is not None:
-        yield from ({name: "yes"}, {name: True}) if wanted else ({}, {name: False}, {name: ""})
+        for value in ("yes", True) if wanted else (False, "", _NOTHING):
+            yield _given(name, value)
         return
     values = _values(node, wanted)
     for index, arg in enumerate(node.args):
@@ -171,10 +172,7 @@ def _leaf(node: Call, wanted: bool) -> Iterator[Context]:
         if inner is None:
             continue
         for value in values(index):
-            context: Context = {}
-            if value is not _NOTHING:
-                _put(context, inner, value)
-            yield context
+            yield _given(inner, value)
 
 
 _NOTHING: Final = object()
@@ -273,6 +271,13 @@ def _constant(node: Node) -> Any:
     if type(node) is Items and node.scalars is not None:
         return list(node.scalars)
     return _NOTHING
+
+
+def _given(name: str, value: Any) -> Context:
+    context: Context = {}
+    if value is not _NOTHING:
+        _put(context, name, value)
+    return context
 
 
 def _put(context: Context, name: str, value: JSON) -> None:
