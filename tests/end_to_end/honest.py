@@ -26,6 +26,7 @@ from holdfast.core.model import (
     DeleteToken,
     Edit,
     Environment,
+    MoveRollout,
     PutEnvironment,
     PutRoot,
     PutSegment,
@@ -42,7 +43,8 @@ from holdfast.core.model import (
     Targeting,
     Token,
 )
-from holdfast.core.policies import Policy
+from holdfast.core.policies import Plan, Policy, Stage
+from holdfast.core.rollback import rolled_back
 from holdfast.core.roots import ROOT_TYPE, RootSet, encode_root_set, first, with_key, with_root
 from holdfast.core.state import State
 from holdfast.core.trust import Generation
@@ -54,6 +56,10 @@ from holdfast.engine.views import View
 from holdfast.ports import Journal
 
 FREE_TO_DELETE = Policy(deletion_percent=100)
+PLAN = Plan(
+    stages=(Stage(rings=("first",)), Stage(percent=40), Stage(percent=100)), unit="targetingKey"
+)
+STAGED = Policy(deletion_percent=100, rollout=PLAN)
 ADMIN = Grant("root", "root", (Scope(("admin",)),))
 ENVIRONMENTS = ("production", "staging")
 SERVICES = ("shop", "mail", "shared", "base")
@@ -157,6 +163,9 @@ class Author:
             self._includes,
             self._gone_service,
             self._bucketing,
+            self._verdict,
+            self._verdict,
+            self._verdict,
             self._token,
         )
         count = self._chance.choice((1, 1, 1, 1, 2, 3))
@@ -195,8 +204,23 @@ class Author:
         return [DeleteService(self._one(SERVICES))]
 
     def _bucketing(self, _: State) -> list[Edit]:
-        to = Environment(bucketing=self._one(("v2", "v3")), policy=FREE_TO_DELETE)
+        policy = self._one((FREE_TO_DELETE, STAGED))
+        to = Environment(bucketing=self._one(("v2", "v3")), policy=policy)
         return [PutEnvironment(self._one(ENVIRONMENTS), to)]
+
+    def _verdict(self, state: State) -> list[Edit]:
+        """What the automation does with a rollout, sooner or later."""
+        if not state.rollouts:
+            return []
+        name = self._one(sorted(state.rollouts))
+        stage, last = state.rollouts[name].stage, len(PLAN.stages) - 1
+        moves: dict[str, tuple[Edit, ...]] = {
+            "on": (MoveRollout(name, min(stage + 1, last), "running"),),
+            "hold": (MoveRollout(name, stage, "held"),),
+            "end": (MoveRollout(name, last, "completed"),),
+            "back": rolled_back(state, name),
+        }
+        return list(moves[self._one(("on", "on", "hold", "end", "end", "back"))])
 
     def _token(self, _: State) -> list[Edit]:
         name = self._one(("one", "two"))
