@@ -193,6 +193,17 @@ def test_a_crash_streak_rolls_it_back() -> None:
     assert actions(rollout.after(1)) == ["roll-back"]
 
 
+@pytest.mark.parametrize("code", ["crash-streak", "health"])
+def test_a_consumer_that_went_back_by_itself_rolls_it_back(code: str) -> None:
+    """Its process is a new one by then, so that its first report has to tell it."""
+    rollout = Rollout()
+    went_back = Refusal(rollout.now.started, "d" * 64, code, "3 deaths in a row", 0)
+    rollout.tell(refusals=(went_back,), crashes=1)
+    (moved,) = rollout.after(1)
+    assert moved.verdict.action == "roll-back"
+    assert "crashed" in moved.verdict.reason
+
+
 def test_silence_of_the_exposed_holds_it() -> None:
     rollout = Rollout(silence_s=30)
     rollout.tell(10)

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from holdfast.core.generations import CRASH_STREAK
 from holdfast.core.model import Head, Subject
 from holdfast.core.reports import ConsumerReport, Outcomes, Refusal, Sample
 from holdfast.ports import Clock
@@ -204,7 +205,8 @@ class Fleet:
             for refusal in report.refusals
             if refusal not in before
         ]
-        if known is not None and report.crashes > known.report.crashes:
+        told = any(alarm.refusal and alarm.refusal.code == CRASH_STREAK for alarm in new)
+        if known is not None and report.crashes > known.report.crashes and not told:
             new.append(Alarm(report.consumer, subject, now_s, known.report.revision))
         room = ALARMS_MAX - len(self._alarms)
         self.dropped += max(0, len(new) - room)

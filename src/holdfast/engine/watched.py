@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from holdfast.core.generations import OWN_CODES
 from holdfast.core.rollout import Counts, Evidence, Verdict, Watch, observed
 from holdfast.engine.fleet import Alarm, Sides
 
@@ -54,7 +55,7 @@ class Watched(msgspec.Struct):
 
     def blame(self, alarm: Alarm) -> None:
         """An alarm speaks against it."""
-        if alarm.refusal is None or alarm.refusal.code.startswith("crash"):
+        if alarm.refusal is None or alarm.refusal.code in OWN_CODES:
             self.crashes += 1
             return
         self.refusal_count += 1

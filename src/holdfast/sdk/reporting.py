@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import holdfast
 from holdfast.core.conversation import Report
+from holdfast.core.generations import refusal as refusal_of
 from holdfast.core.model import Subject
 from holdfast.core.trust import Generation
 from holdfast.sdk.follower import Follower, draw
@@ -71,7 +72,6 @@ class Reporting:
         """All that is of this process alone."""
         self.consumer = secrets.token_hex(16)
         self._sequence = 0
-        self._since_ms = 0
         self._lock = threading.Lock()
         self._refusals: deque[Refusal] = deque(maxlen=REFUSALS_MAX)
         self._heads: dict[int, str] = {}
@@ -89,7 +89,6 @@ class Reporting:
         self.reporter.close()
 
     def activated(self, generation: Generation) -> None:
-        self._since_ms = _now_ms()
         self.ledger.replace(generation.snapshot)
         # Never sooner because something failed: the errors of one side would come before its other
         # requests, and look like more than they are.
@@ -97,15 +96,8 @@ class Reporting:
 
     def refused(self, report: Report) -> None:
         """A candidate was refused (NACK): tell it soon."""
-        from holdfast.core.reports import Refusal  # late: a client that refuses nothing needs none
-
-        refusal = Refusal(
-            revision=getattr(report, "revision", 0),
-            digest=getattr(report, "digest", ""),
-            code=report.code[:TEXT_CHARS_MAX],
-            message=report.message[:TEXT_CHARS_MAX],
-            at_ms=_now_ms(),
-            key=getattr(report, "key", ""),
+        refusal = refusal_of(
+            report.revision, report.digest, report.code, report.message, _now_ms(), report.key
         )
         with self._lock:
             self._refusals.append(refusal)
@@ -130,7 +122,7 @@ class Reporting:
             self._heads[mine.freshness.journal_revision] = mine.freshness.journal_head
             for revision in sorted(self._heads)[:-HEADS_MAX]:
                 del self._heads[revision]
-        with self._lock:
+        with self._lock:  # those of a subject that has no generation yet
             refusals = tuple(self._refusals)
         return ConsumerReport(
             consumer=self.consumer,
@@ -144,9 +136,11 @@ class Reporting:
             ring=self._ring,
             revision=mine.revision if mine else 0,
             digest=mine.digest if mine else "",
-            since_ms=self._since_ms,
+            trust=mine.trust if mine else "none",
+            since_ms=mine.since_ms if mine else 0,
             stale=mine.stale if mine else False,
-            refusals=refusals,
+            crashes=mine.crashes if mine else 0,
+            refusals=mine.refusals if mine and mine.refusals else refusals,
             outcomes=tuple(
                 Outcomes(rollout, stage, exposed, side.requests, side.errors, side.slow, side.units)
                 for rollout, stage, exposed, side in self.ledger.rows()

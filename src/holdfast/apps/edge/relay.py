@@ -22,6 +22,7 @@ from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.http import NO_STORE, Request, Response
 from holdfast.core.conversation import Report
 from holdfast.core.errors import Forbidden, HoldfastError
+from holdfast.core.generations import refusal as refusal_of
 from holdfast.core.model import Subject
 from holdfast.core.reports import (
     HEADS_MAX,
@@ -42,7 +43,6 @@ GAP_S: Final = 0.5
 """Least time between two batches."""
 OWN_PER_S: Final = 100
 """Reports of its own that an edge sends each second at most, on average."""
-TEXT_CHARS_MAX: Final = 256
 
 _Key: TypeAlias = tuple[str, str, str]
 _decode = msgspec.json.Decoder(ReportBody).decode
@@ -119,13 +119,8 @@ class Relay:
 
     def refuse(self, report: Report) -> None:
         """This edge refused a candidate (NACK): tell it soon."""
-        refusal = Refusal(
-            revision=getattr(report, "revision", 0),
-            digest=getattr(report, "digest", ""),
-            code=report.code,
-            message=report.message[:TEXT_CHARS_MAX],
-            at_ms=_now_ms(),
-            key=getattr(report, "key", ""),
+        refusal = refusal_of(
+            report.revision, report.digest, report.code, report.message, _now_ms(), report.key
         )
         with self._lock:
             known = self._refusals.setdefault(report.subject, deque(maxlen=REFUSALS_MAX))
@@ -190,6 +185,8 @@ class Relay:
             digest=active.digest,
             since_ms=int(active.activated_s * 1000),
             stale=active.stale_age_s is not None,
+            trust=mine.trust if mine else "none",
+            crashes=mine.crashes if mine else 0,
             contexts=active.sampler.take(),
             heads=tuple(Witness(revision, head) for revision, head in self._heads.items()),
         )
