@@ -23,6 +23,7 @@ from holdfast.core.model import (
     Edit,
     Environment,
     Example,
+    MoveRollout,
     Need,
     PutContract,
     PutEnvironment,
@@ -34,12 +35,14 @@ from holdfast.core.model import (
     Service,
     Setting,
     Split,
+    StartRollout,
     Subject,
     Targeting,
 )
 from holdfast.core.needs import contract_digest, in_force
-from holdfast.core.policies import Policy
+from holdfast.core.policies import Plan, Policy, Stage
 from holdfast.core.revert import revert
+from holdfast.core.rollback import rolled_back
 from holdfast.core.snapshot import Facts
 from holdfast.core.state import State
 from holdfast.core.validate import validate
@@ -327,3 +330,44 @@ def test_a_contract_is_told_and_undone(standing: State) -> None:
     assert undone.edits == (DeleteContract("calling", "web"),)
     gone = state_after(undone.edits, start=standing)
     assert revert(standing, gone, gone).edits == (PutContract("calling", "web", CONTRACT),)
+
+
+# While a rollout runs ----------------------------------------------------------------------------
+
+PLAN = Plan(stages=(Stage(name="ring0", rings=("ring0",)), Stage(name="all", percent=100)))
+
+
+def test_an_example_is_held_against_what_the_rollout_brings(standing: State) -> None:
+    """At its first stage the example's context is not exposed: that must not hide the break."""
+    changed = put(tiles({"few": 9, "many": 48}))
+    assert codes(found(standing, changed, StartRollout("production", PLAN))) == ["contract-example"]
+
+
+def test_a_contract_that_comes_meanwhile_is_held_against_both_sides() -> None:
+    wide = put(tiles({"few": 9, "many": 90}))
+    narrowing = (put(tiles()), StartRollout("production", PLAN))
+    midway = state_after(BASE, (wide,), narrowing)
+    problems = found(midway, PutContract("calling", "web", CONTRACT))
+    assert codes(problems) == ["contract-value"]
+    (rollout,) = midway.rollouts
+    through = state_after((MoveRollout(rollout, 1, "completed"),), start=midway)
+    assert found(through, PutContract("calling", "web", CONTRACT)) == []
+
+
+def test_what_a_rollout_adds_can_be_needed_at_once() -> None:
+    adding = (PutSetting("calling", "later", tiles()), StartRollout("production", PLAN))
+    need = Contract(needs={"later": TILES}, environments=("production",))
+    midway = state_after(BASE, adding)
+    assert found(midway, PutContract("calling", "web", need)) == []
+
+
+def test_nothing_keeps_a_rollout_from_being_taken_back() -> None:
+    strict = PutEnvironment("production", Environment(policy=Policy(compatibility="BACKWARD")))
+    bounded = tiles(schema={"maximum": 49})
+    widening = (put(tiles(schema={"maximum": 60})), StartRollout("production", PLAN))
+    midway = state_after(BASE, (strict, put(bounded)), widening)
+    (rollout,) = midway.rollouts
+    edits = rolled_back(midway, rollout)
+    assert [(one.code, one.severity) for one in found(midway, *edits)] == [
+        ("incompatible", "warning")
+    ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from holdfast.core.compatibility import check_compatibility
 from holdfast.core.contracts import World, check_contracts
 from holdfast.core.errors import Problem
-from holdfast.core.model import Edit
+from holdfast.core.model import Edit, MoveRollout
 from holdfast.core.state import State
 from holdfast.core.validate import validate
 
@@ -25,8 +27,14 @@ def examine(old: State, edits: Sequence[Edit], new: State, *, world: World) -> l
 
 
 def checks(old: State, edits: Sequence[Edit], new: State, *, world: World) -> list[Problem]:
-    """All problems of a change that `core.validate` found sound."""
-    return [
+    """All problems of a change that `core.validate` found sound.
+
+    Nothing keeps a rollout from being taken back: what that would break is told, as warnings.
+    """
+    found = [
         *check_compatibility(old, new, world.history),
         *check_contracts(old, edits, new, world),
     ]
+    if any(isinstance(edit, MoveRollout) and edit.status == "rolled-back" for edit in edits):
+        return [msgspec.structs.replace(problem, severity="warning") for problem in found]
+    return found

@@ -17,6 +17,7 @@ import msgspec
 from holdfast.core.build import build
 from holdfast.core.compatibility import History, no_history
 from holdfast.core.content import validator_of
+from holdfast.core.covered import overlay, rollouts_in
 from holdfast.core.errors import Damaged, Invalid, Problem
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import (
@@ -92,7 +93,7 @@ def check_contracts(old: State, edits: Sequence[Edit], new: State, world: World)
     others: list[tuple[str, Break]] = []
     for reader, environment in _put(new, put):
         path = pointer(("services", reader.service, "contracts", reader.consumer))
-        found += [_told(one, path + one.path) for one in broken(new, environment, reader, world)]
+        found += [_told(one, path + one.path) for one in _anywhere(new, environment, reader, world)]
     for reader, environment in _concerned(old, new, put):
         now = broken(new, environment, reader, world)
         was = set(broken(old, environment, reader, world)) if now else set()
@@ -112,8 +113,23 @@ def can_deploy(
         _told(one, one.path)
         for environment in environments
         if holds_in(reader.contract, environment)
-        for one in broken(state, environment, reader, world)
+        for one in _anywhere(state, environment, reader, world)
     ]
+
+
+def _anywhere(state: State, environment: str, reader: Reader, world: World) -> list[Break]:
+    """What is broken as things stand, or for whoever a running rollout does not expose yet.
+
+    What such a rollout adds is no break: who is not exposed has the code default of it.
+    """
+    found = dict.fromkeys(broken(state, environment, reader, world))
+    for rollout in rollouts_in(state, environment).values():
+        services = dict(overlay(state.services, rollout.before))
+        before = msgspec.structs.replace(state, services=services)
+        for one in broken(before, environment, reader, world):
+            if one.code != "contract-missing":
+                found[one] = None
+    return list(found)
 
 
 def environments_of(state: State, service: str, contract: Contract) -> list[str]:
@@ -130,7 +146,7 @@ def environments_of(state: State, service: str, contract: Contract) -> list[str]
 
 
 def broken(state: State, environment: str, reader: Reader, world: World) -> list[Break]:
-    """All that `state` breaks of one contract in one environment."""
+    """All that `state` breaks of one contract in one environment, once its rollouts are through."""
     subject = Subject(environment, reader.service)
     found: list[Break] = []
     sound: set[str] = set()
@@ -277,17 +293,22 @@ def _brief(value: JSON) -> str:
 
 
 def _partial(state: State, subject: Subject, keys: Collection[str]) -> Snapshot:
-    """The subject's snapshot with these settings alone: what others hold is not lowered."""
+    """The subject's snapshot with these settings alone: what others hold is not lowered.
+
+    No rollout divides it, and nothing is probed.
+    """
     services = dict(state.services)
     for name in closure(state.services, subject.service):
         service = services[name]
-        kept: dict[str, SettingState] = {
-            key: service.settings[key] for key in keys if key in service.settings
-        }
+        kept = {key: _bare(service.settings[key]) for key in keys if key in service.settings}
         services[name] = msgspec.structs.replace(service, settings=kept)
-    part = msgspec.structs.replace(state, services=services, contracts={})
+    part = msgspec.structs.replace(state, services=services, contracts={}, rollouts={}, contexts={})
     head = Head(subject_revision(part, subject), state.head.hash)
     return build(part, subject, None, head=head)
+
+
+def _bare(kept: SettingState) -> SettingState:
+    return SettingState(msgspec.structs.replace(kept.setting, probes=()), kept.revisions)
 
 
 def _evaluator(snapshot: Snapshot, world: World) -> Evaluator:
