@@ -30,7 +30,7 @@ def check_contexts(new: State, edits: Iterable[Edit]) -> Iterator[Problem]:
             subject_revision(new, Subject(edit.environment, edit.service))
         except NotFound as error:
             hint = "put contexts of what there is"
-            yield Problem(code="unknown-subject", message=str(error), path=path, hint=hint)
+            yield Problem(code="unknown-service", message=str(error), path=path, hint=hint)
         if len(edit.contexts) > CONTEXTS_MAX:
             message = f"{len(edit.contexts)} contexts; {CONTEXTS_MAX} are the most"
             yield Problem(code="too-many", message=message, path=path, hint="choose fewer")

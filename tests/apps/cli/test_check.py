@@ -25,7 +25,7 @@ settings:
         rules:
           - {when: tenant in segment("pilot"), serve: many}
 """
-OTHER = "service: mail\nincludes: [calling]\nsettings: {}\n"
+OTHER = "service: mail\nincludes: [calling]\nsettings: {}\nowners: [mail@example.com]\n"
 
 
 @pytest.fixture

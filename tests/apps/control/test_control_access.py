@@ -57,6 +57,8 @@ CALLS: list[tuple[str, str, Any, str]] = [
         "reader",
     ),
     ("POST", "/v1/changes/check", CHANGE, "writer"),
+    ("POST", "/v1/changes/impact", CHANGE, "writer"),
+    ("GET", "/v1/lint?environment=production", None, "any"),
     ("POST", "/v1/changes", CHANGE, "writer"),
     ("POST", "/v1/commits", CHANGE, "writer"),
     ("POST", "/v1/revert", {"revision": "{revision}"}, "writer"),

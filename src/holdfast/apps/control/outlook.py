@@ -10,6 +10,8 @@ import msgspec
 from holdfast.apps.control import impact_schemas as shapes
 from holdfast.apps.control.desk import Desk
 from holdfast.core.access import Grant
+from holdfast.core.authority import authorise
+from holdfast.core.difference import diff
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.fold import after
 from holdfast.core.impact import Impact
@@ -39,8 +41,9 @@ class Outlook:
         self._blobs = blobs
         self._clock = clock
 
-    def sketch(self, body: shapes.ImpactBody) -> Sketch:
-        """On the writer thread. Raises `Invalid` with all problems that keep it from standing."""
+    def sketch(self, caller: Grant, body: shapes.ImpactBody) -> Sketch:
+        """On the writer thread. Raises `Forbidden` where the commit would be, and `Invalid` with
+        all problems that keep the change from standing."""
         change, problems = self._desk.draft(body)
         old = self._desk.head(change.base_revision)
         edits, found = settle(change.edits, old, self._blobs)
@@ -50,6 +53,7 @@ class Outlook:
             wrong += validate(old, edits, new)
         if _errors(wrong):
             raise Invalid(_errors(wrong))
+        authorise(caller, edits, diff(old, new), old)
         return Sketch(old, new)
 
     def impact(self, caller: Grant, sketch: Sketch, body: shapes.ImpactBody) -> Impact:

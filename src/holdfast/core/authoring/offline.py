@@ -47,7 +47,12 @@ def check_together(plan: Plan) -> tuple[Problem, ...]:
 
 def lint_together(plan: Plan, today: str) -> tuple[Problem, ...]:
     """What `core.lint` finds in the plan's services, placed; those with errors are left out."""
-    services = {one.service: _standing(one) for one in plan.compiled if not _is_wrong(one)}
+    wrong = {problem.file for problem in plan.problems if problem.severity == "error"}
+    services = {
+        one.service: _standing(one)
+        for document, one in zip(plan.documents, plan.compiled, strict=True)
+        if document.file not in wrong
+    }
     return placed(lint(services, today=today), plan.documents)
 
 
@@ -62,10 +67,6 @@ def placed(problems: Iterable[Problem], documents: Iterable[Document]) -> tuple[
         else problem
         for problem in problems
     )
-
-
-def _is_wrong(one: Compiled) -> bool:
-    return any(problem.severity == "error" for problem in one.problems)
 
 
 def _standing(one: Compiled) -> ServiceState:

@@ -9,7 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from holdfast.apps.control import impact_schemas as shapes
 from holdfast.apps.control.door import needs
-from holdfast.apps.control.openapi import READING, errors
+from holdfast.apps.control.openapi import READING, WRITING, errors
 from holdfast.apps.control.routes.parameters import Caller, TheControl
 from holdfast.core.impact import Impact
 
@@ -18,8 +18,8 @@ from holdfast.core.impact import Impact
     "/v1/changes/impact",
     summary="Preview who a change moves",
     status_code=200,
-    opt=needs("read"),
-    responses=errors(*READING, 408, 409, 413, 422),
+    opt=needs("write"),
+    responses=errors(*WRITING),
     tags=["changes"],
 )
 async def preview_impact(
@@ -31,7 +31,7 @@ async def preview_impact(
     told apart by hashed keys: what splits by `targetingKey` moves the same share of them, and not
     the same ones.
     """
-    sketch = await control.write(control.outlook.sketch, data)
+    sketch = await control.write(control.outlook.sketch, caller, data)
     return await control.read(control.outlook.impact, caller, sketch, data)
 
 
