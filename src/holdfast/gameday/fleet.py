@@ -38,6 +38,8 @@ from holdfast.gameday.watching import Case, Line, Reader, Told, ticks
 
 ENVIRONMENT: Final = "production"
 SERVICES: Final = ("shop", "shared")
+SPLIT: Final = frozenset({"arms", "checkout", "halves", "theme", "whole-floats"})
+"""Keys of settings that are split into shares."""
 READY_S: Final = 60.0
 """For any process on a slow, busy machine; a start takes about a second."""
 EDGES_MAX: Final = 8
@@ -261,11 +263,11 @@ class Fleet:
         )
 
     def allow(self, service: str, key: str, value: JSON) -> None:
-        """A further right answer of one setting, as before a change of it is published."""
+        """A further right answer of one setting, as before a change of it: stale is not wrong."""
         if cases := self.cases():
             self._put_cases(
                 [
-                    Case(c.service, c.key, c.context, (*c.right[-1:], value))
+                    Case(c.service, c.key, c.context, (*c.right, value))
                     if (c.service, c.key) == (service, key)
                     else c
                     for c in cases
@@ -273,12 +275,14 @@ class Fleet:
             )
 
     def publish_contracts(self) -> None:
-        """What the clients count on, as each consumer publishes it: their questions and answers."""
+        """What the clients count on, as consumers publish it: splits, and what is not for all."""
         for service in SERVICES:
             cases = [c for c in self.cases() if c.service == service and c.key not in UNCOUNTED]
+            nobody = {case.key: case.right[0] for case in cases if not case.context}
             contexts: dict[bytes, dict[str, JSON]] = {}
             for case in cases:
-                if case.right[0] is not None:
+                special = case.key in SPLIT or case.right[0] != nobody[case.key]
+                if special and case.right[0] is not None:
                     known = contexts.setdefault(msgspec.json.encode(case.context), {})
                     known[case.key] = case.right[0]
             examples = [

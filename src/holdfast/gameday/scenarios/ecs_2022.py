@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -201,7 +202,7 @@ class _Lanes:
 
         def deploy() -> str:
             edge, url = fleet.edges["edge-b"], fleet.edge_urls["edge-b"]
-            edge.kill()
+            edge.kill(signal.SIGTERM)  # a deployment stops what it replaces in order
             edge.start(_build(patched))
             state = _settled(lambda: edge.alive, lambda: fleet.edge_ready("edge-b"))
             if not edge.alive:
@@ -215,6 +216,8 @@ class _Lanes:
             state = fleet.edge_ready("edge-b")
             if state.status != 200:
                 return f"the edge took itself out: {_why(state)}"
+            if refused := (state.body or {}).get("refused"):
+                return f"the edge serves nothing that it can't prove: {', '.join(refused)}"
             return "nobody"
 
         self._deploy(patched, deploy)
@@ -341,7 +344,7 @@ def until_or_not(holds: Callable[[], object], within_s: float) -> bool:
 
 def _recover(day: Day, fleet: Fleet) -> None:
     """The build under test on everything that the defective ones left."""
-    fleet.edges["edge-b"].kill()
+    fleet.edges["edge-b"].kill(signal.SIGTERM)
     fleet.edges["edge-b"].start(fleet.good)
     fleet.control.kill()
     _forget_checkpoints(fleet.data_dir)
