@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -159,12 +160,12 @@ class WholeLife(RuleBasedStateMachine):
 
     @rule(person=people, way=st.sampled_from(("advance", "hold", "resume", "roll-back")))
     def move_by_hand(self, person: str, way: Any) -> None:
-        def move() -> None:
-            center = self.world.up()
-            for name in list(center.view.state.rollouts):
-                center.advance.go(name, way, person, grant(person), "by hand")
+        center = self.world.center
+        for name in list(center.view.state.rollouts) if center else ():
+            self._try(partial(self._move, name, way, person))
 
-        self._try(move)
+    def _move(self, name: str, way: Any, person: str) -> None:
+        self.world.up().advance.go(name, way, person, grant(person), "by hand")
 
     # Programs
 

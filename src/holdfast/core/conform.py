@@ -16,8 +16,18 @@ from holdfast.core.model import JSON
 DEPTH_MAX: Final = 64
 
 
-def faults(schema: JSON, value: JSON, path: str = "", depth: int = DEPTH_MAX) -> Iterator[str]:
-    """What is wrong with the value, each with a JSON pointer into it."""
+def faults(schema: JSON, value: JSON) -> Iterator[str]:
+    """What is wrong with the value, each with a JSON pointer into it.
+
+    A schema that no door would have let through is a fault of its own.
+    """
+    try:
+        yield from _faults(schema, value, "", DEPTH_MAX)
+    except (TypeError, ValueError, OverflowError):
+        yield "/: its schema is none"
+
+
+def _faults(schema: JSON, value: JSON, path: str, depth: int) -> Iterator[str]:
     if schema is False:
         yield f"{path or '/'}: nothing is allowed here"
     if not isinstance(schema, dict) or depth <= 0:
@@ -29,7 +39,7 @@ def faults(schema: JSON, value: JSON, path: str = "", depth: int = DEPTH_MAX) ->
         yield from _members(schema, value, path, depth)
     elif isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
-            yield from faults(schema["items"], item, f"{path}/{index}", depth - 1)
+            yield from _faults(schema["items"], item, f"{path}/{index}", depth - 1)
 
 
 def _members(
@@ -44,7 +54,7 @@ def _members(
     closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
     for name, inner in value.items():
         if name in properties:
-            yield from faults(properties[name], inner, f"{path}/{name}", depth - 1)
+            yield from _faults(properties[name], inner, f"{path}/{name}", depth - 1)
         elif closed:
             yield f"{path or '/'}: {_short(name)} is not allowed"
 
@@ -90,7 +100,7 @@ def _number(holds: Callable[[Any, Any], bool]) -> Callable[[JSON, JSON], bool]:
 
 
 def _length(
-    kind: type[str] | type[list[Any]], holds: Callable[[int, Any], bool]
+    kind: type[str | list[Any]], holds: Callable[[int, Any], bool]
 ) -> Callable[[JSON, JSON], bool]:
     def check(value: JSON, bound: JSON) -> bool:
         return not isinstance(value, kind) or holds(len(value), bound)

@@ -17,7 +17,7 @@ import msgspec
 
 from holdfast.core.conform import faults
 from holdfast.core.errors import Untrusted
-from holdfast.core.model import JSON, Contract
+from holdfast.core.model import JSON, Contract, SettingType
 from holdfast.core.probes import PROBES_MAX, Answering, count, replay
 from holdfast.core.snapshot import Snapshot
 from holdfast.core.targeting import flags as definitions
@@ -53,6 +53,8 @@ def prove(candidate: Generation, active: Generation | None, demands: Demands = A
     try:
         if checks.schema:
             _check_schemas(candidate.snapshot, active.snapshot if active else None, demands.pause)
+            if active is not None:
+                _check_types(active.snapshot, candidate.snapshot)
         if checks.contract and demands.contract is not None:
             _check_contract(candidate, demands.contract)
         if checks.shape and active is not None:
@@ -85,6 +87,32 @@ def _check_schemas(new: Snapshot, old: Snapshot | None, pause: Callable[[], None
         for name, value in _variants(key, flag).items():
             for fault in faults(schemas[body], value):
                 raise Untrusted("schema", f"variant {name!r} of {key!r} at {fault}", key)
+
+
+def _check_types(old: Snapshot, new: Snapshot) -> None:
+    """Every variant of what is not as it was has its setting's type.
+
+    A first snapshot is not looked through: to whoever asks for another type a value is none.
+    """
+    for key, flag in new.flags.items():
+        if old.flags.get(key) == flag:
+            continue
+        kind = new.setting(key).type
+        for name, value in _variants(key, flag).items():
+            if not _has_type(value, kind):
+                raise Untrusted("schema", f"variant {name!r} of {key!r} is no {kind}", key)
+
+
+def _has_type(value: JSON, kind: SettingType) -> bool:
+    match kind:
+        case "object":
+            return isinstance(value, dict | list)
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and (kind == "number" or value == int(value))
 
 
 def _variants(key: str, flag: msgspec.Raw) -> dict[str, JSON]:
@@ -185,13 +213,17 @@ def _check_answers(active: Generation, candidate: Generation, pause: Callable[[]
     """The active one's probes on both: an answer moves with an entry that says so, or not at all.
 
     The value that the active one carried counts as well as what our own evaluator makes of it now:
-    a publisher can't teach another answer by carrying other probes from today on.
+    a publisher can't teach another answer by carrying other probes from today on. An answer that
+    becomes an error is refused whatever says so: nobody means that.
     """
     since, snapshot = active.revision, candidate.snapshot
     now = Answering(candidate.evaluator)
     probes = {k: raw for k, raw in active.snapshot.holdfast.probes.items() if k in snapshot.flags}
     for key, probe, before in replay(Answering(active.evaluator), probes, pause):
         after = now.answer(key, probe.context)
+        if after is None and before is not None:
+            message = f"{key!r} fails for {_shown(probe.context)}, which it had an answer for"
+            raise Untrusted("probe", message, key)
         if (after != before or not probe.holds(after)) and snapshot.setting(key).revision <= since:
             message = (
                 f"{key!r} answers otherwise for {_shown(probe.context)}, "
