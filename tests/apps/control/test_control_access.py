@@ -70,6 +70,7 @@ CALLS: list[tuple[str, str, Any, str]] = [
         "writer",
     ),
     ("POST", "/v1/changes/{change}/commit", {}, "writer"),
+    ("POST", "/v1/changes/revert", {"revision": "{revision}"}, "writer"),
     ("PUT", "/v1/changes/{change}", CHANGE, "admin"),  # who wrote it
     ("POST", "/v1/changes/{change}/reject", {}, "writer"),
     ("PUT", "/v1/changes/{change}/schedule", {"at_s": None}, "writer"),

@@ -161,6 +161,10 @@ def test_broken_glass_is_told_everywhere(shop: Guarded) -> None:
     assert 'holdfast_break_glass_total{environment="production"} 1.0' in metrics
     error = plane.refused("POST", "/v1/revert", 403, json={"revision": done["revision"]})
     assert error["code"] == "approval-needed"
+    undo = {"revision": done["revision"], "reason": "it was not the tiles"}
+    change = plane.ok("POST", "/v1/changes/revert", json=undo, headers=shop.ann)
+    assert [each["edit_count"] for each in plane.ok("GET", "/v1/changes")["changes"]] == [1]
+    plane.ok("DELETE", f"/v1/changes/{change['id']}", headers=shop.ann)
     back = {"revision": done["revision"], "break_glass": "it was not the tiles"}
     plane.ok("POST", "/v1/revert", json=back)
     assert shop.few() == 9

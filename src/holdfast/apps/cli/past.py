@@ -118,12 +118,19 @@ def diff(
 @click.command()
 @click.argument("revision", type=click.IntRange(1))
 @REASON
+@click.option("--propose", is_flag=True, help="Do not commit: let it wait for others to approve.")
 @BREAK_GLASS
 @YES
 @output_option()
 @connected
 def revert(
-    api: Api, revision: int, reason: str, break_glass: str, yes: bool, output: str
+    api: Api,
+    revision: int,
+    reason: str,
+    propose: bool,
+    break_glass: str,
+    yes: bool,
+    output: str,
 ) -> None:
     """Undo one REVISION by one more change; what came after it stays.
 
@@ -138,6 +145,14 @@ def revert(
         "reason": reason or f"revert of revision {revision}",
         "break_glass": break_glass,
     }
+    if propose:
+        from holdfast.apps.cli.proposals import tell_proposed
+        from holdfast.apps.control.proposal_schemas import Proposed
+
+        if break_glass:
+            raise click.UsageError("--break-glass commits now: leave out --propose.")
+        tell_proposed(api.call(Proposed, "POST", "/v1/changes/revert", body), output)
+        return
     _commit(api, "/v1/revert", body, f"Undo revision {revision}?", yes, output)
 
 

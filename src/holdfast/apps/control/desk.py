@@ -171,13 +171,16 @@ class Desk:
 
     def revert(self, caller: Grant, body: schemas.RevertBody) -> schemas.Committed:
         """Undo one revision on top of the head."""
-
-        def undo() -> Undo:
-            return self._records.revert(body.revision, body.revision)
-
-        reason = body.reason or f"revert of revision {body.revision}"
         mandate = Mandate(break_glass=body.break_glass)
-        return self._undo(caller, undo, reason, body.base_revision, mandate)
+        base_revision = body.base_revision
+        return self.commit_drafts(caller, lambda: self.reverting(body), base_revision, mandate)
+
+    def reverting(self, body: schemas.RevertBody) -> Drafted:
+        """The change that undoes a revision on the head."""
+        head = self.head(body.base_revision).head.revision
+        undone = self._records.revert(body.revision, body.revision)
+        reason = body.reason or f"revert of revision {body.revision}"
+        return Change(undone.edits, reason, head), undone.problems
 
     def restore(self, caller: Grant, body: schemas.RestoreBody) -> schemas.Committed:
         """Bring back one setting, one segment or a whole service."""
@@ -192,23 +195,14 @@ class Desk:
 
         what = "/".join(part for part in (body.service, body.key or body.segment) if part)
         mandate = Mandate(break_glass=body.break_glass)
-        return self._undo(caller, undo, body.reason or f"restore of {what}", None, mandate)
+        reason = body.reason or f"restore of {what}"
 
-    def _undo(
-        self,
-        caller: Grant,
-        undo: Callable[[], Undo],
-        reason: str,
-        base_revision: int | None,
-        mandate: Mandate,
-    ) -> schemas.Committed:
         def draft() -> Drafted:
-            head = self.head(base_revision)
+            head = self.head(None).head.revision
             undone = undo()
-            change = Change(edits=undone.edits, reason=reason, base_revision=head.head.revision)
-            return change, undone.problems
+            return Change(undone.edits, reason, head), undone.problems
 
-        return self.commit_drafts(caller, draft, base_revision, mandate)
+        return self.commit_drafts(caller, draft, None, mandate)
 
     def _restore_segment(self, service: str, segment: str, revision: int | None) -> Undo:
         """Edits that bring a segment back, as of a revision or of its removal."""

@@ -58,6 +58,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "commit": {**_CHANGE, "base_revision": 12},
     "propose_change": _CHANGE,
     "commit_change": {},
+    "propose_revert": {"revision": 12, "reason": "calls without video since revision 12"},
     "revise_change": _CHANGE,
     "approve_change": {"digest": "5f" * 32},
     "reject_change": {"reason": "49 tiles are too many for a phone"},

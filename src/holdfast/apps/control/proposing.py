@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from holdfast.apps.control import schemas
-from holdfast.apps.control.desk import Desk
+from holdfast.apps.control.desk import Desk, Drafted
 from holdfast.apps.control.door import require_somewhere
 from holdfast.apps.control.proposal_schemas import (
     ApprovalLine,
@@ -46,6 +47,11 @@ class ProposalDesk:
     def propose(self, caller: Grant, body: schemas.ChangeBody) -> Proposed:
         """Keep a change. It remembers the revision that it was made on."""
         return proposed(self._waiting.propose(self._drafted(body), caller))
+
+    def propose_revert(self, caller: Grant, body: schemas.RevertBody) -> Proposed:
+        """Keep the change that undoes a revision."""
+        change = self._sound(body.break_glass, lambda: self._desk.reverting(body))
+        return proposed(self._waiting.propose(change, caller))
 
     def propose_edit(self, caller: Grant, edit: Edit, reason: str, base_revision: int) -> Proposed:
         change = Change((edit,), reason, base_revision)
@@ -144,9 +150,13 @@ class ProposalDesk:
             )
 
     def _drafted(self, body: schemas.ChangeBody) -> Change:
-        if body.break_glass:
+        return self._sound(body.break_glass, lambda: self._desk.draft(body))
+
+    @staticmethod
+    def _sound(break_glass: str, draft: Callable[[], Drafted]) -> Change:
+        if break_glass:
             raise Invalid([waiting.unbroken()])
-        change, problems = self._desk.draft(body)
+        change, problems = draft()
         if any(problem.severity == "error" for problem in problems):
             raise Invalid(problems)
         return change

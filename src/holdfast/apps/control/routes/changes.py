@@ -55,6 +55,14 @@ async def propose_change(
     return await control.write(control.proposals.propose, caller, data)
 
 
+@post("/v1/changes/revert", summary="Propose to undo a revision", status_code=201, **_WRITE)
+async def propose_revert(
+    control: TheControl, caller: Caller, data: JSONBody[schemas.RevertBody]
+) -> proposal_schemas.Proposed:
+    """Keep the change that undoes a revision, for approvals and a later commit."""
+    return await control.write(control.proposals.propose_revert, caller, data)
+
+
 @get("/v1/changes", summary="List waiting changes", **_READ)
 async def list_changes(control: TheControl, caller: Caller) -> proposal_schemas.Proposals:
     """Changes that wait for their commit, oldest first, on services that the token may see."""
@@ -142,6 +150,7 @@ ROUTES = (
     check_change,
     commit,
     propose_change,
+    propose_revert,
     list_changes,
     get_change,
     revise_change,
