@@ -90,7 +90,8 @@ class Fleet:
     ) -> None:
         for process in (*self.clients.values(), *self.edges.values(), self.control):
             process.kill()
-        self.day.ticks = list(ticks(list(self.readers.values()), self.day.began_s))
+        if self.readers:
+            self.day.ticks = list(ticks(list(self.readers.values()), self.day.began_s))
 
     @property
     def token(self) -> str:
@@ -197,9 +198,9 @@ class Fleet:
             for name in ("shared.yaml", "shop.yaml")
         }
 
-    def api(self, method: str, path: str, body: Any = None) -> Answered:
-        """One request to the control plane, with the administrator's token."""
-        return ask(method, self.control_url + path, body, self.token, timeout_s=30.0)
+    def api(self, method: str, path: str, body: Any = None, token: str = "") -> Answered:
+        """One request to the control plane, with the administrator's token or another one."""
+        return ask(method, self.control_url + path, body, token or self.token, timeout_s=30.0)
 
     def commit(
         self,
@@ -336,17 +337,32 @@ class Fleet:
         )
         path = self.directory / f"{name}.json"
         path.write_bytes(msgspec.json.encode(told))
-        process = Process(
-            name,
-            "holdfast.gameday.client",
-            (str(path),),
-            self.directory / f"{name}.log",
-            **self._guard,
-        )
+        process = self.client_process(name, "holdfast.gameday.client", str(path))
         process.start(build or self.good)
         self.clients[name] = process
         self.readers[name] = Reader(out)
         return self.readers[name]
+
+    def client_process(self, name: str, module: str, *arguments: str) -> Process:
+        """A process of a client, not started yet."""
+        return Process(name, module, arguments, self.directory / f"{name}.log", **self._guard)
+
+    def policy(self, **fields: Any) -> None:
+        """Set what the environment asks of changes. Raises `Unavailable`."""
+        path = f"/v1/environments/{ENVIRONMENT}/policy"
+        found = self.api("PUT", path, {"policy": fields, "reason": "game day"})
+        if found.status >= 300:
+            raise Unavailable(f"no policy: {found.status} {found.body}")
+
+    def setting(self, key: str, service: str = "shop") -> dict[str, JSON]:
+        """A setting as it stands, to be edited."""
+        found = self.api("GET", f"/v1/services/{service}/settings/{key}").body
+        to: dict[str, JSON] = found["setting"]
+        return to
+
+    def put(self, key: str, to: JSON, service: str = "shop") -> dict[str, JSON]:
+        """The edit that puts a setting."""
+        return {"type": "put-setting", "service": service, "key": key, "to": to}
 
     def wait_answering(self, name: str) -> Line:
         """Until a client has answered all its questions once."""

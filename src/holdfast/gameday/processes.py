@@ -148,6 +148,15 @@ def until(holds: Callable[[], Any], what: str, within_s: float, every_s: float =
     return found
 
 
+def until_or_not(holds: Callable[[], Any], within_s: float, every_s: float = 0.03) -> bool:
+    """As `until`, and whether it came."""
+    try:
+        until(holds, "it", within_s, every_s)
+    except Unavailable:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into what Ctrl-C is, so that every clean-up runs."""

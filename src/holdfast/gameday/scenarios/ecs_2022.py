@@ -17,7 +17,7 @@ from holdfast.core.errors import HoldfastError
 from holdfast.gameday.drill import Day, Drill, Row
 from holdfast.gameday.fleet import Fleet
 from holdfast.gameday.patches import Defect, defects, own, patched_tree
-from holdfast.gameday.processes import Answered, Build, ask, until
+from holdfast.gameday.processes import Answered, Build, ask, until_or_not
 from holdfast.gameday.proving import Proof, Prover
 
 START_S: Final = 30.0
@@ -332,14 +332,6 @@ def _asked_at(fleet: Fleet, url: str) -> None:
     seen = len(reader.read())
     until_or_not(lambda: len(reader.read()) >= seen + 2, 5.0)
     del url
-
-
-def until_or_not(holds: Callable[[], object], within_s: float) -> bool:
-    try:
-        until(holds, "it", within_s)
-    except HoldfastError:
-        return False
-    return True
 
 
 def _recover(day: Day, fleet: Fleet) -> None:
