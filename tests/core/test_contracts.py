@@ -218,9 +218,11 @@ def test_a_shared_setting_counts_for_all_that_include_it() -> None:
 
 def test_what_was_broken_before_is_told_and_keeps_no_other_change_back(standing: State) -> None:
     forced = state_after((put(tiles({"few": 9, "many": 50})),), start=standing)
-    other = PutSetting("calling", "other", tiles())
-    problems = found(forced, other)
-    assert {one.severity for one in problems} == {"warning"}
+    assert found(forced, PutSetting("calling", "other", tiles())) == []
+    described = tiles({"few": 9, "many": 50}, metadata={"team": "video"})
+    assert {one.severity for one in found(forced, put(described))} == {"warning"}
+    segment = PutSegment("calling", "vips", Segment(Audience(by="tenant", members=("a",))))
+    assert {one.severity for one in found(forced, segment)} == {"warning"}
     worse = found(forced, DeleteSetting("calling", "max-video-tiles"))
     assert [(one.code, one.severity) for one in worse] == [("contract-missing", "error")]
 

@@ -85,7 +85,8 @@ class Break(msgspec.Struct, frozen=True):
 def check_contracts(old: State, edits: Sequence[Edit], new: State, world: World) -> list[Problem]:
     """What the change from `old` to `new` would break of all contracts that hold then.
 
-    What was broken before and is no worse now is a warning. Paths point at the setting, and for
+    What was broken before and is no worse now is a warning, and told only where the change moves
+    what is needed. Paths point at the setting, and for
     contracts that the change itself puts at their own part.
     """
     put = {(edit.service, edit.consumer) for edit in edits if isinstance(edit, PutContract)}
@@ -347,15 +348,55 @@ def _put(new: State, put: Collection[tuple[str, str]]) -> Iterator[tuple[Reader,
 def _concerned(
     old: State, new: State, put: Collection[tuple[str, str]]
 ) -> Iterator[tuple[Reader, str]]:
-    """All other contracts that hold where the change touches anything."""
+    """All other contracts that hold where the change moves what they name, cut down to that."""
     if not new.contracts:
         return
-    for environment, service in sorted(
-        (one.environment, one.service) for one in affected(old, new)
-    ):
-        for consumer, kept in new.contracts.get(service, {}).items():
+    subjects = ((one.environment, one.service) for one in affected(old, new))
+    for environment, service in sorted(subjects):
+        there = new.contracts.get(service, {})
+        moved = _moved(old, new, environment, service) if there else set()
+        for consumer, kept in there.items():
             if (service, consumer) not in put and holds_in(kept.contract, environment):
-                yield Reader(service, consumer, kept.contract), environment
+                contract = _about(kept.contract, moved)
+                if contract.needs:
+                    yield Reader(service, consumer, contract), environment
+
+
+def _moved(old: State, new: State, environment: str, service: str) -> set[str] | None:
+    """Keys whose settings differ; none when segments, includes or semantics do: then all may."""
+    members = closure(new.services, service)
+    was, now = old.environments.get(environment), new.environments.get(environment)
+    if members != closure(old.services, service) or (was and was.revision) != (
+        now and now.revision
+    ):
+        return None
+    keys: set[str] = set()
+    for name in members:
+        before, after = old.services[name], new.services[name]
+        if before is after:
+            continue
+        if _differ(before.segments, after.segments):
+            return None
+        keys |= _differ(before.settings, after.settings)
+    return keys
+
+
+def _differ(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
+    """Names whose values are not the same object: fold keeps all that it does not touch."""
+    names = before.keys() | after.keys()
+    return {name for name in names if before.get(name) is not after.get(name)}
+
+
+def _about(contract: Contract, keys: set[str] | None) -> Contract:
+    """The part of a contract that speaks of these settings; all of it without."""
+    if keys is None:
+        return contract
+    needs = {key: need for key, need in contract.needs.items() if key in keys}
+    examples = tuple(
+        Example(one.context, {key: one.expected[key] for key in needs if key in one.expected})
+        for one in contract.examples
+    )
+    return msgspec.structs.replace(contract, needs=needs, examples=examples)
 
 
 def _orphans(old: State, new: State) -> Iterator[Problem]:
