@@ -105,7 +105,7 @@ def test_bad_reports_are_refused_whole(plane: Plane) -> None:
 
 def test_errors_of_the_exposed_take_a_rollout_back(plane: Plane, begun: str) -> None:
     tell(plane, report(outcomes=rows(begun, 20, 15)))
-    plane.control.advancing.wake()
+    plane.control.automation.advancing.wake()
     until(lambda: status_of(plane, begun)() == "rolled-back")
     found = plane.ok("GET", f"/v1/rollouts/{begun}")
     assert found["stages"][0]["exposed"]["errors"] == 15
@@ -137,7 +137,7 @@ def test_a_rollout_goes_on_by_itself_and_is_told_after_it_ended(
     for seconds in (61, 11):
         clock.now_s += seconds
         before = plane.head()["revision"]
-        plane.control.advancing.wake()
+        plane.control.automation.advancing.wake()
         until(lambda before=before: plane.head()["revision"] > before)
     assert plane.ok("GET", "/v1/rollouts?status=running")["rollouts"] == []
     (line,) = plane.ok("GET", "/v1/rollouts?environment=production")["rollouts"]

@@ -20,8 +20,8 @@ from msgspec.structs import asdict
 from holdfast import __version__
 from holdfast.apps import http
 from holdfast.apps.control import schemas
-from holdfast.apps.control.advancing import Advancing, Ask, Queries
 from holdfast.apps.control.answers import Answers
+from holdfast.apps.control.automation import Automation
 from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
 from holdfast.apps.control.environments import EnvironmentDesk
@@ -29,9 +29,6 @@ from holdfast.apps.control.outlook import Outlook
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
-from holdfast.apps.control.rollout_metrics import RolloutMetrics
-from holdfast.apps.control.rollouts import RolloutDesk
-from holdfast.apps.control.telemetry import Telemetry
 from holdfast.apps.control.traffic import Metrics, is_data_plane
 from holdfast.apps.control.upstream import Upstream
 from holdfast.apps.distribute import Distribution
@@ -47,7 +44,6 @@ from holdfast.core.errors import HoldfastError, Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
 from holdfast.core.state import ServiceState, State
-from holdfast.engine.advance import Advance
 from holdfast.engine.agreement import Agreement
 from holdfast.engine.fleet import Fleet
 from holdfast.engine.foresight import Foresight
@@ -56,7 +52,6 @@ from holdfast.engine.held_versions import HeldVersions
 from holdfast.engine.judgement import AUTOMATION
 from holdfast.engine.publish import Publisher
 from holdfast.engine.records import Records
-from holdfast.engine.rollout_log import RolloutLog
 from holdfast.engine.sentry import Sentry
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
@@ -99,11 +94,8 @@ class Control:
         self.view = View(parts.journal, clock, agreement=agreement)
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
-        held = HeldVersions(
-            self.state,
-            records.state_at,
-            lambda: self.fleet.consumers(),  # noqa: PLW0108  # the fleet is made below
-        )
+        self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
+        held = HeldVersions(self.state, records.state_at, self.fleet.consumers)
         self.world = World(parts.blobs.get, clock, held)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
         self._publisher = publisher = Publisher(
@@ -114,31 +106,17 @@ class Control:
             validate=partial(examine, world=self.world),
             traffic_share=self.foresight.traffic_share,
         )
-        self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
-        self.telemetry = Telemetry(self.fleet, self.view, clock)
         self.sentry = Sentry(parts.journal, self.fleet.heads, lambda: self.view.state.head)
-        self.queries = Queries(_prometheus, clock)
-        self.advance = Advance(
+        self.automation = Automation(
             view=self.view,
             publisher=publisher,
+            journal=parts.journal,
             fleet=self.fleet,
             clock=clock,
             rights=SYSTEM,
-            ask=self.queries,
+            metrics=self.metrics,
         )
-        self.advancing = Advancing(self.advance, clock, self.metrics.moved)
-        self.fleet.on_alarm = self.advancing.wake
-        self.rollouts = RolloutDesk(RolloutLog(parts.journal), self.advance, self.state)
-        self.metrics.registry.register(
-            RolloutMetrics(
-                fleet=self.fleet,
-                telemetry=self.telemetry,
-                advance=self.advance,
-                advancing=self.advancing,
-                queries=self.queries,
-                state=self.state,
-            )
-        )
+        self.telemetry, self.rollouts = self.automation.telemetry, self.automation.rollouts
         self.desk = Desk(
             view=self.view,
             publisher=publisher,
@@ -271,8 +249,7 @@ class Control:
 
     def close(self) -> None:
         """End the threads once their work is done, keep a checkpoint, close the stores."""
-        self.advancing.close()
-        self.queries.close()
+        self.automation.close()
         self._writer.close()
         self._readers.close()
         self.view.save_checkpoint()
@@ -285,7 +262,7 @@ class Control:
         except NotReproducible:
             return  # `_departed` has told it, and nothing will come by waiting
         self.ready = True
-        self.advancing.start()
+        self.automation.start()
         head = self.state().head.revision
         _log.info("ready", revision=head, subjects=len(self.view.standing.live))
         # YAML, CEL and JSON Schema are large: a start goes without them, and once it is over, the
@@ -364,12 +341,6 @@ class Control:
         )
         metrics.gauge("holdfast_writes_waiting", "Writes that wait.", lambda: self._writer.held)
         metrics.gauge("holdfast_ready", "1 once ready.", lambda: self.ready)
-
-
-def _prometheus() -> Ask:
-    from holdfast.adapters.prometheus import Prometheus  # few plans have a query
-
-    return Prometheus()
 
 
 class _Lane:
