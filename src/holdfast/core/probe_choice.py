@@ -11,8 +11,8 @@ What was made for a setting is kept with the digest of its source: an unchanged 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from typing import Final, TypeAlias
+from zlib import crc32
 
 import msgspec
 
@@ -123,6 +123,8 @@ class _Choice:
     def _authored(self) -> Iterator[_Written]:
         environment = self._given.subject.environment
         for key, one in self._given.meant.items():
+            if not one.setting.probes:
+                continue
             base = pointer(("services", one.owner, "settings", key, "probes"))
             for number, probe in enumerate(one.setting.probes):
                 if not probe.environments or environment in probe.environments:
@@ -170,16 +172,20 @@ class _Choice:
         )
 
     def _order(self) -> list[str]:
-        """Keys: touched last, with rules, the others; by hash within each."""
-        newest = self._given.revision
+        """Keys: touched last, with rules, the others; shuffled within each, always alike.
 
-        def rank(key: str) -> tuple[int, bytes]:
-            if b'"targeting":' not in memoryview(self._given.flags[key]).tobytes():
-                return 2, sha256(key.encode()).digest()
-            touched = self._decode(self._given.facts[key]).revision == newest
-            return (0 if touched else 1), sha256(key.encode()).digest()
+        Nothing is decoded for it: canonical facts say the revision in one place and one way.
+        """
+        touched = b'"revision":%d,' % self._given.revision
+        facts, flags = self._given.facts, self._given.flags
 
-        return sorted(self._given.flags, key=rank)
+        def rank(key: str) -> tuple[int, int, str]:
+            if b'"targeting":' not in memoryview(flags[key]).tobytes():
+                return 2, crc32(key.encode()), key
+            newest = touched in memoryview(facts[key]).tobytes()
+            return (0 if newest else 1), crc32(key.encode()), key
+
+        return sorted(flags, key=rank)
 
     def _take(self, key: str, most: int) -> None:
         made = self._result.made.get(key) or self._made(key)

@@ -1,0 +1,140 @@
+"""Activation with probes against the load without them, in one run: 10,000 settings, 500 probes.
+
+Both ways are timed in turn on the same machine. Either believes and equips the next generation, in
+which every setting is another one, compiles what a host had in use and makes all checks; `probed`
+replays the probes of both generations too. `bare_ms` is the load without any check of what it
+answers. Beside it: how long an evaluating thread was kept waiting while probes were replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import reload
+from reload import SUBJECT, make_bundles
+
+from holdfast.adapters.ed25519 import verify
+from holdfast.core import trust
+from holdfast.core.bundle import decode_bundle
+from holdfast.core.probes import count, read, write
+from holdfast.core.proof import Demands, prove
+from holdfast.core.snapshot import decode
+from holdfast.core.trust import Checks, Generation
+from holdfast.sdk.intake import pause
+
+PROBES = 500
+ROUNDS = 9
+
+
+def trimmed(generation: Generation, most: int) -> Generation:
+    """With at most so many probes."""
+    facts = generation.snapshot.holdfast
+    left, probes = most, {}
+    for key, raw in facts.probes.items():
+        kept = read(key, raw)[: max(0, left)]
+        left -= len(kept)
+        if kept:
+            probes[key] = write(kept)
+    facts.probes.clear()
+    facts.probes.update(probes)
+    return generation
+
+
+def load(bundle: bytes, active: Generation) -> Generation:
+    """What is done without probes: believe, equip, compile what is in use."""
+    admitted = trust.admit(bundle, SUBJECT, active.admitted, active.admitted.roots, verify)
+    generation = trust.equip(admitted, {}, time.time)
+    for key in list(active.evaluator.table):
+        generation.evaluator.function(key)
+    return generation
+
+
+UNPROBED = Demands(checks=Checks(probes=False, unexplained=False), pause=pause)
+PROBED = Demands(pause=pause)
+
+
+def timed_ms(bundle: bytes, active: Generation, demands: Demands) -> float:
+    start_s = time.perf_counter()
+    generation = load(bundle, active)
+    loaded_s = time.perf_counter()
+    trimmed(generation, PROBES)  # not part of an activation
+    proving_s = time.perf_counter()
+    prove(generation, active, demands)
+    return (loaded_s - start_s + time.perf_counter() - proving_s) * 1e3
+
+
+class Pulse(threading.Thread):
+    """Evaluates without a pause and remembers the longest time between two answers."""
+
+    def __init__(self, generation: Generation) -> None:
+        super().__init__()
+        self._function = generation.evaluator.function("setting-00001")
+        self._over = threading.Event()
+        self.longest_s = 0.0
+
+    def run(self) -> None:
+        context = {"targetingKey": "user-1", "tenant": "tenant-007", "version": "1.7.2"}
+        last_s = time.perf_counter()
+        while not self._over.is_set():
+            self._function(context)
+            now_s = time.perf_counter()
+            self.longest_s = max(self.longest_s, now_s - last_s)
+            last_s = now_s
+
+    def stop_ms(self) -> float:
+        self._over.set()
+        self.join()
+        return self.longest_s * 1e3
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        reload.RELOADS = 1
+        make_bundles(folder)
+        bundles = [(folder / f"{number}.json").read_bytes() for number in (0, 1)]
+    first = trust.admit(bundles[0], SUBJECT, None, None, verify)
+    active = trimmed(trust.equip(first, {}, time.time), PROBES)
+    for key in list(active.evaluator.keys())[:PROBES]:
+        active.evaluator.function(key)
+    prove(active, None, PROBED)  # as it was when it was activated
+    start_s = time.perf_counter()
+    load(bundles[1], active)
+    bare_ms = (time.perf_counter() - start_s) * 1e3
+    carried = count(decode(decode_bundle(bundles[1]).snapshot).holdfast.probes)
+    plain, probed, stalls = [], [], []
+    for _ in range(ROUNDS):
+        plain.append(timed_ms(bundles[1], active, UNPROBED))
+        probed.append(timed_ms(bundles[1], active, PROBED))
+        generation = trimmed(load(bundles[1], active), PROBES)
+        pulse = Pulse(active)
+        pulse.start()
+        prove(generation, active, PROBED)
+        stalls.append(pulse.stop_ms())
+    ratios = [after / before for before, after in zip(plain, probed, strict=True)]
+    print(
+        json.dumps(
+            {
+                "probes": PROBES,
+                "carried": carried,
+                "bare_ms": bare_ms,
+                "load_ms": statistics.median(plain),
+                "probed_ms": statistics.median(probed),
+                "ratio": statistics.median(ratios),
+                "stall_ms": statistics.median(stalls),
+                "stall_worst_ms": max(stalls),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
