@@ -272,6 +272,20 @@ and limits, counts, and follows an upstream meanwhile.
 """
 
 
+def impact(figures: dict[str, Any]) -> str:
+    return f"""## Impact of a change
+
+Who a change moves, over contexts really seen: {figures["contexts"]:,} distinct contexts, a change
+of {figures["settings"]} settings in a service of {figures["of_settings"]:,}; lists, versions,
+segments, and splits by an attribute and by the targetingKey. It is one thread; median of
+{len(figures["rounds"])} rounds: **{figures["cpu_s"]:.1f} s** of its time
+({figures["moved_percent"]:.1f} % of the requests move).
+
+To offer a request's context to the sampler costs {number(figures["offer_ns"])} ns; the fast path of
+a client's reads has none of it.
+"""
+
+
 def save(figure: Any, name: str) -> None:
     folder = DOCS / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -288,6 +302,7 @@ SECTIONS: dict[str, Callable[[Any], str]] = {
     "propagation": propagation,
     "edge": edge,
     "journal": journal,
+    "impact": impact,
 }
 
 

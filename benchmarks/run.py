@@ -32,7 +32,9 @@ PEERS = {
     "unleash": "Unleash (Rust core)",
 }
 OURS = ("holdfast_client", "floor")
-SECTIONS = ("evaluate", "load", "segment", "client", "reload", "journal", "propagation", "edge")
+SECTIONS = (
+    "evaluate", "load", "segment", "client", "reload", "journal", "propagation", "edge", "impact",
+)  # fmt: skip
 
 
 def peers_python() -> str:

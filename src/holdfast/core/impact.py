@@ -11,7 +11,7 @@ size, and not each user into the same one. All other attributes are exact.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -171,25 +171,28 @@ class _Tally:
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
-        self.requests = sum(each.count for each in samples)
         self.moved: set[int] = set()
+        self._counts = [each.count for each in samples]
+        self._tenants = [_plain(each.context.get(TENANT)) for each in samples]
+        self._users = [_plain(each.context.get(TARGETING_KEY)) for each in samples]
+        self._requests = sum(self._counts)
 
-    def reached(self, numbers: Iterable[int]) -> Reached:
-        requests, tenants, users = 0, set(), set()
-        for number in numbers:
-            sample = self.samples[number]
-            requests += sample.count
-            tenants.add(_plain(sample.context.get(TENANT)))
-            users.add(_plain(sample.context.get(TARGETING_KEY)))
+    def reached(self, numbers: Collection[int]) -> Reached:
+        requests = sum(map(self._counts.__getitem__, numbers))
         return Reached(
             requests=requests,
-            percent=percent(requests, self.requests),
-            tenants=len(tenants - {None}),
-            users=len(users - {None}),
+            percent=percent(requests, self._requests),
+            tenants=len(set(map(self._tenants.__getitem__, numbers)) - {None}),
+            users=len(set(map(self._users.__getitem__, numbers)) - {None}),
         )
 
-    def tenants(self) -> set[JSON]:
-        return {_plain(self.samples[n].context.get(TENANT)) for n in self.moved} - {None}
+    def tenants(self) -> set[Any]:
+        """Those that move."""
+        return set(map(self._tenants.__getitem__, self.moved)) - {None}
+
+    def of_tenants(self, tenants: Collection[Any]) -> list[int]:
+        """The samples of these tenants."""
+        return [number for number, one in enumerate(self._tenants) if one in tenants]
 
 
 def percent(part: float, whole: float) -> float:
@@ -355,7 +358,7 @@ def _downstream(
     found: Sequence[tuple[SubjectImpact, _Tally]], new: State, samples: Samples
 ) -> Iterator[Downstream]:
     """Services that depend on moved ones, directly or not, and are not among them."""
-    moved: defaultdict[str, dict[str, set[JSON]]] = defaultdict(dict)
+    moved: defaultdict[str, dict[str, set[Any]]] = defaultdict(dict)
     for each, tally in found:
         if each.moved.requests:
             moved[each.environment][each.service] = tally.tenants()
@@ -364,12 +367,7 @@ def _downstream(
             if service in services:
                 continue
             tally = _Tally(samples.get(Subject(environment, service), ()))
-            theirs = services[way[-1]]
-            numbers = (
-                number
-                for number, sample in enumerate(tally.samples)
-                if _plain(sample.context.get(TENANT)) in theirs
-            )
+            numbers = tally.of_tenants(services[way[-1]])
             yield Downstream(environment, service, way, tally.reached(numbers))
 
 
