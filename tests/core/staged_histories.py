@@ -122,6 +122,7 @@ class Journal:
     def __init__(self) -> None:
         self.standing = Standing()
         self.steps: list[Step] = []
+        self.edits: list[tuple[Edit, ...]] = []
         self._fragments = Fragments()
         self.commit(BEGINNING)
 
@@ -152,6 +153,7 @@ class Journal:
             return False
         self.standing = made.standing
         self.steps.append(made)
+        self.edits.append(edits)
         for subject in made.bodies:
             assert rebuild(self.standing, subject) == made.bodies[subject], "the memo shows"
         return True
