@@ -125,15 +125,9 @@ class Control:
             metrics=self.metrics,
             advise=self.foresight.advise,
         )
-        waiting = Waiting(
-            publisher=publisher,
-            view=self.view,
-            journal=parts.journal,
-            proposals=parts.proposals,
-            clock=clock,
-            new_id=lambda: secrets.token_hex(16),
+        self.proposals = ProposalDesk(
+            self.desk, self._waiting(publisher), parts.proposals, self.metrics
         )
-        self.proposals = ProposalDesk(self.desk, waiting, parts.proposals, self.metrics)
         self.environments = EnvironmentDesk(
             self.desk, self.proposals, Glass(parts.journal), self.state, clock
         )
@@ -152,6 +146,16 @@ class Control:
         self._gauges()
         agreement.subscribe(self._departed)
         self.follow_roots()
+
+    def _waiting(self, publisher: Publisher) -> Waiting:
+        return Waiting(
+            publisher=publisher,
+            view=self.view,
+            journal=self._parts.journal,
+            proposals=self._parts.proposals,
+            clock=self.clock,
+            new_id=lambda: secrets.token_hex(16),
+        )
 
     def state(self) -> State:
         """What stands now; a value that never changes under the reader."""
