@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
+from holdfast.adapters.sqlite_blobs import SqliteBlobs
 from holdfast.apps.provision import Kept, make_tokens
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import JSON
@@ -318,6 +319,7 @@ class Fleet:
         endpoints: Sequence[str],
         build: Build | None = None,
         interval_s: float = 0.1,
+        poll_interval_s: float = 0.2,
     ) -> Reader:
         """Start a client process; what it sees is read from what comes back."""
         if len(self.clients) >= CLIENTS_MAX:
@@ -334,6 +336,7 @@ class Fleet:
             parent=os.getpid(),
             cache_dir=str(self.directory / f"{name}-cache"),
             interval_s=interval_s,
+            poll_interval_s=poll_interval_s,
         )
         path = self.directory / f"{name}.json"
         path.write_bytes(msgspec.json.encode(told))
@@ -353,6 +356,14 @@ class Fleet:
         found = self.api("PUT", path, {"policy": fields, "reason": "game day"})
         if found.status >= 300:
             raise Unavailable(f"no policy: {found.status} {found.body}")
+
+    def table(self, digest: str) -> bytes:
+        """The table of a long segment, as the control plane keeps it."""
+        blobs = SqliteBlobs(self.data_dir / "blobs.db")
+        try:
+            return blobs.get(digest) or b""
+        finally:
+            blobs.close()
 
     def setting(self, key: str, service: str = "shop") -> dict[str, JSON]:
         """A setting as it stands, to be edited."""

@@ -29,6 +29,7 @@ UNPROTECTED: Final = "HOLDFAST_UNPROTECTED"
 ANSWER_S: Final = 5.0
 STOP_S: Final = 5.0
 LOG_TAIL_CHARS: Final = 2_000
+LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -100,6 +101,13 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def whole_log(self) -> str:
+        """Its log, up to a bound."""
+        try:
+            return self._log.read_bytes()[:LOG_BYTES_MAX].decode(errors="replace")
+        except OSError:
+            return ""
 
     def tail(self) -> str:
         """The end of its log."""

@@ -23,8 +23,6 @@ from holdfast.sdk.client import Client
 
 CRASHED: Final = 70
 """The exit code of a program that could not go on."""
-OFF: Final = "(off)"
-"""In place of the value of a setting that is switched off."""
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -58,7 +56,7 @@ class Program(msgspec.Struct, frozen=True):
 
 class Served(msgspec.Struct, frozen=True, omit_defaults=True):
     """One round of requests. `met` counts users by the broken value that they met for the first
-    time, `off` keys that are switched off, `exceptions` reads that raised."""
+    time, `off` answers without a value, `exceptions` reads that raised."""
 
     at_s: float
     answered: int = 0
@@ -110,7 +108,7 @@ def _round(program: Program, client: Client, chance: random.Random, met: set[int
                 exceptions += 1
                 continue
             failed += found.error_code is not None
-            off += found.reason == "DISABLED"
+            off += found.error_code is None and found.value is None
             if found.error_code is None:
                 _live(program, key, found.value)
             if key in program.breaks_on and found.value == program.breaks_on[key]:
