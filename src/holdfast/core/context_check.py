@@ -20,14 +20,14 @@ CONTEXTS_MAX: Final = 64
 DEPTH_MAX: Final = 8
 
 
-def check_contexts(new: State, edits: Iterable[Edit]) -> Iterator[Problem]:
-    """All problems of the contexts that a change puts."""
+def check_contexts(old: State, edits: Iterable[Edit]) -> Iterator[Problem]:
+    """All problems of the contexts that a change puts: they are of what stands before it."""
     for edit in edits:
         if not isinstance(edit, PutContexts):
             continue
         path = pointer(("contexts", edit.environment, edit.service))
         try:
-            subject_revision(new, Subject(edit.environment, edit.service))
+            subject_revision(old, Subject(edit.environment, edit.service))
         except NotFound as error:
             hint = "put contexts of what there is"
             yield Problem(code="unknown-service", message=str(error), path=path, hint=hint)

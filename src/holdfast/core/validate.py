@@ -68,7 +68,7 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     found += _collisions(old, new, touched, affected)
     found += _references(old, new, edits, affected)
     found += check_rollouts(old, edits, new)
-    found += check_contexts(new, edits)
+    found += check_contexts(old, edits)
     if not found:  # what has problems may have no bytes to measure
         found += _sizes(old, new, touched, affected)
     return list(dict.fromkeys(found))
