@@ -36,7 +36,7 @@ from holdfast.sdk.follower import Follower
 from holdfast.sdk.forks import survive
 from holdfast.sdk.listeners import OnState, StateListener, drop
 from holdfast.sdk.sampled import WINDOW, Sampled
-from holdfast.sdk.settings import Given, settle
+from holdfast.sdk.settings import ClientSettings, Given, settle
 from holdfast.sdk.setup import follower_for, loud, quiet, reporting_for
 from holdfast.sdk.status import ClientStatus, State, status_of
 
@@ -110,9 +110,8 @@ class Client:
         - `defaults`: settings to answer from while there is nothing else: keys with values, or a
           flagd file.
         - `poll_interval_s`: instead of what the snapshots ask for. `streams`: listen for hints.
-        - `reports`: tell upstream what this client has and refused, and what `report` counted.
-          `application`, `ring`: the program's own name and version, and its ring, for those
-          reports (`HOLDFAST_APPLICATION`, `HOLDFAST_RING`).
+        - `reports`: tell upstream what this client has, refused and counted (`report`), as this
+          `application` in this `ring` (`HOLDFAST_APPLICATION`, `HOLDFAST_RING`).
         - `contract`: what this program reads; settings that don't have it are refused.
         - `health`: asked about once a second while new settings are on probation (`probation_s`,
           60); false, or an exception, goes back to the last proven ones. It should return soon.
@@ -136,7 +135,9 @@ class Client:
             health=health,
             probation_s=probation_s,
         )
-        settings = settle(given, os.environ)
+        self._start(settle(given, os.environ))
+
+    def _start(self, settings: ClientSettings) -> None:
         follower = follower_for(
             settings,
             used=self._is_used,

@@ -49,7 +49,7 @@ class Reporting:
     `samples` may be replaced until `start`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is one thing to tell
         self,
         follower: Follower,
         subject: Subject,
@@ -57,12 +57,14 @@ class Reporting:
         send: Send,
         application: str = "",
         ring: str = "",
+        contract: str = "",
     ) -> None:
         self._follower = follower
         self._subject = subject
         self._send = send
         self._application = application[:TEXT_CHARS_MAX]
         self._ring = ring[:TEXT_CHARS_MAX]
+        self._contract = contract
         self.samples: Samples = no_samples
         self.ledger = Ledger()
         self.reporter = Reporter(self._report, draw)
@@ -139,6 +141,7 @@ class Reporting:
             trust=mine.trust if mine else "none",
             since_ms=mine.since_ms if mine else 0,
             stale=mine.stale if mine else False,
+            contract=self._contract,
             crashes=mine.crashes if mine else 0,
             refusals=mine.refusals if mine and mine.refusals else refusals,
             outcomes=tuple(

@@ -15,7 +15,7 @@ from holdfast.core.errors import Invalid, Problem, Unavailable, Untrusted
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet, decode_root_set
 from holdfast.core.trust import EVERY_CHECK, NO_CHECKS
-from holdfast.core.wire import canonical, decode_envelope
+from holdfast.core.wire import canonical, decode_envelope, digest
 from holdfast.ports import Cache, Fetched, Hints
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.forks import import_http
@@ -101,6 +101,7 @@ def reporting_for(settings: ClientSettings, follower: Follower) -> Reporting | N
         send=sender(settings.token),
         application=settings.application,
         ring=settings.ring,
+        contract=digest(canonical(settings.contract)) if settings.contract else "",
     )
 
 

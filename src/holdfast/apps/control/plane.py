@@ -125,9 +125,8 @@ class Control:
             metrics=self.metrics,
             advise=self.foresight.advise,
         )
-        self.proposals = ProposalDesk(
-            self.desk, self._waiting(publisher), parts.proposals, self.metrics
-        )
+        waiting = self._waiting(publisher)
+        self.proposals = ProposalDesk(self.desk, waiting, parts.proposals, self.metrics)
         self.environments = EnvironmentDesk(
             self.desk, self.proposals, Glass(parts.journal), self.state, clock
         )
