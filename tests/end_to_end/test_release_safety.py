@@ -122,6 +122,9 @@ def test_a_store_that_is_rewritten_beneath_a_running_node_is_found(start: Start)
     rewrite_beneath(dev.data_dir, 3)
     found = eventually(lambda: audit(dev), "the finding")
     assert {one["code"] for one in found} == {"rewritten"}
+    status = dev.holdfast("status")
+    assert status.returncode == 1
+    assert "the journal was rewritten" in status.stderr
     edge = ("--cache", str(dev.data_dir / "edge"))
     audited = dev.holdfast("audit", "verify", str(dev.data_dir), *edge, "--output", "json")
     assert audited.returncode == 1

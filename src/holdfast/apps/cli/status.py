@@ -73,6 +73,8 @@ def _show(found: Survey) -> None:
             fg="red",
             bold=one.open,
         )
+    for message in found.rewritten:
+        say(f"the journal was rewritten: {message}", fg="red")
     if not found.well:
         say("Not all is well.", fg="yellow", bold=True)
 

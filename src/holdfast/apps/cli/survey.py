@@ -10,6 +10,7 @@ import msgspec
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.connection import Connection
 from holdfast.apps.control.policy_schemas import BrokenGlass, BrokenGlasses
+from holdfast.apps.control.audit_schemas import AuditBody
 from holdfast.apps.control.schemas import HeadBody
 from holdfast.apps.distribute import FRESHNESS_HEADER, Listed
 from holdfast.core.errors import HoldfastError
@@ -56,6 +57,7 @@ class Survey(msgspec.Struct, frozen=True):
     edges: tuple[Process, ...]
     subjects: tuple[SubjectStatus, ...]
     well: bool
+    rewritten: tuple[str, ...] = ()
     broken: tuple[BrokenGlass, ...] = ()
 
 
