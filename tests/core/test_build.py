@@ -124,12 +124,17 @@ def test_the_document_is_a_flagd_file_with_our_facts_under_one_key() -> None:
             "segments": {},
             "probes": {
                 "tiles": [
-                    {"context": {"targetingKey": "probe"}, "origin": "rule", "value": "no"},
                     {
                         "context": {"ring": "r0", "targetingKey": "probe"},
                         "origin": "rule",
                         "value": "yes",
                     },
+                    {
+                        "context": {"ring": "~probe", "targetingKey": "probe"},
+                        "origin": "rule",
+                        "value": "no",
+                    },
+                    {"context": {}, "origin": "rule", "value": "no"},
                 ]
             },
             "contracts": [],

@@ -20,7 +20,15 @@ import msgspec
 from holdfast.core.errors import Invalid
 from holdfast.core.model import JSON, TARGETING_KEY, Bucketing
 from holdfast.core.probes import CONTEXT_BYTES_MAX, Carried, carried
-from holdfast.core.solve import nodes, proposals, reads_more, split_attribute, units
+from holdfast.core.solve import (
+    attributes,
+    filled,
+    nodes,
+    proposals,
+    reads_more,
+    split_attribute,
+    units,
+)
 from holdfast.core.targeting import flags as definitions
 from holdfast.core.targeting.answers import Answers
 from holdfast.core.targeting.interpret import Run
@@ -38,6 +46,8 @@ NO_SEGMENTS: Final[Mapping[str, Any]] = {}
 
 Way = tuple[tuple[int, int], ...]
 """Which branch of which `if`, and which arm of which split, in the order of evaluation."""
+NOBODY: Final = (-1, -1)
+"""On the way of the empty context: that nothing is there is a way of its own."""
 _Proposed = tuple[Literal["rule", "sampled"], dict[str, JSON]]
 
 
@@ -90,6 +100,8 @@ class Probed:
         made: Iterator[_Proposed] = (("rule", one) for one in self._proposed())
         for origin, context in chain(real, made):
             answer, way = self._follow(context)
+            if not context:
+                way = (*way, NOBODY)
             if answer is None or (way, answer) in met or not fits(context):
                 continue
             met.add((way, answer))
@@ -98,12 +110,16 @@ class Probed:
                 return
 
     def _proposed(self) -> Iterator[dict[str, JSON]]:
-        yield {TARGETING_KEY: "probe"}
         if self._root is None or self._answers is None:
+            yield {TARGETING_KEY: "probe"}
             return
         tried: set[int] = set()
-        for context in islice(proposals(self._root), PROPOSED_MAX):
+        names = attributes(self._root)
+        for found in islice(proposals(self._root), PROPOSED_MAX):
+            # Whole contexts come first: generated rules hand incomplete ones to the interpreter.
+            context = filled(found, names)
             yield context
+            yield found
             passed = {node for node, _ in self._follow(context)[1]}
             for split in self._splits(passed - tried):
                 tried.add(id(split))

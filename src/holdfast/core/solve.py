@@ -73,6 +73,23 @@ def units(split: Call, context: Context, count: int) -> Iterator[Context]:
         yield varied
 
 
+def attributes(root: Node) -> list[str]:
+    """All that the rule reads of a context, sorted."""
+    return sorted(set(filter(None, map(attribute, nodes(root)))))
+
+
+def filled(context: Context, names: list[str]) -> Context:
+    """The context with a value for each attribute: one that no rule names, where it has none."""
+    whole = context
+    for name in names:
+        inner: JSON = whole
+        for step in name.split("."):
+            inner = inner.get(step) if isinstance(inner, dict) else OTHER
+        if inner is None:
+            whole = merged(whole, _given(name, OTHER))
+    return whole
+
+
 def split_attribute(split: Call) -> str | None:
     """The attribute that a split's key is read from; none for the shorthand's targeting key."""
     first = split.args[0] if split.args else None
