@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,6 +29,7 @@ class Member:
         self.process = process
         self.ring = ring
         self.deaths = 0
+        self.died_s = 0.0
         self._out = out
         self._offset = 0
         self._rounds: list[Served] = []
@@ -117,6 +119,7 @@ class Crew:
                 process = member.process
                 if process.code == CRASHED and member.deaths < RESTARTS_MAX:
                     member.deaths += 1
+                    member.died_s = time.time()
                     process.start(process.build)
 
     def deaths(self) -> int:

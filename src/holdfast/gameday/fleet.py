@@ -312,7 +312,7 @@ class Fleet:
         aside.write_bytes(msgspec.json.encode(cases))
         aside.replace(self.cases_file)
 
-    def watch(
+    def watch(  # noqa: PLR0913, PLR0917  what a client is told
         self,
         name: str,
         mode: Literal["sdk", "ofrep"],

@@ -8,7 +8,7 @@ from typing import Final
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.fleet import Fleet
 from holdfast.gameday.naive import Ask
-from holdfast.gameday.processes import ask, until_or_not
+from holdfast.gameday.processes import Answered, ask, until_or_not
 
 RESTORE_S_MAX: Final = 60.0
 SETTLE_S: Final = 3.0
@@ -36,12 +36,12 @@ def run(day: Day) -> None:
         refused = found.status in (403, 409, 422)
         day.note(
             "blocked" if refused else "damage",
-            f"the write door: {found.status} {str(found.body)[:200]}",
+            _told(found),
         )
         time.sleep(SETTLE_S)
         _, wrong, failed = fleet.totals()
         day.measure(
-            "deleting half with one token", f"status {found.status}", "refused: needs a second person",
+            "deleting half with one token", f"status {found.status}", "takes a second person",
             holds=refused,
         )  # fmt: skip
         day.measure(
@@ -113,6 +113,10 @@ def _restore(day: Day, fleet: Fleet, doomed: int, *, gone: bool) -> None:
     )
 
 
+def _told(found: Answered) -> str:
+    return f"the write door: {found.status} {str(found.body)[:200]}"
+
+
 def _head(fleet: Fleet) -> int:
     return int(fleet.api("GET", "/v1/head").body["revision"])
 
@@ -129,7 +133,7 @@ DRILL = Drill(
     title="Atlassian, April 2022: a script deleted 883 sites",
     outage="a maintenance script with valid rights was given the wrong list, and deleted for good.",
     rehearsal=(
-        "half of all settings are deleted in one change with a valid token; then again with a second "
+        "half of all settings are deleted in one change with a valid token; then with a second "
         "person who agrees; then all of it is brought back."
     ),
     run=run,

@@ -1,4 +1,4 @@
-"""`cloudflare-2025-11`: a generated change that doubles, and grows a hundredfold, again and again."""
+"""`cloudflare-2025-11`: what is generated doubles, or grows a hundredfold, again and again."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def run(day: Day) -> None:
         for number in range(rounds):
             began = time.monotonic()
             times = 2 if number % 2 == 0 else 100
-            bad.append(_grow(day, fleet, times))
+            revision, keys = _grow(day, fleet, times)
+            bad.append(revision)
             time.sleep(every_s / 2)
             _taken(day, fleet, bad[-1])
-            arrivals.append(_shrink(fleet, times))
+            arrivals.append(_shrink(fleet, keys))
             time.sleep(max(0.0, every_s - (time.monotonic() - began)))
         _judge(day, fleet, bad, arrivals)
 
@@ -59,12 +60,8 @@ def _expect_what_stands(fleet: Fleet) -> None:
     fleet.expect(asks, right)
 
 
-def _generated(number: int) -> str:
-    return f"generated-{number:05d}"
-
-
-def _grow(day: Day, fleet: Fleet, times: int) -> int:
-    """Past the write door, a snapshot of so many times the size; the revision."""
+def _grow(day: Day, fleet: Fleet, times: int) -> tuple[int, list[str]]:
+    """Past the write door, a snapshot of so many times the size; the revision, and what is new."""
     size = len(msgspec.json.encode(_snapshot(fleet)["snapshot"]))
     filler = Setting(
         "string",
@@ -72,18 +69,17 @@ def _grow(day: Day, fleet: Fleet, times: int) -> int:
         {ENVIRONMENT: Targeting(default="on")},
     )
     count = max(1, size * (times - 1) // 2_400 + 1)
-    edits: list[Edit] = [PutSetting("shop", _generated(n), filler) for n in range(count)]
+    keys = [f"generated-{number:05d}" for number in range(count)]
+    edits: list[Edit] = [PutSetting("shop", key, filler) for key in keys]
     revision = force(fleet.data_dir, edits, "generated")
     day.note("fault", f"revision {revision}: {times} times the size, past every validator")
-    return revision
+    return revision, keys
 
 
-def _shrink(fleet: Fleet, times: int) -> float:
-    """A good change on top; seconds until the edge has it."""
-    state = fleet.api("GET", "/v1/services/shop/settings?limit=1000").body
-    keys = [line["key"] for line in state["settings"] if line["key"].startswith("generated-")]
+def _shrink(fleet: Fleet, keys: list[str]) -> float:
+    """All that was generated taken back, a good change on top; seconds until the edge has it."""
     edits: list[Edit] = [DeleteSetting("shop", key) for key in keys]
-    force(fleet.data_dir, edits, f"the {times} times are taken back")
+    force(fleet.data_dir, edits, "what was generated is taken back")
     began = time.monotonic()
     revision = fleet.count_up()
     until_or_not(lambda: fleet.revision_at("edge-a") >= revision, 2 * ARRIVES_S_MAX)
@@ -140,14 +136,14 @@ def _judge(day: Day, fleet: Fleet, bad: list[int], arrivals: list[float]) -> Non
     )  # fmt: skip
     day.affected = "nobody" if not activated else "every consumer"
     day.root_cause = "a generator that doubled what it made, every few seconds, past all validators"
-    day.stopped_by = "consumers hold each candidate to the growth that the policy allows, and keep what is proven"
+    day.stopped_by = "the growth that the policy allows: consumers hold each candidate to it"
 
 
 DRILL = Drill(
     name="cloudflare-2025-11",
     title="Cloudflare, 18 November 2025: a generated file doubled past a limit",
     outage=(
-        "a query returned its rows twice; the file made of them passed a hard limit of 200 entries, "
+        "a query returned its rows twice; the file made of them passed a limit of 200 entries, "
         "its readers panicked, and it was made anew every 5 minutes."
     ),
     rehearsal=(

@@ -96,10 +96,10 @@ DRILL = Drill(
     title="Cloudflare, 5 December 2025: a kill switch met a rule that it had never been used on",
     outage=(
         "a kill switch was applied to a kind of rule on which it had never been used; the code "
-        "that read the result raised, everywhere at once, because switches skipped the staged rollout."
+        "that read the result raised, everywhere at once: switches skipped the rollout."
     ),
     rehearsal=(
-        "every kind of setting and rule is switched off in one change, with programs in four rings; "
+        "every kind of setting and rule is switched off in one change, with programs in 4 rings; "
         "the change must reach all in 10 s, and still ring by ring."
     ),
     run=run,

@@ -11,7 +11,7 @@ from holdfast.core.model import Contract, Need, PutSetting, Setting
 from holdfast.gameday.crew import Crew, Member
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.faults import force
-from holdfast.gameday.fleet import Fleet
+from holdfast.gameday.fleet import ENVIRONMENT, Fleet
 from holdfast.gameday.processes import until_or_not
 
 OLD: Final = Contract(
@@ -21,6 +21,7 @@ OLD: Final = Contract(
             schema={"type": "object", "required": ["requests", "burst", "paths"]},
         )
     },
+    environments=(ENVIRONMENT,),
     version="20-fields",
 )
 """What the old sensor reads: it knows nothing of a snapshot without these."""
@@ -28,6 +29,8 @@ FATAL: Final = 666
 RESTARTS_MAX: Final = 3
 WATCHED_S: Final = 40.0
 SETTLE_S: Final = 3.0
+STEADY_S: Final = 4.0
+"""Without a death for so long a program counts as serving again."""
 
 
 def run(day: Day) -> None:
@@ -126,7 +129,6 @@ def _fatal(day: Day, fleet: Fleet, crew: Crew) -> None:
     end = time.monotonic() + WATCHED_S
     until_or_not(lambda: crew.deaths() > sum(before.values()), 15.0)
     until_or_not(lambda: all(_serves(m) for m in crew.members.values()), end - time.monotonic())
-    time.sleep(2.0)
     died = {
         name: member.deaths - before[name]
         for name, member in crew.members.items()
@@ -147,9 +149,10 @@ def _fatal(day: Day, fleet: Fleet, crew: Crew) -> None:
 
 
 def _serves(member: Member) -> bool:
-    """Whether it runs and wrote a round a moment ago."""
-    last = member.last
-    return member.process.alive and last is not None and time.time() - last.at_s < 2.0
+    """Whether it runs, wrote a round a moment ago, and did not die for some seconds."""
+    last, now_s = member.last, time.time()
+    fresh = last is not None and now_s - last.at_s < 2.0
+    return member.process.alive and fresh and now_s - member.died_s > STEADY_S
 
 
 DRILL = Drill(

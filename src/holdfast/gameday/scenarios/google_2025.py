@@ -60,7 +60,7 @@ def run(day: Day) -> None:
 def _at_the_door(day: Day, fleet: Fleet) -> None:
     """Each field of each kind of edit, at the API."""
     tried = refused = broken = 0
-    for edit in _edits(fleet):
+    for edit in _edits():
         for _, mutated in _mutations(edit):
             found = fleet.try_commit(edits=[mutated], reason="blank")
             tried += 1
@@ -77,7 +77,7 @@ def _at_the_door(day: Day, fleet: Fleet) -> None:
     )
 
 
-def _edits(fleet: Fleet) -> list[dict[str, Any]]:
+def _edits() -> list[dict[str, Any]]:
     """One of each kind, of a service that nobody reads."""
     setting = {
         "type": "integer",
@@ -213,8 +213,8 @@ DRILL = Drill(
         "null pointer and crashed, in every region."
     ),
     rehearsal=(
-        "every field of every kind of edit is blank, null or missing at the API; then every field of "
-        "a snapshot, signed with the real keys and handed to a client."
+        "every field of every kind of edit is blank, null or missing at the API; then every "
+        "field of a snapshot, signed with the real keys and handed to a client."
     ),
     run=run,
 )
