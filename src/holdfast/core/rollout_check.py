@@ -193,7 +193,7 @@ def _move(old: State, edit: MoveRollout, edits: Sequence[Edit], new: State) -> I
         yield _plan("rollout-stage", message, f"{path}/stage", hint)
     if edit.status == "rolled-back" and not _is_put_back(rollout, edits, new):
         message = "the edits don't put back all that the change found"
-        hint = f"take the edits that `holdfast rollout rollback {edit.rollout}` makes"
+        hint = f"take the edits that `holdfast rollout roll-back {edit.rollout}` makes"
         yield _plan("rollout-edits", message, path, hint)
 
 
@@ -245,7 +245,7 @@ def _busy(
 
 def _is_busy(edit: Edit, name: str, rollout: RolloutState) -> Problem:
     message = f"rollout {name} is on its way in {rollout.environment} with this"
-    hint = f"let it finish, or end it: holdfast rollout rollback {name}"
+    hint = f"let it finish, or end it: holdfast rollout roll-back {name}"
     match edit:
         case PutSetting() | DeleteSetting():
             path = pointer(("services", edit.service, "settings", edit.key))
