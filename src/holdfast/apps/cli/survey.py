@@ -9,8 +9,8 @@ import msgspec
 
 from holdfast.apps.cli.api import Api
 from holdfast.apps.cli.connection import Connection
-from holdfast.apps.control.policy_schemas import BrokenGlass, BrokenGlasses
 from holdfast.apps.control.audit_schemas import AuditBody
+from holdfast.apps.control.policy_schemas import BrokenGlass, BrokenGlasses
 from holdfast.apps.control.schemas import HeadBody
 from holdfast.apps.distribute import FRESHNESS_HEADER, Listed
 from holdfast.core.errors import HoldfastError
@@ -51,14 +51,17 @@ class SubjectStatus(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """`broken` are the commits of the last day that skipped what a policy asks for."""
+    """`broken` are the commits of the last day that skipped what a policy asks for.
+
+    `rewritten` says what is gone or other in the journal than it was seen: somebody tampered.
+    """
 
     control: Process
     edges: tuple[Process, ...]
     subjects: tuple[SubjectStatus, ...]
     well: bool
-    rewritten: tuple[str, ...] = ()
     broken: tuple[BrokenGlass, ...] = ()
+    rewritten: tuple[str, ...] = ()
 
 
 def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
@@ -87,8 +90,17 @@ def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
         )
         for subject in subjects
     )
-    well = all(one.ready and not one.behind for one in (control, *processes))
-    return Survey(control, tuple(processes), rows, well, _broken(api))
+    rewritten = _rewritten(api)
+    well = all(one.ready and not one.behind for one in (control, *processes)) and not rewritten
+    return Survey(control, tuple(processes), rows, well, _broken(api), rewritten)
+
+
+def _rewritten(api: Api) -> tuple[str, ...]:
+    try:
+        found = api.call(AuditBody, "GET", "/v1/audit").findings
+    except HoldfastError:
+        return ()  # that it does not answer stands in its line
+    return tuple(one.message for one in found)
 
 
 def _broken(api: Api) -> tuple[BrokenGlass, ...]:
