@@ -120,6 +120,9 @@ def test_reports_of_a_client_name_what_it_runs(tmp_path: Path) -> None:
         assert [head.revision for head in first.heads] == [1]
         assert first.contexts == ()
         assert "Bearer hf_x_1" in edge.tokens
+        until(lambda: client.status().counts.get("reports_sent"))
+        assert "reports_failed" not in client.status().counts
+        assert client.status().counts["outcomes_dropped"] == 0
 
 
 def test_switched_off_there_is_no_report_and_no_thread(tmp_path: Path) -> None:

@@ -153,10 +153,16 @@ class Reporting:
         )
 
     def _report(self) -> None:
-        upstream = self._follower.status().upstream
-        if upstream:
-            import_reports()
+        upstream, counts = self._follower.status().upstream, self._follower.counts
+        counts["outcomes_dropped"] = sum(self.ledger.dropped.values())
+        if not upstream:
+            return
+        try:
             self._send(upstream, (self.compose(),))
+        except Exception:
+            counts["reports_failed"] += 1
+            raise
+        counts["reports_sent"] += 1
 
 
 def sender(token: str) -> Send:
