@@ -77,7 +77,7 @@ def test_a_key_that_two_services_removed_went_with_the_later_removal() -> None:
     to = Setting("boolean", {"on": True}, {"production": Targeting("on")})
     for edits in (
         [PutRoot(1, keys.chain[0]), PutEnvironment("production", Environment())],
-        [PutSetting("mail", "x", to)],
+        [PutService("mail", Service()), PutSetting("mail", "x", to)],
         [DeleteSetting("mail", "x")],
         [PutService("base", Service(includes=("mail",))), PutSetting("base", "x", to)],
         [PutService("shop", Service(includes=("base",)))],
