@@ -188,9 +188,15 @@ def _check_shape(active: Generation, candidate: Generation) -> None:
         budgets.retyped_percent,
         budgets.settings_min if small else 0,
     )
-    before, after = len(active.body), len(candidate.body)
+    before, after = _weight(active), _weight(candidate)
     if not small and after > before * budgets.growth_percent / 100:
         raise Untrusted("shape", f"it grew from {before} to {after} bytes{_WAY_OUT}")
+
+
+def _weight(generation: Generation) -> int:
+    """Bytes without the tombstones: what takes an oversized change back leaves many of them."""
+    removed = generation.snapshot.holdfast.removed
+    return len(generation.body) - len(canonical(removed))
 
 
 _WAY_OUT: Final = ", more than policy.shape of the environment allows for one change"
