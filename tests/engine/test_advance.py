@@ -11,7 +11,7 @@ from tests.engine.a_node import ADMIN, Clock, Node, setting
 from holdfast.core.access import Grant
 from holdfast.core.errors import Forbidden, Invalid, NotFound, Unavailable
 from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Scope, Service
-from holdfast.core.policies import Gates, Plan, Policy, Stage
+from holdfast.core.policies import FAST_STAGES, Gates, Plan, Policy, Stage
 from holdfast.core.reports import ConsumerReport, Outcomes, Refusal
 from holdfast.engine import advance as module
 from holdfast.engine.advance import Advance, Moved
@@ -320,6 +320,24 @@ def test_moving_it_takes_the_rights_of_its_change() -> None:
             with pytest.raises(Forbidden):
                 rollout.advance.go(rollout.id, way, "bob", rights, "")  # type: ignore[arg-type]
     assert rollout.now.status == "running"
+
+
+def test_the_fast_plan_is_through_all_rings_within_ten_seconds() -> None:
+    """Ring by ring, with the waits of the thread that ticks."""
+    rollout = Rollout()
+    rollout.advance.go(rollout.id, "roll-back", "ann", ADMIN, "")
+    policy = Policy(rollout=Plan(FAST_STAGES))
+    rollout.node.commit(PutEnvironment("production", Environment(policy=policy)))
+    committed = rollout.node.commit(PutSetting("shop", "tiles", setting(13)))
+    rollout.id = f"production.{committed.revision}"
+    began_s, stages, wait_s = rollout.clock.now_s, set(), 1.0
+    while rollout.now is not None:
+        stages.add(rollout.now.stage)
+        rollout.after(wait_s)
+        due_s = rollout.advance.due_s()
+        wait_s = 1.0 if due_s is None else min(1.0, max(0.05, due_s - rollout.clock.now_s))
+        assert rollout.clock.now_s - began_s <= 10
+    assert stages == {0, 1, 2, 3}
 
 
 def test_its_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
