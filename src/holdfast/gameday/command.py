@@ -45,7 +45,7 @@ def list_command(output: str) -> None:
     "--report",
     "directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write report.md and a picture of the timeline there.",
+    help="Write report.md and a picture of the timeline there; for `all`, an overview beside it.",
 )
 @click.option("--keep", is_flag=True, help="Keep the logs of all processes.")
 @output_option()
@@ -68,7 +68,7 @@ def run_command(  # noqa: PLR0913, PLR0917  click hands over each option as an a
       holdfast gameday run cloudflare-2025-11
       holdfast gameday run ecs-2022 --report /tmp/ecs
       holdfast gameday run bad-value --unprotected
-      holdfast gameday run all --report docs/gamedays
+      holdfast gameday run all --report docs/reliability
     """
     from holdfast.gameday.report import overview, write_report
     from holdfast.gameday.scenarios import ALL, MODULES, drill
@@ -84,7 +84,9 @@ def run_command(  # noqa: PLR0913, PLR0917  click hands over each option as an a
         if output == "text":
             _show(each, found)
     if directory is not None and name == ALL:
-        (directory / "index.md").write_text("# Game days\n\n" + overview(done), "utf-8")
+        path = directory.with_name(f"{directory.name}.md")
+        path.write_text(overview(done, directory.name), "utf-8")
+        say(f"Overview: {path}")
     if output != "text":
         print_data([found for _, found, _ in done] if name == ALL else done[0][1], output)
     raise click.exceptions.Exit(0 if all(found.passed for _, found, _ in done) else 1)
@@ -94,6 +96,7 @@ def _run(drill: Drill, *, seed: int, protected: bool, sample: int, keep: bool) -
     from importlib.metadata import version
 
     from holdfast.apps.observe import start_logs
+    from holdfast.core.errors import HoldfastError
     from holdfast.gameday.drill import Day
     from holdfast.gameday.processes import ended_by_signals
 
@@ -107,7 +110,11 @@ def _run(drill: Drill, *, seed: int, protected: bool, sample: int, keep: bool) -
             sample=sample,
             tell=lambda text: say(f"  {text}"),
         )
-        drill.run(day)
+        try:
+            drill.run(day)
+        except HoldfastError as error:
+            day.note("damage", f"the drill could not go on: {error}")
+            day.measure("the drill ran to its end", str(error)[:200], "yes", holds=False)
         return day.findings(drill, f"holdfast {version('holdfast')}")
 
 

@@ -133,17 +133,32 @@ def _figure() -> Any:
     return Figure(figsize=(9, 4.2), layout="constrained")
 
 
-def overview(all_found: Sequence[tuple[Drill, Findings, str]]) -> str:
-    """Several drills as one table; each with the folder of its report."""
-    lines = ["| game day | verdict | took | figures |", "|---|---|---|---|"]
+def overview(all_found: Sequence[tuple[Drill, Findings, str]], folder: str) -> str:
+    """Several drills on one page; their reports lie in `folder` beside it, each in its own."""
+    lines = [
+        "# Reliability: what the game days measured",
+        "",
+        "Public outages, replayed against real processes on one machine; written by",
+        f"`holdfast gameday run all --report docs/{folder}`;",
+        "[how to run them](howto/game-days.md).",
+        "",
+        "| game day | verdict | took | of what |",
+        "|---|---|---|---|",
+    ]
     for drill, found, place in all_found:
-        mode = "" if found.protected else " (unprotected)"
         verdict = "PASS" if found.passed else "FAIL"
-        figures = "; ".join(
-            f"{each.name}: {_cell(each.value)} ({each.bar})" for each in found.figures
-        )
-        lines.append(
-            f"| [{drill.name}]({place}/report.md){mode} | {verdict} | {found.took_s:.0f} s "
-            f"| {_cell(figures)} |"
-        )
+        mode = "" if found.protected else " (unprotected)"
+        report = f"{folder}/{place}/report.md"
+        row = f"| [{drill.name}]({report}){mode} | {verdict} | {found.took_s:.0f} s "
+        lines.append(f"{row}| {_cell(drill.title)} |")
+    for drill, found, place in all_found:
+        lines += ["", f"## {drill.title}", "", _sentence(drill.rehearsal)]
+        lines += ["", "| measured | value | bar | |", "|---|---|---|---|"]
+        lines += [
+            f"| {_cell(each.name)} | {_cell(each.value)} | {_cell(each.bar)} "
+            f"| {'holds' if each.holds else '**missed**'} |"
+            for each in found.figures
+        ]
+        lines += ["", f"What stopped it: {_sentence(found.stopped_by or 'nothing')}"]
+        lines += ["", f"![{drill.name}]({folder}/{place}/{PICTURE})"]
     return "\n".join(lines) + "\n"

@@ -85,7 +85,7 @@ def _watch(fleet: Fleet) -> None:
     fleet.watch("sdk-1", "sdk", (a,), interval_s=0.25)
     fleet.watch("sdk-2", "sdk", (b, a), interval_s=0.25)
     fleet.watch("sdk-3", "sdk", (fleet.control_url, a), interval_s=0.25)
-    fleet.watch("ofrep-1", "ofrep", (b, a), interval_s=0.8)
+    fleet.watch("ofrep-1", "ofrep", (b, a), interval_s=0.4)
     for name in list(fleet.clients):
         fleet.wait_answering(name)
 
@@ -201,7 +201,7 @@ class _Lanes:
         fleet = self._fleet
 
         def deploy() -> str:
-            edge, url = fleet.edges["edge-b"], fleet.edge_urls["edge-b"]
+            edge = fleet.edges["edge-b"]
             edge.kill(signal.SIGTERM)  # a deployment stops what it replaces in order
             edge.start(_build(patched))
             state = _settled(lambda: edge.alive, lambda: fleet.edge_ready("edge-b"))
@@ -209,15 +209,15 @@ class _Lanes:
                 return f"the edge ended by itself: {_last_line(edge.tail())}"
             if state.status != 200:
                 return f"the edge is not ready: {_why(state)}"
-            _asked_at(fleet, url)
+            _asked(fleet)
+            if refused := (state.body or {}).get("refused"):
+                return f"the edge serves nothing that it can't prove: {', '.join(refused)}"
             fleet.count_up()
             until_or_not(lambda: fleet.edge_ready("edge-b").status != 200, 1.5)
-            _asked_at(fleet, url)
+            _asked(fleet)
             state = fleet.edge_ready("edge-b")
             if state.status != 200:
                 return f"the edge took itself out: {_why(state)}"
-            if refused := (state.body or {}).get("refused"):
-                return f"the edge serves nothing that it can't prove: {', '.join(refused)}"
             return "nobody"
 
         self._deploy(patched, deploy)
@@ -326,12 +326,11 @@ def _refused_at_edges(fleet: Fleet) -> dict[str, int]:
     return counts
 
 
-def _asked_at(fleet: Fleet, url: str) -> None:
-    """Until the OFREP client has looked twice, answered by that edge if it is ready."""
+def _asked(fleet: Fleet) -> None:
+    """Until the OFREP client has looked once from now on, the edge in question first."""
     reader = fleet.readers["ofrep-1"]
     seen = len(reader.read())
     until_or_not(lambda: len(reader.read()) >= seen + 2, 5.0)
-    del url
 
 
 def _recover(day: Day, fleet: Fleet) -> None:
