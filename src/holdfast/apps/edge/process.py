@@ -100,6 +100,7 @@ class Edge:
         self._known: frozenset[Subject] | None = None
         self._refused: set[Subject] = set()
         self._fault = ""
+        self._restored = False
         self._stop = threading.Event()
         self._labels = threading.Thread(target=self._label_all, name="holdfast-labels", daemon=True)
         self.table = Table()
@@ -138,6 +139,7 @@ class Edge:
         """Restore what the disk has, and follow."""
         self.shelf.start()
         self.follower.start()
+        self._restored = True
         self.relay.start()
         self._labels.start()
         _log.info(
@@ -262,6 +264,10 @@ class Edge:
     def _reported(self, report: Report) -> None:
         self._refused.add(report.subject)
         self.relay.refuse(report)
+        if not self._restored and report.code == "probe" and self._rehearsal is not None:
+            # It was proven here before, by another build. Older generations carry fewer probes: that
+            # those come out says less than that these do not.
+            self._fall_silent(f"{report.subject} was proven and is not: {report.message}")
         _log.error(
             "refused: the last good generation stays",
             subject=str(report.subject),
