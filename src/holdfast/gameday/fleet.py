@@ -39,8 +39,12 @@ from holdfast.gameday.watching import Case, Line, Reader, Told, ticks
 
 ENVIRONMENT: Final = "production"
 SERVICES: Final = ("shop", "shared")
-SPLIT: Final = frozenset({"arms", "checkout", "halves", "theme", "whole-floats"})
-"""Keys of settings that are split into shares."""
+WATCHED: Final = frozenset(
+    {"arms", "checkout", "halves", "theme", "whole-floats"}
+    | {"banner", "between", "codec", "extremes", "lists", "max-tiles", "text"}
+    | {"absent", "arithmetic", "loose", "merged", "regional"}
+)
+"""Keys on which the contracts count for everybody: shares, and rules with edges."""
 READY_S: Final = 60.0
 """For any process on a slow, busy machine; a start takes about a second."""
 EDGES_MAX: Final = 8
@@ -277,13 +281,13 @@ class Fleet:
             )
 
     def publish_contracts(self) -> None:
-        """What the clients count on, as consumers publish it: splits, and what is not for all."""
+        """What the clients count on, as consumers publish it: shares, edges, what differs."""
         for service in SERVICES:
             cases = [c for c in self.cases() if c.service == service and c.key not in UNCOUNTED]
             nobody = {case.key: case.right[0] for case in cases if not case.context}
             contexts: dict[bytes, dict[str, JSON]] = {}
             for case in cases:
-                special = case.key in SPLIT or case.right[0] != nobody[case.key]
+                special = case.key in WATCHED or case.right[0] != nobody[case.key]
                 if special and case.right[0] is not None:
                     known = contexts.setdefault(msgspec.json.encode(case.context), {})
                     known[case.key] = case.right[0]
