@@ -265,8 +265,8 @@ class Edge:
         self._refused.add(report.subject)
         self.relay.refuse(report)
         if not self._restored and report.code == "probe" and self._rehearsal is not None:
-            # It was proven here before, by another build. Older generations carry fewer probes: that
-            # those come out says less than that these do not.
+            # Another build proved it here before. Older generations carry fewer probes: that those
+            # come out says less than that these do not.
             self._fall_silent(f"{report.subject} was proven and is not: {report.message}")
         _log.error(
             "refused: the last good generation stays",
