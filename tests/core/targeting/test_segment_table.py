@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.core.errors import Damaged
+from holdfast.core.targeting import segments
 from holdfast.core.targeting.segments import HEADER_BYTES, MAGIC, SegmentTable, build
 
 PINNED = (
@@ -93,3 +94,9 @@ def test_without_the_checksum_a_changed_byte_would_lose_a_member() -> None:
     body[home] ^= 1
     table._slots = memoryview(bytes(body))[HEADER_BYTES:].cast("Q")
     assert "contoso" not in table
+
+
+def test_a_build_that_looks_members_up_otherwise_is_found_without_a_probe(monkeypatch) -> None:
+    assert segments.finds_members()
+    monkeypatch.setattr(segments.SegmentTable, "__contains__", lambda *_: False)
+    assert not segments.finds_members()
