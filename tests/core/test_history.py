@@ -17,6 +17,7 @@ from holdfast.core.history import (
     encode_state,
     fold,
     fold_all,
+    revert,
     seal,
     verify_link,
 )
@@ -335,3 +336,11 @@ def test_a_fold_shares_all_that_it_does_not_change() -> None:
     assert state.services["shop"] is many.services["shop"]
     kept, found = many.services["mail"].settings, state.services["mail"].settings
     assert [key for key in kept if found[key] is not kept[key]] == ["k7"]
+
+
+def test_undoing_a_service_does_not_take_a_newer_segment_that_is_named_like_its_setting() -> None:
+    after_it = after(EMPTY, PutService("shop", Service()), PutSetting("shop", "a", setting()))
+    pilots = Segment(Audience(by="tenant", members=("contoso",)))
+    head = after(after_it, PutSegment("shop", "a", pilots))
+
+    assert [one.code for one in revert(EMPTY, after_it, head).problems] == ["changed-since"]

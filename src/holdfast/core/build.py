@@ -458,8 +458,10 @@ def _semantics(state: State, subject: Subject) -> Semantics:
 
 
 def _budgets(state: State, subject: Subject) -> Budgets:
+    """Whole numbers as integers: one float that JSON writes so has all of the bytes rewritten."""
     shape = environment_of(state, subject.environment).environment.policy.shape
-    return Budgets(**msgspec.structs.asdict(shape))
+    fields = msgspec.structs.asdict(shape).items()
+    return Budgets(**{name: int(each) if each == int(each) else each for name, each in fields})
 
 
 def _bury(tombs: dict[str, int], removed: Mapping[str, int]) -> None:

@@ -184,8 +184,10 @@ def _edit(place: Place, wanted: Noun | None) -> Edit:
 
 def _orphans(edits: list[Edit], head: State) -> Iterator[Problem]:
     """What stands in a service that is to go, and came after what is undone."""
-    going = {
-        (edit.service, edit.key if isinstance(edit, DeleteSetting) else edit.segment)
+    going: set[Place] = {
+        ("setting", edit.service, edit.key)
+        if isinstance(edit, DeleteSetting)
+        else ("segment", edit.service, edit.segment)
         for edit in edits
         if isinstance(edit, DeleteSetting | DeleteSegment)
     }
@@ -195,7 +197,7 @@ def _orphans(edits: list[Edit], head: State) -> Iterator[Problem]:
             places: list[tuple[Kind, str]] = [("setting", key) for key in owner.settings]
             places += [("segment", name) for name in owner.segments]
             for kind, name in places:
-                if (edit.service, name) not in going:
+                if (kind, edit.service, name) not in going:
                     yield _changed_since(_path((kind, edit.service, name)))
 
 
