@@ -16,8 +16,8 @@ SOURCE = ROOT / "src" / "holdfast"
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base", "tools"}
-PRINTS = ("apps/cli",)
-"""The only place whose business is to print."""
+PRINTS = ("apps/cli", "gameday/command.py")
+"""The only places whose business is to print."""
 NAMED_IN_TEXT = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
@@ -97,7 +97,7 @@ def test_there_is_one_write_door(trees: dict[str, ast.Module]) -> None:
     writing = [
         name
         for name, tree in trees.items()
-        if not name.startswith("adapters/")
+        if not name.startswith(("adapters/", "gameday/"))  # drills force entries past the door
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -166,7 +166,7 @@ def test_the_layers_hold() -> None:
 def test_a_layer_that_is_broken_would_be_seen(tmp_path: Path) -> None:
     """With the protection fed a core that reads the clock, it refuses: the contract can fail."""
     package = tmp_path / "holdfast"
-    for layer in ("core", "engine", "adapters", "sdk", "apps"):
+    for layer in ("core", "engine", "adapters", "sdk", "apps", "gameday"):
         (package / layer).mkdir(parents=True)
         (package / layer / "__init__.py").touch()
     for module in ("core/authoring", "core/cel", "adapters/sqlite_journal"):
