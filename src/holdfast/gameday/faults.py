@@ -122,7 +122,7 @@ class Upstream:
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, *_: Any) -> None:
         """Consumers hang up as they like."""
 
 

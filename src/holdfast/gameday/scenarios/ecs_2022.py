@@ -213,7 +213,7 @@ class _Lanes:
             if refused := (state.body or {}).get("refused"):
                 return f"the edge serves nothing that it can't prove: {', '.join(refused)}"
             fleet.count_up()
-            until_or_not(lambda: fleet.edge_ready("edge-b").status != 200, 1.5)
+            until_or_not(lambda: fleet.edge_ready("edge-b").status != 200, 4.0)
             _asked(fleet)
             state = fleet.edge_ready("edge-b")
             if state.status != 200:
