@@ -344,3 +344,11 @@ def test_undoing_a_service_does_not_take_a_newer_segment_that_is_named_like_its_
     head = after(after_it, PutSegment("shop", "a", pilots))
 
     assert [one.code for one in revert(EMPTY, after_it, head).problems] == ["changed-since"]
+
+
+def test_undoing_a_deletion_does_not_bring_a_service_back_that_went_since() -> None:
+    start = after(EMPTY, PutService("shop", Service()), PutSetting("shop", "a", setting()))
+    after_it = after(start, DeleteSetting("shop", "a"))
+    head = after(after_it, DeleteService("shop"))
+
+    assert [one.code for one in revert(start, after_it, head).problems] == ["changed-since"]

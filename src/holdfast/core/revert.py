@@ -70,7 +70,7 @@ def revert(before: State, after: State, head: State) -> Undo:
     if len(after.roots) > len(before.roots):
         problems.append(_not_undone(("root", "", str(len(after.roots)))))
     edits.sort(key=lambda edit: _ORDER.index(type(edit)) if type(edit) in _ORDER else len(_ORDER))
-    problems += _orphans(edits, head)
+    problems += [*_orphans(edits, head), *_homeless(edits, head)]
     return Undo(edits=tuple(edits), problems=tuple(problems))
 
 
@@ -199,6 +199,17 @@ def _orphans(edits: list[Edit], head: State) -> Iterator[Problem]:
             for kind, name in places:
                 if (kind, edit.service, name) not in going:
                     yield _changed_since(_path((kind, edit.service, name)))
+
+
+def _homeless(edits: list[Edit], head: State) -> Iterator[Problem]:
+    """What would come back into a service that was deleted since, and with it the service."""
+    there = {*head.services, *(edit.service for edit in edits if isinstance(edit, PutService))}
+    for edit in edits:
+        match edit:
+            case PutSetting() if edit.service not in there:
+                yield _changed_since(_path(("setting", edit.service, edit.key)))
+            case PutSegment() if edit.service not in there:
+                yield _changed_since(_path(("segment", edit.service, edit.segment)))
 
 
 def _path(place: Place) -> str:
