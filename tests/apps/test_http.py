@@ -18,8 +18,8 @@ def every_error(cls: type[errors.HoldfastError]) -> list[type[errors.HoldfastErr
 
 
 def make(cls: type[errors.HoldfastError]) -> errors.HoldfastError:
-    if cls is errors.Invalid:
-        return errors.Invalid([errors.Problem(code="bad-key", message="no key", path="/settings")])
+    if issubclass(cls, errors.Invalid | errors.Guarded):
+        return cls([errors.Problem(code="bad-key", message="no key", path="/settings")])
     if cls is errors.Conflict:
         return errors.Conflict(3, 5)
     if cls is errors.Untrusted:

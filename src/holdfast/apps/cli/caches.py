@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-import msgspec
 
 from holdfast.apps.cli.options import output_option
 from holdfast.apps.cli.output import print_data, print_table, say
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from holdfast.core.model import Subject
 
 
-class KeptGeneration(msgspec.Struct, frozen=True):
+class KeptGeneration(NamedTuple):
     """One generation on disk; `trust` is proven, probation, pinned or refused."""
 
     subject: str
@@ -49,7 +48,7 @@ def list_generations(directory: Path, output: str) -> None:
       holdfast cache list .holdfast/edge
     """
     found = list(_generations(_open(directory)))
-    if not print_data(found, output):
+    if not print_data([one._asdict() for one in found], output):
         print_table(
             ["subject", "revision", "digest", "bytes", "trust", "why"],
             ((g.subject, g.revision, g.digest[:12], g.bytes, g.trust, g.why) for g in found),
