@@ -25,7 +25,12 @@ def gameday() -> None:
 @gameday.command("list")
 @output_option()
 def list_command(output: str) -> None:
-    """The game days that there are."""
+    """Show the game days that there are.
+
+    \b
+    Example:
+      holdfast gameday list
+    """
     from holdfast.gameday.scenarios import MODULES, drill
 
     drills = [drill(name) for name in MODULES]
