@@ -22,10 +22,10 @@ from holdfast.core.difference import Difference
 from holdfast.core.errors import Problem
 from holdfast.core.model import JSON
 from holdfast.core.policies import Approval, Freeze, Policy
-from holdfast.core.state import State, visible
+from holdfast.core.state import State, closure, visible
 
 ALONE_MAX: Final = 1
-"""Settings of a service that one person may delete at once, however few it has."""
+"""Settings that one person may delete at once, however few their service has."""
 
 TrafficShare: TypeAlias = Callable[[State, State, str], float | None]
 """(before, after, environment) -> percent of seen requests whose answers move; none: not known."""
@@ -138,12 +138,13 @@ def cap_problems(
 ) -> list[Problem]:
     """Where the change does more at once than a policy lets any change do."""
     counts = _settings_touched(old, new, differences)
+    moved = {name for difference in differences for name in difference.environments}
     found: list[Problem] = []
     for name in sorted(touched(old, new, differences)):
         policy = policy_of(old, name)
         if 0 < policy.settings_max < counts[name]:
             found.append(_too_many(name, counts[name], policy.settings_max))
-        if policy.traffic_percent_max < 100 and counts[name]:
+        if policy.traffic_percent_max < 100 and (counts[name] or name in moved):
             share = traffic_share(old, new, name) if traffic_share else None
             found += _traffic(name, share, policy.traffic_percent_max)
     return found
@@ -244,11 +245,19 @@ def _settings_touched(old: State, new: State, differences: Sequence[Difference])
 
 
 class _Loss(msgspec.Struct, frozen=True):
-    """Of a service's settings in one environment: how many go, of how many."""
+    """Of a service's settings in one environment: how many go, of how many.
+
+    `together`: how many the change takes away there, of all services.
+    """
 
     lost: int
     had: int
     whole: bool = False
+    together: int = 0
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.lost / self.had if self.had else 0.0
 
 
 def _losses(
@@ -257,23 +266,76 @@ def _losses(
     differences: Sequence[Difference],
     recent: Callable[[], Collection[int]],
 ) -> Mapping[str, Mapping[str, _Loss]]:
-    """Environment -> service -> what it loses."""
+    """Environment -> service -> what it loses, of its own or of what it includes."""
     found: defaultdict[str, dict[str, _Loss]] = defaultdict(dict)
     lost = _own_losses(differences)
-    late = frozenset(recent()) if lost else frozenset[int]()
-    for service, counts in lost.items():
-        before = old.services.get(service)
-        settings = before.settings.values() if before else ()
-        had = Counter(name for each in settings for name in each.setting.environments)
-        for environment, count in counts.items():
-            gone = _gone_lately(old, new, service, environment, late)
-            found[environment][service] = _Loss(
-                count + gone, had[environment] + gone, service not in new.services
-            )
+    together = sum(lost.values(), Counter[str]())
+    if lost:
+        kept = _Kept(old, new, lost, frozenset(recent()))
+        for service, counts in lost.items():
+            for environment in counts:
+                loss = kept.loss((service,), environment)
+                found[environment][service] = msgspec.structs.replace(
+                    loss, whole=service not in new.services, together=together[environment]
+                )
+        _add_consumers(found, kept, old)
     for difference in differences:
         if _includes_moved(difference) and difference.before is not None:
             _add_included(found, old, new, difference.service)
     return found
+
+
+class _Kept:
+    """What services had and lose, of late and by the change, by environment; each counted once."""
+
+    def __init__(
+        self,
+        old: State,
+        new: State,
+        lost: Mapping[str, Counter[str]],
+        late: Collection[int],
+    ) -> None:
+        self._old = old
+        self._new = new
+        self._late = late
+        self._had: dict[str, Counter[str]] = {}
+        self._gone: dict[tuple[str, str], int] = {}
+        self.lost = lost
+
+    def loss(self, services: Iterable[str], environment: str) -> _Loss:
+        lost = had = 0
+        for service in services:
+            gone = self._gone_lately(service, environment)
+            by_now = self.lost[service][environment] if service in self.lost else 0
+            lost += by_now + gone
+            had += self._count(service)[environment] + gone
+        return _Loss(lost, had)
+
+    def _count(self, service: str) -> Counter[str]:
+        known = self._had.get(service)
+        if known is None:
+            before = self._old.services.get(service)
+            settings = before.settings.values() if before else ()
+            known = Counter(name for each in settings for name in each.setting.environments)
+            self._had[service] = known
+        return known
+
+    def _gone_lately(self, service: str, environment: str) -> int:
+        place = (service, environment)
+        if place not in self._gone:
+            self._gone[place] = _gone_lately(self._old, self._new, *place, self._late)
+        return self._gone[place]
+
+
+def _add_consumers(found: defaultdict[str, dict[str, _Loss]], kept: _Kept, old: State) -> None:
+    """Who includes services that lose something loses it, too: little of each may be all of it."""
+    for service in old.services:
+        members = closure(old.services, service)
+        losing = [name for name in members[1:] if name in kept.lost]
+        for environment in {name for one in losing for name in kept.lost[one]}:
+            loss, own = kept.loss(members, environment), found[environment].get(service)
+            if own is None or (not own.whole and own.percent < loss.percent):
+                found[environment][service] = loss
 
 
 def _gone_lately(
@@ -345,8 +407,8 @@ def _largest(policy: Policy, losses: Mapping[str, _Loss]) -> str | None:
     for service, loss in sorted(losses.items()):
         if loss.whole:
             return f"to delete the service {service} takes"
-        many = loss.lost > ALONE_MAX and 100 * loss.lost > policy.deletion_percent * loss.had
-        if many:
+        several = max(loss.lost, loss.together) > ALONE_MAX
+        if several and 100 * loss.lost > policy.deletion_percent * loss.had:
             return (
                 f"to delete {loss.lost} of {loss.had} settings of {service}, more than "
                 f"{policy.deletion_percent:g} %, takes"

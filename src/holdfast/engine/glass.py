@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.core.model import Approve, BreakGlass, Entry, MoveRollout
+from holdfast.core.model import Approve, BreakGlass, Entry, MoveRollout, StartRollout
 from holdfast.core.policy import Demand
 from holdfast.core.policy_check import BREAK_GLASS_MAX_S
 from holdfast.ports import Journal
@@ -53,13 +53,22 @@ class Glass:
     def unapproved(self, from_s: float) -> frozenset[int]:
         """Revisions from a time on that nobody but their author vouched for.
 
-        What a rollout takes back was never everybody's: its rollback is none of them.
+        A rollout that goes on takes away again what its change did: it is one of them if that was.
+        What one takes back was never everybody's: a rollback that begins nothing is none of them.
         """
-        return frozenset(
-            entry.revision
-            for entry in self._backwards(from_s)
-            if not any(isinstance(edit, Approve | MoveRollout) for edit in entry.edits)
-        )
+        found: set[int] = set()
+        moves: list[tuple[int, int]] = []
+        for entry in self._backwards(from_s):
+            moved = [edit for edit in entry.edits if isinstance(edit, MoveRollout)]
+            if moved and not any(isinstance(edit, StartRollout) for edit in entry.edits):
+                moves += (
+                    (entry.revision, _begun(edit.rollout))
+                    for edit in moved
+                    if edit.status != "rolled-back"
+                )
+            elif not any(isinstance(edit, Approve) for edit in entry.edits):
+                found.add(entry.revision)
+        return frozenset(found | {revision for revision, begun in moves if begun in found})
 
     def break_for(
         self, opened: Sequence[Demand], reason: str, now_s: float
@@ -90,3 +99,9 @@ class Glass:
                     return
                 yield entry
             above = after + 1
+
+
+def _begun(rollout: str) -> int:
+    """The revision that its id names; 0 for none."""
+    number = rollout.rpartition(".")[2]
+    return int(number) if number.isascii() and number.isdecimal() else 0

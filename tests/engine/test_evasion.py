@@ -1,0 +1,123 @@
+"""Ways around what a policy asks, each of which is closed."""
+
+from __future__ import annotations
+
+import pytest
+from tests.engine.a_node import ADMIN
+from tests.engine.test_waiting import Office
+
+from holdfast.core.errors import Guarded, Invalid
+from holdfast.core.model import (
+    Audience,
+    Change,
+    DeleteSetting,
+    Edit,
+    Environment,
+    MoveRollout,
+    PutEnvironment,
+    PutSegment,
+    PutService,
+    PutSetting,
+    Segment,
+    Service,
+    Setting,
+    Targeting,
+)
+from holdfast.core.policies import FAST_STAGES, RING_STAGES, Plan, Policy
+from holdfast.engine.judgement import AUTOMATION
+
+EVERYBODY = Segment(Audience(logic=True))
+NOBODY = Segment(Audience(logic=False))
+
+
+def setting(value: int, *environments: str) -> Setting:
+    where = {name: Targeting("few") for name in environments or ("production",)}
+    return Setting("integer", {"few": value, "many": 49}, where)
+
+
+def free(office: Office, *edits: Edit) -> None:
+    """Commit without asking policies."""
+    office.node.publisher.commit(Change(edits), "root", ADMIN, AUTOMATION)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        PutSegment("shop", "pilots", EVERYBODY),
+        PutEnvironment(
+            "production", Environment(policy=Policy(traffic_percent_max=10), bucketing="v2")
+        ),
+    ],
+)
+def test_what_edits_no_setting_moves_traffic_too(edit: Edit) -> None:
+    office = Office(Policy(traffic_percent_max=10))
+    free(office, PutSegment("shop", "pilots", NOBODY))
+    office.node.publisher._traffic_share = lambda _old, _new, _environment: 100.0
+    with pytest.raises(Invalid, match="too-much-traffic"):
+        office.node.commit(edit)
+
+
+def test_a_policy_is_no_traffic() -> None:
+    office = Office(Policy(traffic_percent_max=10))
+    office.node.publisher._traffic_share = lambda _old, _new, _environment: 100.0
+    office.node.commit(PutEnvironment("production", Environment(policy=Policy())))
+
+
+def test_deletions_count_together_while_their_rollouts_go_on() -> None:
+    office = Office(Policy(rollout=Plan(stages=RING_STAGES), fast=Plan(stages=FAST_STAGES)))
+    free(office, *(PutSetting("shop", f"k{n}", setting(n)) for n in range(39)))
+
+    def delete(*numbers: int) -> None:
+        office.node.commit(*(DeleteSetting("shop", f"k{number}") for number in numbers))
+        started = office.revision()
+        office.node.clock.now_s += 10
+        for stage in range(1, 4):
+            free(office, MoveRollout(f"production.{started}", stage, "running", "baked"))
+        free(office, MoveRollout(f"production.{started}", 3, "completed", "baked"))
+
+    delete(0, 1)  # 5 % of 40
+    with pytest.raises(Guarded, match="to delete 4 of 40 settings of shop"):
+        delete(2, 3)
+    office.node.clock.now_s += 3_600
+    delete(2)
+
+
+def test_a_kill_switch_hides_no_deletions() -> None:
+    office = Office(Policy(rollout=Plan(stages=RING_STAGES), fast=Plan(stages=FAST_STAGES)))
+    free(office, *(PutSetting("shop", f"k{n}", setting(n)) for n in range(39)))
+    office.node.commit(PutSetting("shop", "k9", setting(1)))
+    off = Setting(
+        "integer", {"few": 9, "many": 49}, {"production": Targeting("few", enabled=False)}
+    )
+    office.node.commit(
+        PutSetting("shop", "k9", off), DeleteSetting("shop", "k0"), DeleteSetting("shop", "k1")
+    )
+    with pytest.raises(Guarded, match="to delete 3 of 40 settings of shop"):
+        office.node.commit(DeleteSetting("shop", "k2"))
+
+
+def test_one_setting_of_each_of_many_services_is_many() -> None:
+    office = Office(Policy())
+    names = [f"part-{number}" for number in range(5)]
+    free(
+        office,
+        *(PutService(name, Service()) for name in names),
+        *(PutSetting(name, name, setting(1)) for name in names),
+    )
+    with pytest.raises(Guarded, match="to delete 1 of 1 settings of part-0"):
+        office.node.commit(*(DeleteSetting(name, name) for name in names))
+    office.node.commit(DeleteSetting("part-0", "part-0"))
+
+
+def test_settings_that_a_service_includes_are_its_own_to_lose() -> None:
+    office = Office(Policy())
+    names = tuple(f"part-{number}" for number in range(5))
+    free(
+        office,
+        *(PutService(name, Service()) for name in names),
+        *(PutSetting(name, name, setting(1)) for name in names),
+        PutService("mail", Service(includes=names)),
+    )
+    office.node.commit(DeleteSetting("part-0", "part-0"))
+    with pytest.raises(Guarded, match="to delete 2 of 5 settings of mail"):
+        office.node.commit(DeleteSetting("part-1", "part-1"))
