@@ -46,6 +46,8 @@ def test_keys_are_the_same_in_one_service_and_others_in_another() -> None:
     assert len(hashed("calling", "ann")) == HASH_CHARS + 1
     assert hashed("calling", hashed("calling", "ann")) == hashed("calling", "ann")
     assert hashed("calling", "\ud800")
+    for plain in ("~ann.of.contoso.x", "~ABCDEF0123456789", "~0123456789abcdef\n"):
+        assert plain not in hashed("calling", plain)
 
 
 def test_values_are_bounded() -> None:

@@ -13,6 +13,7 @@ to all that were offered.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -33,6 +34,7 @@ HASH_CHARS: Final = 16
 """Of a hashed targetingKey, in hex: 64 bits tell two billion users apart."""
 HASH_MARK: Final = "~"
 """Begins a hashed targetingKey."""
+_HASHED: Final = re.compile(f"{HASH_MARK}[0-9a-f]{{{HASH_CHARS}}}")
 
 
 def hashed(service: str, targeting_key: str) -> str:
@@ -40,7 +42,7 @@ def hashed(service: str, targeting_key: str) -> str:
 
     Not anonymous: who can guess a key can check the guess.
     """
-    if targeting_key.startswith(HASH_MARK) and len(targeting_key) == HASH_CHARS + 1:
+    if _HASHED.fullmatch(targeting_key):
         return targeting_key
     body = f"holdfast sample\0{service}\0{targeting_key}".encode("utf-8", "surrogatepass")
     return HASH_MARK + sha256(body).hexdigest()[:HASH_CHARS]
