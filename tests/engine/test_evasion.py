@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.engine.a_node import ADMIN
-from tests.engine.test_waiting import Office
+from tests.engine.test_waiting import TILES, Office, grant
 
 from holdfast.core.errors import Guarded, Invalid
 from holdfast.core.model import (
@@ -23,7 +23,7 @@ from holdfast.core.model import (
     Setting,
     Targeting,
 )
-from holdfast.core.policies import FAST_STAGES, RING_STAGES, Plan, Policy
+from holdfast.core.policies import FAST_STAGES, RING_STAGES, Freeze, Plan, Policy
 from holdfast.engine.judgement import AUTOMATION
 
 EVERYBODY = Segment(Audience(logic=True))
@@ -121,3 +121,30 @@ def test_settings_that_a_service_includes_are_its_own_to_lose() -> None:
     office.node.commit(DeleteSetting("part-0", "part-0"))
     with pytest.raises(Guarded, match="to delete 2 of 5 settings of mail"):
         office.node.commit(DeleteSetting("part-1", "part-1"))
+
+
+class TestAFreezeThatWasAMistake:
+    AMY, BEN = grant("amy", "write", "admin"), grant("ben", "write", "admin")
+    FOREVER = Freeze(0, 253_402_300_799)
+
+    def test_ends_when_two_people_want_it(self) -> None:
+        office = Office(Policy(freezes=(self.FOREVER,), break_glass_s=0), self.AMY, self.BEN)
+        lifted = PutEnvironment("production", Environment(policy=Policy()))
+        with pytest.raises(Guarded, match="in a freeze takes 1 approval"):
+            office.node.commit(lifted)
+        proposal = office.propose(lifted, by=self.AMY)
+        office.approve(proposal, self.BEN)
+        office.waiting.commit(proposal.proposal, self.AMY)
+        office.node.commit(TILES)
+
+    def test_carries_nothing_else_out_of_it(self) -> None:
+        office = Office(Policy(freezes=(self.FOREVER,)), self.AMY, self.BEN)
+        lifted = PutEnvironment("production", Environment(policy=Policy()))
+        for edits in (
+            (lifted, TILES),
+            (PutEnvironment("production", Environment(bucketing="v2", policy=Policy())),),
+        ):
+            proposal = office.propose(*edits, by=self.AMY)
+            office.approve(proposal, self.BEN)
+            with pytest.raises(Guarded, match="production is frozen"):
+                office.waiting.commit(proposal.proposal, self.AMY)

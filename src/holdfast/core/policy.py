@@ -60,8 +60,9 @@ def demands(
     this change deletes. It is asked only when something is deleted.
     """
     losses = _losses(old, new, differences, recent)
+    beside = touched(old, new, [one for one in differences if not _is_policy_alone(one)])
     return tuple(
-        _demand(name, policy_of(old, name), losses.get(name, {}), now_s)
+        _demand(name, policy_of(old, name), losses.get(name, {}), now_s, alone=name not in beside)
         for name in sorted(touched(old, new, differences))
     )
 
@@ -177,6 +178,11 @@ def _puts_policy(difference: Difference) -> bool:
         and difference.before is not None
         and _field(difference.before, "policy") != _field(difference.after, "policy")
     )
+
+
+def _is_policy_alone(difference: Difference) -> bool:
+    """Whether it is an environment that goes on as it is but for its policy: no answer moves."""
+    return difference.kind == "environment" and not difference.environments
 
 
 def frozen(policy: Policy, now_s: float) -> Freeze | None:
@@ -385,16 +391,21 @@ def _includes_moved(difference: Difference) -> bool:
 # What is asked ------------------------------------------------------------------------------------
 
 
-def _demand(environment: str, policy: Policy, losses: Mapping[str, _Loss], now_s: float) -> Demand:
+def _demand(
+    environment: str, policy: Policy, losses: Mapping[str, _Loss], now_s: float, *, alone: bool
+) -> Demand:
+    """A policy `alone` may change in a freeze, else nobody could mend a wrong one; not by one."""
     approvals, why = policy.approvals, f"the policy of {environment} asks for"
-    loss = _largest(policy, losses)
+    loss, freeze = _largest(policy, losses), frozen(policy, now_s)
+    if freeze is not None and alone:
+        loss, freeze = f"to change the policy of {environment} in a freeze takes", None
     if loss is not None and approvals < 1:
         approvals, why = 1, loss
     return Demand(
         environment=environment,
         approvals=approvals,
         why=why,
-        freeze=frozen(policy, now_s),
+        freeze=freeze,
         waits=policy.rollout is not None,
         break_glass_s=policy.break_glass_s,
     )
@@ -439,7 +450,7 @@ def _frozen(demand: Demand) -> Iterator[Problem]:
             message=f"{demand.environment} is frozen until {until} UTC{reason}",
             path=f"/environments/{demand.environment}",
             hint="commit it afterwards (holdfast change schedule ID TIME); in an emergency "
-            "--break-glass REASON",
+            "--break-glass REASON; if the freeze is wrong, propose a policy without it",
         )
 
 
