@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from tests.engine.a_node import ADMIN
-from tests.engine.test_waiting import TILES, Office, grant
+from tests.engine.test_waiting import ANN, BOB, TILES, Office, grant
 
+from holdfast.core.access import Grant
 from holdfast.core.errors import Guarded, Invalid
 from holdfast.core.model import (
     Audience,
@@ -24,7 +25,10 @@ from holdfast.core.model import (
     Targeting,
 )
 from holdfast.core.policies import FAST_STAGES, RING_STAGES, Freeze, Plan, Policy
+from holdfast.engine.advance import Advance
+from holdfast.engine.fleet import Fleet
 from holdfast.engine.judgement import AUTOMATION
+from holdfast.engine.waiting import OF_ONE_MAX
 
 EVERYBODY = Segment(Audience(logic=True))
 NOBODY = Segment(Audience(logic=False))
@@ -148,3 +152,39 @@ class TestAFreezeThatWasAMistake:
             office.approve(proposal, self.BEN)
             with pytest.raises(Guarded, match="production is frozen"):
                 office.waiting.commit(proposal.proposal, self.AMY)
+
+
+def test_nobody_hurries_a_rollout_of_their_own_where_others_must_approve() -> None:
+    office = Office(Policy(approvals=1, rollout=Plan(stages=RING_STAGES)))
+    proposal = office.propose()
+    office.approve(proposal, BOB)
+    office.waiting.commit(proposal.proposal, ANN)
+    node = office.node
+    advance = Advance(
+        view=node.view,
+        publisher=node.publisher,
+        fleet=Fleet(node.clock, lambda: node.view.state.rollouts),
+        clock=node.clock,
+        rights=ADMIN,
+    )
+    (rollout,) = node.view.state.rollouts
+    again = Grant("ann1", "ann", ANN.scopes)
+    for who in (ANN, again):
+        with pytest.raises(Guarded, match="can't be the one who does not wait"):
+            advance.go(rollout, "advance", who.actor, who, "now")
+        advance.go(rollout, "hold", who.actor, who, "wait")
+        advance.go(rollout, "resume", who.actor, who, "go on")
+    advance.go(rollout, "advance", BOB.actor, BOB, "now")
+    assert node.view.state.rollouts[rollout].stage == 1
+
+
+def test_nobody_drowns_what_others_proposed() -> None:
+    office = Office()
+    theirs = office.propose(by=BOB)
+    for _ in range(OF_ONE_MAX):
+        office.propose()
+    with pytest.raises(Invalid, match="100 changes of yours wait already") as caught:
+        office.propose()
+    assert caught.value.problems[0].hint
+    assert office.waiting.get(theirs.proposal) == theirs
+    office.propose(by=BOB)

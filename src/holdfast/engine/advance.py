@@ -16,8 +16,9 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.authority import Rights
-from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound, Problem
+from holdfast.core.errors import Conflict, Guarded, HoldfastError, Invalid, NotFound, Problem
 from holdfast.core.model import Change, Edit, MoveRollout, Subject
+from holdfast.core.policy import policy_of
 from holdfast.core.rollout import Verdict, decide, move, rolled_back, shown
 from holdfast.core.state import RolloutState, State
 from holdfast.engine.blame import blamed, rollouts_of
@@ -109,12 +110,15 @@ class Advance:
 
     def go(self, rollout: str, way: Way, actor: str, rights: Rights, reason: str) -> Committed:
         """Move a rollout by hand. Raises `NotFound` for one that does not run, `Invalid` for a move
-        that it can't make, `Forbidden`, and as `Publisher.commit` does."""
+        that it can't make, `Guarded` for whoever began it and would not wait where the policy asks
+        for approvals, `Forbidden`, and as `Publisher.commit` does."""
 
         def edits(state: State) -> tuple[Edit, ...]:
             running = state.rollouts.get(rollout)
             if running is None:
                 raise NotFound(f"no rollout {rollout[:128]!r} is under way")
+            if way == "advance" and policy_of(state, running.environment).approvals:
+                _refuse_the_same(rollout, running, actor)
             grounds = self._grounds(rollout, running)
             if way == "roll-back":
                 return rolled_back(state, rollout, reason, grounds)
@@ -220,6 +224,24 @@ class Advance:
         ended = [name for name in self._watched if name not in kept]
         for name in ended[: max(0, len(ended) - ENDED_MAX)]:
             del self._watched[name]
+
+
+def _refuse_the_same(name: str, running: RolloutState, actor: str) -> None:
+    """Nobody hurries a rollout of their own: with one token alone it would be everywhere at once.
+
+    A person is known by the name before the token's id (`core.access.Grant.actor`).
+    """
+    if _person(running.actor) == _person(actor):
+        message = f"{running.actor} began {name}, and can't be the one who does not wait for it"
+        hint = (
+            "let somebody else advance it; in an emergency roll it back and commit the change with "
+            "--break-glass REASON"
+        )
+        raise Guarded([Problem(code="approval-needed", message=message, hint=hint)])
+
+
+def _person(actor: str) -> str:
+    return actor.rpartition(" (")[0] or actor
 
 
 def _by_hand(

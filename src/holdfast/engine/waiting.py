@@ -64,6 +64,10 @@ DUE_MAX: Final = 16
 """Scheduled commits made at one turn; the rest is due at the next."""
 APPROVALS_MAX: Final = 32
 """Approvals kept with one change."""
+OF_ONE_MAX: Final = 100
+"""Changes of one token that wait: the store forgets the oldest, and nobody is to drown others'."""
+OF_ONE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of them, as canonical JSON."""
 
 _decode = msgspec.json.Decoder(Change).decode
 _Place: TypeAlias = tuple[str, str, str]
@@ -109,6 +113,10 @@ class Waiting:
     def propose(self, change: Change, author: Grant) -> Proposal:
         """Keep a change without errors for a later commit. Raises `Invalid`, `Forbidden`."""
         proposal = self._drawn(self._new_id(), change, author)
+        mine = [one for one in self._proposals.all() if one.token == author.token]
+        size = sum(len(one.change) for one in (*mine, proposal))
+        if len(mine) >= OF_ONE_MAX or size > OF_ONE_BYTES_MAX:
+            raise Invalid([_too_many(len(mine))])
         self._proposals.put(proposal)
         return proposal
 
@@ -368,6 +376,14 @@ def unbroken() -> Problem:
         message="a change that is to wait can't break the glass",
         path="/break_glass",
         hint="break it with the commit",
+    )
+
+
+def _too_many(count: int) -> Problem:
+    return Problem(
+        code="too-many",
+        message=f"{count} changes of yours wait already: that is as many, or as large, as may be",
+        hint="commit some or drop them (holdfast change list, holdfast change drop ID)",
     )
 
 
