@@ -135,6 +135,18 @@ def test_errors_of_the_exposed_roll_it_back_in_the_first_stage() -> None:
     assert verdict.evidence["errors_e"] > verdict.evidence["halt_e"]
 
 
+def test_counts_beyond_any_entry_keep_no_rollout_from_going_back() -> None:
+    """Whoever may report may tell of any numbers: verdicts with them must still be committed."""
+    rollout = Rollout()
+    for consumer in ("consumer-y", "consumer-z"):
+        rollout.tell(2**53 - 1, consumer=consumer)
+        rollout.tell(2**53 - 1, 2**53 - 1, exposed=False, consumer=consumer)
+    assert actions(rollout.after(5)) == []
+    rollout.tell(refusals=(Refusal(rollout.now.started, "d" * 64, "probe", "moved", 1, "tiles"),))
+    assert actions(rollout.after(1)) == ["roll-back"]
+    assert rollout.value() == 9
+
+
 def test_consumers_report_each_in_its_own_time() -> None:
     """What the exposed tell first is compared with what the others tell a little later."""
     rollout = Rollout()

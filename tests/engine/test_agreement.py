@@ -11,6 +11,7 @@ from a_node import Node, setting
 from departing import plant_a_defect
 
 from holdfast.adapters.memory import MemoryDigests, MemoryJournal
+from holdfast.core.errors import Unavailable
 from holdfast.core.history import seal
 from holdfast.core.model import (
     Environment,
@@ -23,7 +24,7 @@ from holdfast.core.model import (
 from holdfast.core.reproduce import Departure, NotReproducible, outline
 from holdfast.core.wire import digest
 from holdfast.engine.agreement import Agreement
-from holdfast.ports import Digests
+from holdfast.ports import Digests, Imprint
 
 SHOP = (
     PutEnvironment("production", Environment()),
@@ -91,6 +92,22 @@ def test_a_build_with_a_defect_is_found_at_its_start_by_the_record(
     assert "tiles" in str(departure)
     assert right.shelf.newest(SUBJECT) is bundle
     assert right.journal.head().revision == 1
+
+
+class Unreadable(MemoryDigests):
+    """A record that a failing disk does not give back."""
+
+    def all(self) -> Sequence[Imprint]:
+        raise Unavailable("digests.db: disk I/O error")
+
+
+def test_a_record_that_can_t_be_read_keeps_no_build_from_departing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = published(digests := Unreadable())
+    plant_a_defect(monkeypatch)
+    (departure,) = refused(Node(right.journal, agreement=Agreement(digests)))
+    assert departure.settings == (), "what differs is not known then"
 
 
 def test_without_a_record_it_is_found_by_what_the_journal_says(

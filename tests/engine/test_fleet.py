@@ -205,3 +205,14 @@ def test_however_reports_come_the_sums_are_those_of_the_newest(
     found = fleet.look(ROLLOUT).get(0)
     got = [found.exposed.requests, found.baseline.requests] if found else [0, 0]
     assert got == wanted
+
+
+def test_two_rows_of_one_side_are_no_more_than_the_last_of_them(fleet: Fleet) -> None:
+    for sequence in (1, 2, 3):
+        fleet.take([report(sequence, outcomes=rows(100, 50) + rows(5, 1))])
+    assert totals(fleet) == {0: ((5, 1), (0, 0))}
+
+
+def test_nobody_has_more_errors_than_requests(fleet: Fleet) -> None:
+    fleet.take([report(1, outcomes=rows(3, 1_000))])
+    assert totals(fleet) == {0: ((3, 3), (0, 0))}

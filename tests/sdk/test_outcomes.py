@@ -107,6 +107,20 @@ def test_the_next_stage_counts_anew_and_the_one_before_stays(ledger: Ledger) -> 
     assert ledger.rows() == [], "an ended rollout is of no use to anybody"
 
 
+def test_a_stage_that_comes_again_goes_on_counting(ledger: Ledger) -> None:
+    """A consumer that went back a generation and forth: two rows of a stage would count twice."""
+    everybody = {"==": [1, 1]}
+    ledger.replace(snapshot(1, everybody))
+    for _ in range(3):
+        ledger.count({"ring": "general"}, ok=False)
+    ledger.replace(snapshot(0))
+    ledger.count({"ring": "ring0"})
+    ledger.replace(snapshot(1, everybody))
+    ledger.count({"ring": "general"})
+    assert [row[:3] for row in ledger.rows()] == [("first", 0, True), ("first", 1, True)]
+    assert counts(ledger)["first", 1, True][0] == 4
+
+
 def test_two_rollouts_are_counted_each_for_itself(clock: Clock) -> None:
     ledger = Ledger(clock)
     ledger.replace(snapshot(0, PILOTS, a={"stage": 0, "unit": "tenant"}, b={"stage": 2}))

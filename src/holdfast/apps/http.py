@@ -13,6 +13,7 @@ The errors' table is here, and only here:
     TooLarge             413          2
     CallerError          400          2
     Untrusted            502          1   problems found, in the system
+    NotReproducible      503          1   this node is of a build that makes other bytes
     Unavailable          503          1
     Damaged              500          1
     OperatorError        500          1
@@ -32,6 +33,7 @@ import msgspec
 
 from holdfast.core import errors
 from holdfast.core.errors import HoldfastError, Problem
+from holdfast.core.reproduce import NotReproducible
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """As on the wire, in order; names in lower case."""
@@ -59,6 +61,7 @@ _STATUS: dict[type[HoldfastError], tuple[int, int]] = {
     errors.TooLarge: (413, 2),
     errors.CallerError: (400, 2),
     errors.Untrusted: (502, 1),
+    NotReproducible: (503, 1),
     errors.Unavailable: (503, 1),
     errors.Damaged: (500, 1),
     errors.OperatorError: (500, 1),
@@ -165,6 +168,11 @@ def public_message(error: HoldfastError) -> str:
     """What a caller may read of an error: an operator's errors may name paths and peers."""
     if not isinstance(error, errors.OperatorError):
         return str(error) or error.code
+    if isinstance(error, NotReproducible):
+        return (
+            "this node runs a build of Holdfast that makes other snapshots than were published: it "
+            "commits, signs and serves nothing. Ask another node; /readyz of this one says more"
+        )
     if isinstance(error, errors.Unavailable):
         return "a part of the system does not answer; try again"
     return "the system is at fault, not the call; its log says more"

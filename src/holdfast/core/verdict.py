@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from holdfast.core import limits
 from holdfast.core.gate import EProcess, interval, observe
 from holdfast.core.model import JSON, RolloutStatus
 from holdfast.core.state import RolloutState
@@ -139,7 +140,13 @@ def shown(rollout: RolloutState, watch: Watch, evidence: Evidence) -> dict[str, 
 
 
 def _sum(one: Counts, other: Counts) -> Counts:
-    return Counts(one.requests + other.requests, one.errors + other.errors, one.slow + other.slow)
+    """Within what an entry of the journal can hold: a verdict that can't be written is none."""
+    most = limits.SAFE_INTEGER_MAX
+    return Counts(
+        min(most, one.requests + other.requests),
+        min(most, one.errors + other.errors),
+        min(most, one.slow + other.slow),
+    )
 
 
 def _e(test: EProcess) -> float:
@@ -170,7 +177,9 @@ def _refused(rollout: RolloutState, watch: Watch, evidence: Evidence) -> str:  #
 
 
 def _crashed(rollout: RolloutState, watch: Watch, evidence: Evidence) -> str:  # noqa: ARG001
-    return f"{evidence.crashes} consumers crashed with it" if evidence.crashes else ""
+    if not evidence.crashes:
+        return ""
+    return f"{evidence.crashes} consumer{'s' * (evidence.crashes > 1)} crashed with it"
 
 
 def _failing(rollout: RolloutState, watch: Watch, evidence: Evidence) -> str:  # noqa: ARG001

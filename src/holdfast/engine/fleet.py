@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from holdfast.core import limits
 from holdfast.core.generations import CRASH_STREAK
 from holdfast.core.model import Head, Subject
 from holdfast.core.reports import ConsumerReport, Outcomes, Refusal, Sample
@@ -56,7 +57,10 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """How requests went on one side of one stage; `units` as consumers told them apart."""
+    """How requests went on one side of one stage; `units` as consumers told them apart.
+
+    They stay within `limits.SAFE_INTEGER_MAX`, or no entry of the journal could hold them.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -64,10 +68,11 @@ class Counts(msgspec.Struct):
     units: int = 0
 
     def add(self, other: Counts) -> None:
-        self.requests += other.requests
-        self.errors += other.errors
-        self.slow += other.slow
-        self.units += other.units
+        most = limits.SAFE_INTEGER_MAX
+        self.requests = min(most, self.requests + other.requests)
+        self.errors = min(most, self.errors + other.errors)
+        self.slow = min(most, self.slow + other.slow)
+        self.units = min(most, self.units + other.units)
 
 
 class Sides(msgspec.Struct):
@@ -219,10 +224,10 @@ class Fleet:
         if known is None and report.sequence > 1 and self.forgotten:
             return  # it may have been counted before it was forgotten
         before = _by_side(known.report.outcomes) if known else {}
-        for row in report.outcomes:
+        for place, row in _by_side(report.outcomes).items():
             if row.rollout not in running:
                 continue
-            grown = _growth(before.get((row.rollout, row.stage, row.exposed)), row)
+            grown = _growth(before.get(place), row)
             if not grown.requests:
                 continue
             self._told.add(row.rollout)
@@ -233,13 +238,14 @@ class Fleet:
 
 
 def _growth(before: Outcomes | None, now: Outcomes) -> Counts:
-    if before is None:
-        return Counts(now.requests, now.errors, now.slow, now.units)
+    """No more of a kind than requests: whoever tells of more is not to be believed so far."""
+    known = before or Outcomes(now.rollout, now.stage, now.exposed)
+    requests = max(0, now.requests - known.requests)
     return Counts(
-        max(0, now.requests - before.requests),
-        max(0, now.errors - before.errors),
-        max(0, now.slow - before.slow),
-        max(0, now.units - before.units),
+        requests,
+        min(requests, max(0, now.errors - known.errors)),
+        min(requests, max(0, now.slow - known.slow)),
+        min(requests, max(0, now.units - known.units)),
     )
 
 

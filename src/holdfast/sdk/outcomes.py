@@ -101,13 +101,17 @@ class Ledger:
         found = dict(list(snapshot.holdfast.rollouts.items())[:ROLLOUTS_MAX])
         with self._lock:
             self.dropped["rollouts"] += len(snapshot.holdfast.rollouts) - len(found)
-            known = {each.rollout: each for each in self._exposures}
-            made = [
-                _exposure(snapshot, name, body, known.get(name)) for name, body in found.items()
+            known = {
+                (each.rollout, each.facts.stage): each for each in (*self._past, *self._exposures)
+            }
+            made = [_exposure(snapshot, name, body, known) for name, body in found.items()]
+            before, self._exposures = self._exposures, tuple(filter(None, made))
+            leaving = [each for each in before if each not in self._exposures]
+            past = [
+                each
+                for each in (*self._past, *leaving)
+                if each.rollout in found and each not in self._exposures
             ]
-            self._exposures = tuple(each for each in made if each is not None)
-            leaving = [each for each in known.values() if each not in self._exposures]
-            past = [each for each in (*self._past, *leaving) if each.rollout in found]
             room = ROWS_MAX // 2 - len(self._exposures)
             self.dropped["rows"] += max(0, len(past) - room)
             self._past = past[-room:]
@@ -174,9 +178,15 @@ class Ledger:
 
 
 def _exposure(
-    snapshot: Snapshot, rollout: str, body: msgspec.Raw, known: _Exposure | None
+    snapshot: Snapshot,
+    rollout: str,
+    body: msgspec.Raw,
+    counted: Mapping[tuple[str, int], _Exposure],
 ) -> _Exposure | None:
-    """A rollout of a snapshot, with the counts that its stage has already; none for a bad one."""
+    """A rollout of a snapshot, with the counts that its stage has already; none for a bad one.
+
+    A stage may come again, after a generation that went back: two rows of one would count twice.
+    """
     name = EXPOSURE.format(id=rollout)
     condition = snapshot.evaluators.get(name)
     try:
@@ -192,7 +202,8 @@ def _exposure(
         now_s=time.time,
     )
     made = _Exposure(rollout, facts, evaluator.function(_PROBE))
-    if known is not None and known.facts.stage == facts.stage:
+    known = counted.get((rollout, facts.stage))
+    if known is not None:
         known.exposed, known.facts = made.exposed, facts
         return known
     return made

@@ -61,7 +61,10 @@ def test_it_says_which_settings_differ_and_serves_signs_and_commits_nothing(
         assert client.get("/healthz").status_code == 200
         assert client.get("/production/shop/snapshot").status_code == 503
         head = client.get("/v1/head").json()
-        assert client.put("/v1/environments/other", json={}).status_code == 502
+        refused = client.put("/v1/environments/other", json={})
+        assert refused.status_code == 503, "another node may do it"
+        assert refused.json()["error"]["code"] == "not-reproducible"
+        assert "other snapshots than were published" in refused.json()["error"]["message"]
         assert client.get("/v1/head").json() == head
         assert "holdfast_departed_snapshots 1.0" in client.get("/metrics").text
         assert after.shelf.made == 0

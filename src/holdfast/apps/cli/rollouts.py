@@ -213,7 +213,7 @@ def _show(found: RolloutDetail) -> None:
                     each.revision,
                     moment(each.at_ms),
                     each.actor,
-                    each.stage,
+                    f"{each.stage + 1} {found.plan.stages[each.stage].name}".rstrip(),
                     each.status,
                     each.reason,
                 )

@@ -103,7 +103,7 @@ class RolloutDesk:
             moved_ms=last.at_ms if last else told.at_ms,
             actor=told.actor,
             reason=told.reason,
-            verdict=last.reason if last and (told.ended or not verdict) else verdict,
+            verdict=last.reason if last and (told.status != "running" or not verdict) else verdict,
             errors_e=min(watched.watch.errors.value, E_MAX),
             halt_e=1 / told.plan.gates.alpha,
         )
