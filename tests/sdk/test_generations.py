@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from holdfast.core.errors import NotFound
 from holdfast.core.generations import decode_record, record_name
 from holdfast.core.trust import NO_CHECKS
 from holdfast.sdk import follower as follower_module
+from holdfast.sdk import trials
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.trials import Host
 
@@ -225,7 +227,7 @@ def test_a_pin_is_seen_by_other_processes_of_the_cache(tmp_path: Path) -> None:
     try:
         one = proven(rig)
         rig.publish(tiles=10)
-        until(lambda: len(list(tmp_path.rglob("0*-*"))) == 2)
+        until(lambda: len(list(tmp_path.rglob("0*-" + "?" * 16))) == 2)
         rig.cache = DiskCache(tmp_path)
         other = rig.start(alive=False)
         assert revision(other) == 2
@@ -238,12 +240,13 @@ def test_a_pin_is_seen_by_other_processes_of_the_cache(tmp_path: Path) -> None:
 # -- crash streaks, with real processes
 
 CHILD = """
-import sys, time
+import signal, sys, time
+if "handles" in sys.argv: signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 from tests.sdk.publisher import SHOP
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.adapters.ed25519 import verify
 from holdfast.core.trust import EVERY_CHECK, NO_CHECKS
-from holdfast.sdk import follower as follower_module
+from holdfast.sdk import follower as follower_module, trials
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.trials import Host
 follower = Follower(Following(
@@ -272,7 +275,7 @@ class Processes:
         follower = rig.start(NEVER)
         rig.publish(tiles=666)
         until(lambda: revision(follower) == 2)
-        until(lambda: len(list(folder.rglob("0*-*"))) == 2, "both on disk")
+        until(lambda: len(list(folder.rglob("0*-" + "?" * 16))) == 2, "both on disk")
         rig.close()
         self.running: list[subprocess.Popen[str]] = []
 
@@ -333,6 +336,24 @@ def test_who_ends_well_is_no_crash(processes: Processes, way: str) -> None:
     assert [processes.run(way) for _ in range(4)] == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_told_to_end_is_no_crash(processes: Processes, number: signal.Signals) -> None:
+    """Three ordinary restarts within a minute say nothing against what answered meanwhile."""
+    for _ in range(4):
+        process, found = processes.start()
+        assert found == 2
+        process.send_signal(number)
+        assert process.wait(20) == -number, "and ends as it would without us"
+
+
+def test_a_handler_of_the_host_s_own_stays(processes: Processes) -> None:
+    for _ in range(4):
+        process, found = processes.start("handles")
+        assert found == 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 7
+
+
 def test_processes_that_live_are_no_crashes(processes: Processes) -> None:
     """Several workers on one directory, all on probation at once."""
     assert [processes.start()[1] for _ in range(4)] == [2, 2, 2, 2]
@@ -354,13 +375,29 @@ def test_a_streak_with_nothing_to_go_back_to_changes_nothing(tmp_path: Path) -> 
     rig = Rig(DiskCache(tmp_path))
     rig.publish(tiles=9)
     follower = rig.start(NEVER)
-    until(lambda: revision(follower) == 1 and list(tmp_path.rglob("0*-*")))
+    until(lambda: revision(follower) == 1 and list(tmp_path.rglob("0*-" + "?" * 16)))
     rig.close()
     for name in "abc":
         mark = f"production.demo-shop.{rig.publisher.digest[:16]}.{name}"
         (tmp_path / "holdfast-1" / "running" / mark).touch()
     assert revision(rig.start(NEVER, alive=False)) == 1
     rig.close()
+
+
+def test_builds_of_the_evaluator_are_told_apart_by_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are built reproducibly give every file one date."""
+    module = ModuleType("holdfast.core.targeting.another")
+    module.__file__ = str(tmp_path / "another.py")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    marks = set()
+    for source in ("weight < total", "weight > total"):
+        Path(module.__file__).write_text(source)
+        os.utime(module.__file__, (0, 0))
+        monkeypatch.setattr(trials, "_mark", [])
+        marks.add(trials.evaluator_mark())
+    assert len(marks) == 2
 
 
 def test_no_checks_means_none() -> None:

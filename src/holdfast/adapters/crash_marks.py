@@ -6,7 +6,9 @@
 The kernel lets the lock go however the process ends. So whoever finds a mark whose lock is free
 knows that its process ended without leaving, on any kernel namespace that sees the same files. A
 process that ends in the ordinary way leaves at its exit, but for an exception that nobody caught:
-that is a death as well.
+that is a death as well. Being told to end is an ordinary way: Ctrl-C, and SIGTERM, by which
+deployments end what they replace. Python ends by SIGTERM without its hooks, so a handler leaves
+and then ends the process as before. A handler of the host's own stays, or takes its place.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
+from weakref import WeakSet
 
 _ALIVE: Final = ".alive"
 MARKS_MAX: Final = 10_000
@@ -33,6 +38,10 @@ class CrashMarks:
         self._process = ""
         self._lock = -1
         self._names: set[str] = set()
+        _here.add(self)
+        with suppress(ValueError):  # another thread than the main one may set no handler
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _leave_and_end)
 
     def enter(self, name: str) -> None:
         """This process is in the middle of `name` until it leaves, or dies."""
@@ -86,8 +95,9 @@ class CrashMarks:
             )
 
     def _leave_all(self) -> None:
-        if getattr(sys, "last_value", None) is None:  # else an exception ended the process
-            self.close()
+        last = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+        if last is None or isinstance(last, KeyboardInterrupt):
+            self.close()  # else an exception ended the process
 
     def close(self) -> None:
         """Leave everything: the process ends well."""
@@ -146,6 +156,16 @@ class CrashMarks:
             return os.listdir(self._folder)  # noqa: PTH208  names are all that is needed
         except OSError:
             return []
+
+
+_here: Final[WeakSet[CrashMarks]] = WeakSet()
+
+
+def _leave_and_end(number: int, _: FrameType | None) -> None:
+    for marks in list(_here):
+        marks.close()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _is_lock(name: str) -> bool:
