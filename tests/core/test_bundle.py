@@ -47,6 +47,17 @@ def test_what_is_no_bundle_is_refused(body: bytes) -> None:
     assert refused.value.code == "bundle"
 
 
+def test_a_snapshot_is_cut_out_only_where_one_begins() -> None:
+    """What looks like the beginning of one stands deeper, or isn't the last: all is read then."""
+    inside = canonical({"flags": {}, "snapshot": {"a": 1}})
+    made = Bundle((SIGNATURE,), SIGNATURE, snapshot=inside)
+    assert decode_bundle(encode_bundle(made)) == made
+    turned = b'{"roots":[],"snapshot":' + inside + b',"signature":' + canonical(SIGNATURE) + b"}"
+    assert decode_bundle(turned) == Bundle((), SIGNATURE, snapshot=inside)
+    spaced = encode_bundle(made)[:-1] + b" }"
+    assert decode_bundle(spaced) == made
+
+
 def test_a_bundle_past_its_bound_is_refused_before_it_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
