@@ -12,9 +12,9 @@ from holdfast.core.authoring import SourceFile, lint_together, plan
 from holdfast.core.errors import Problem
 from holdfast.core.flagd import import_flagd
 from holdfast.core.fold import after
-from holdfast.core.model import Subject
+from holdfast.core.model import Rule, Service, Setting, Subject, Targeting
 from holdfast.core.secret_shapes import looks_like
-from holdfast.core.state import EMPTY
+from holdfast.core.state import EMPTY, ServiceState, SettingState
 
 TODAY = "2026-11-22"
 HEAD = "service: s\nowners: [me]\nattributes: {tenant: string, age: integer, beta: boolean}\n"
@@ -224,3 +224,19 @@ def test_flagd_files_have_no_findings_but_their_owner() -> None:
         )  # fmt: skip
         found += linting.lint(after(EMPTY, imported.edits).services, today=TODAY)
     assert {each.code for each in found} <= {"no-owner"}
+
+
+def test_the_work_of_all_settings_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = tuple(
+        Rule(serve="on", logic={"==": [{"var": "tenant"}, str(number)]}) for number in range(20)
+    )
+    one = Setting(
+        "boolean", {"on": True, "off": False}, {"production": Targeting("off", rules=rules)}
+    )
+    service = ServiceState(
+        Service(owners=("ann",)), {f"k{number}": SettingState(one) for number in range(20)}
+    )
+    assert linting.lint({"shop": service}, today="2026-01-01") == []
+    monkeypatch.setattr(linting, "STEPS_MAX", 1_000)
+    (finding,) = linting.lint({"shop": service}, today="2026-01-01")
+    assert (finding.code, "too much work" in finding.message) == ("more", True)

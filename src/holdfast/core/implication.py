@@ -24,6 +24,8 @@ STEPS_MAX: Final = 20_000
 """Comparisons in one question; beyond them the answer is "not known"."""
 DEPTH_MAX: Final = 64
 _CONTEXT: Final = frozenset({"var", "missing", "missing_some", "$ref", "in_segment", "fractional"})
+_AS_TEXT: Final = "\0"
+"""After an attribute's name: its text, which is all that `==` sees; that of ["a"] is "a", too."""
 _TURNED: Final = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 
 Segment: TypeAlias = Callable[[str], Audience | None]
@@ -89,14 +91,30 @@ def formula(logic: JSON, segment: Segment = lambda _: None, *, holds: bool = Tru
     return _literal(operator, arguments, holds) or Opaque(_text(logic), holds)
 
 
-def implies(one: Formula, other: Formula) -> bool:
+class Work:
+    """What many questions may cost together, in comparisons; with none left nothing is certain."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+
+def implies(one: Formula, other: Formula, work: Work | None = None) -> bool:
     """Whether `other` holds wherever `one` does; false where that isn't certain."""
-    return _Question().implies(one, other)
+    return _asked(one, other, work)
 
 
-def is_contradiction(one: Formula) -> bool:
+def is_contradiction(one: Formula, work: Work | None = None) -> bool:
     """Whether no context makes it hold; false where that isn't certain."""
-    return _Question().implies(one, FALSE)
+    return _asked(one, FALSE, work)
+
+
+def _asked(one: Formula, other: Formula, work: Work | None) -> bool:
+    steps = STEPS_MAX if work is None else min(STEPS_MAX, max(0, work.left))
+    question = _Question(steps)
+    answer = question.implies(one, other)
+    if work is not None:
+        work.left -= steps - question.left
+    return answer
 
 
 def any_of(parts: Iterable[Formula]) -> Formula:
@@ -153,7 +171,7 @@ def _literal(  # noqa: PLR0911 - one return for each kind of literal
     if operator in {"===", "!=="}:
         return OneOf(name, frozenset((right,)), holds == (operator == "==="))
     if operator in {"==", "!="} and isinstance(right, str) and not _is_numeric(right):
-        return OneOf(name, frozenset((right,)), holds == (operator == "=="))
+        return OneOf(name + _AS_TEXT, frozenset((right,)), holds == (operator == "=="))
     if holds and operator in _TURNED and type(right) in (int, float):
         return _range(name, operator, right)
     return None
@@ -295,14 +313,14 @@ def _is_empty(one: Range) -> bool:
 class _Question:
     """One question with its budget of work."""
 
-    def __init__(self) -> None:
-        self._left = STEPS_MAX
+    def __init__(self, steps: int) -> None:
+        self.left = steps
 
     def implies(  # noqa: PLR0911 - one return for each kind of formula
         self, one: Formula, other: Formula, depth: int = 0
     ) -> bool:
-        self._left -= 1
-        if self._left < 0 or depth > DEPTH_MAX:
+        self.left -= 1
+        if self.left < 0 or depth > DEPTH_MAX:
             return False
         if isinstance(one, Any):
             return all(self.implies(part, other, depth + 1) for part in one.parts)
@@ -310,7 +328,7 @@ class _Question:
             return all(self.implies(one, part, depth + 1) for part in other.parts)
         parts = one.parts if isinstance(one, All) else (one,)
         literals = [part for part in parts if not isinstance(part, All | Any)]
-        self._left -= len(literals)
+        self.left -= len(literals)
         facts = _Facts(literals)
         if facts.broken:
             return True

@@ -29,6 +29,7 @@ from holdfast.core.implication import (
     TRUE,
     Formula,
     OneOf,
+    Work,
     all_of,
     any_of,
     formula,
@@ -55,6 +56,8 @@ from holdfast.core.state import ServiceState, closure, segment_owners
 IGNORE: Final = "lint.ignore"
 """The metadata key whose value names the codes that a setting does not want to hear of."""
 FINDINGS_MAX: Final = 1_000
+STEPS_MAX: Final = 1_000_000
+"""Comparisons of conditions, of all settings together: about a second."""
 SEEN_REQUESTS_MIN: Final = 1_000
 """Sampled requests below which nothing is said of what nobody sends."""
 BUILT_IN: Final = frozenset({TARGETING_KEY, "$flagd"})
@@ -92,12 +95,16 @@ def lint(
     only targeting in it. Paths point into the state: `/services/<name>/settings/<key>/…`.
     """
     found: list[Problem] = []
-    for finding in _findings(services, today, only, environment, seen or {}):
+    work = Work(STEPS_MAX)
+    for finding in _findings(services, today, only, environment, seen or {}, work):
         found.append(finding)
         if len(found) >= FINDINGS_MAX:
             message = f"{FINDINGS_MAX} findings; there may be more"
             found.append(_finding("more", message, "", "mend these first"))
             break
+    if work.left <= 0:
+        message = "not all rules were compared with those before them: that is too much work"
+        found.append(_finding("more", message, "", "look at one service at a time (--service)"))
     return found
 
 
@@ -117,12 +124,13 @@ def touched(edits: Iterable[Edit]) -> set[Place]:
     return found
 
 
-def _findings(
+def _findings(  # noqa: PLR0913, PLR0917 - what findings depend on
     services: Mapping[str, ServiceState],
     today: str,
     only: Collection[Place] | None,
     environment: str,
     seen: Mapping[Subject, Seen],
+    work: Work,
 ) -> Iterator[Problem]:
     for name in sorted(services):
         service = services[name]
@@ -133,7 +141,7 @@ def _findings(
         scope: _Scope | None = None
         for key, state in sorted(service.settings.items()):
             if only is None or (name, key) in only:
-                scope = scope or _Scope(services, name, seen)
+                scope = scope or _Scope(services, name, seen, work)
                 path = pointer(("services", name, "settings", key))
                 yield from _kept(_setting(key, state.setting, path, scope, today, environment))
 
@@ -149,8 +157,13 @@ class _Scope:
     """What the rules of one service can speak of."""
 
     def __init__(
-        self, services: Mapping[str, ServiceState], service: str, seen: Mapping[Subject, Seen]
+        self,
+        services: Mapping[str, ServiceState],
+        service: str,
+        seen: Mapping[Subject, Seen],
+        work: Work,
     ) -> None:
+        self.work = work
         members = closure(services, service)
         self.attributes = {name for one in members for name in services[one].info.attributes}
         self.complete = all(
@@ -275,7 +288,7 @@ def _targeting(
     def audience(name: str) -> Audience | None:
         return scope.audience(name, environment)
 
-    yield from _dead(targeting.rules, path, audience)
+    yield from _dead(targeting.rules, path, audience, scope.work)
     read: dict[str, str] = {}
     for number, rule in enumerate(targeting.rules):
         place = f"{path}/rules/{number}"
@@ -293,7 +306,7 @@ def _targeting(
 
 
 def _dead(
-    rules: tuple[Rule, ...], path: str, audience: Callable[[str], Audience | None]
+    rules: tuple[Rule, ...], path: str, audience: Callable[[str], Audience | None], work: Work
 ) -> Iterator[Problem]:
     """Rules that no context gets to. Each is compared with all before it together."""
     before: list[Formula] = []
@@ -305,12 +318,13 @@ def _dead(
             yield _finding("dead-rule", message, place, "move it up, or take it out")
             continue
         condition = _condition(rule, audience)
-        if is_contradiction(condition):
+        if is_contradiction(condition, work):
             message = "its condition can't hold, whatever comes"
             yield _finding("dead-rule", message, place, "mend the condition, or take the rule out")
             continue
-        if before and implies(condition, any_of(before)):
-            which = next((n for n, one in enumerate(before) if implies(condition, one)), None)
+        work.left -= len(before)
+        if before and work.left > 0 and implies(condition, any_of(before), work):
+            which = next((n for n, one in enumerate(before) if implies(condition, one, work)), None)
             by = "the rules before it take" if which is None else f"rule {which + 1} takes"
             message = f"{by} everybody that this one is for"
             yield _finding("shadowed-rule", message, place, "move it up, or take it out")
