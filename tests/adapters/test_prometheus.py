@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.adapters.upstream import Upstream, always
+from tests.adapters.upstream import Upstream, always, dripping
 
 from holdfast.adapters.prometheus import BYTES_MAX, Prometheus
 from holdfast.core.errors import Unavailable
@@ -85,3 +85,28 @@ def test_a_server_that_never_answers_is_unavailable(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("holdfast.adapters.prometheus.READ_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable):
         Prometheus().ask(f"http://127.0.0.1:{silent.getsockname()[1]}", QUERY)
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    ],
+    ids=["body", "headers"],
+)
+def test_a_server_that_drips_is_unavailable(
+    first: bytes, drop: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not hold a thread for as long as it likes, and other rollouts' questions with it."""
+    monkeypatch.setattr("holdfast.adapters.prometheus.TOTAL_S", 0.2)
+    with Upstream(dripping(first, drop, 0.02)) as upstream, pytest.raises(Unavailable):
+        Prometheus().ask(upstream.url, QUERY)
+
+
+def test_to_close_it_ends_what_is_being_asked() -> None:
+    asking = Prometheus()
+    with Upstream(lambda upstream, *_: (asking.close(), upstream.closing.wait(30))[0]) as upstream:
+        with pytest.raises(Unavailable):
+            asking.ask(upstream.url, QUERY)
+        upstream.closing.set()

@@ -78,7 +78,7 @@ class HttpSource:
         self._headers = {"User-Agent": "holdfast-sdk", "Accept-Encoding": "gzip"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._line = _Line(self.name, timeouts.connect_s)
+        self._line = Line(self.name, timeouts.connect_s)
 
     def catalogue(self) -> Mapping[Subject, str]:
         _, body = self._get("/v1/catalogue", CATALOGUE_BYTES_MAX)
@@ -138,7 +138,7 @@ class HttpHints:
 
     def __init__(self, base_url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self._name = base_url
-        self._line = _Line(base_url, timeouts.connect_s)
+        self._line = Line(base_url, timeouts.connect_s)
         # Headers must come within the total; after them only silence ends a stream.
         self._line.bound(timeouts.read_s, timeouts.total_s)
         wanted = {**headers, "Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -234,7 +234,7 @@ def _body(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-class _Line:
+class Line:
     """One connection at a time to one host, on which every single read has a deadline.
 
     Neither http.client nor urllib3 bounds how long headers or a body may take as a whole: an
@@ -300,7 +300,7 @@ class _Line:
 class _Bounded:
     """A socket whose `makefile` reads under its line's deadlines; all else is the socket's own."""
 
-    def __init__(self, sock: Any, line: _Line) -> None:
+    def __init__(self, sock: Any, line: Line) -> None:
         self._sock = sock
         self._line = line
 
@@ -336,7 +336,7 @@ class _Reads(io.RawIOBase):
 
 
 class _HttpConnection(HTTPConnection):
-    def __init__(self, *args: Any, line: _Line, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, line: Line, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._line = line
 
@@ -346,7 +346,7 @@ class _HttpConnection(HTTPConnection):
 
 
 class _HttpsConnection(HTTPSConnection):
-    def __init__(self, *args: Any, line: _Line, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, line: Line, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._line = line
 

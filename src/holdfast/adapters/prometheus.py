@@ -7,16 +7,21 @@ scalar. Whatever goes wrong is `Unavailable`: a gate that can't be asked holds.
 from __future__ import annotations
 
 import math
+import threading
 from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
 
 import msgspec
-import urllib3
 from urllib3.exceptions import HTTPError
 
+from holdfast.adapters.http_source import Line
 from holdfast.core.errors import Unavailable
 
 CONNECT_S: Final = 1.0
 READ_S: Final = 3.0
+"""Longest silence in an answer."""
+TOTAL_S: Final = 5.0
+"""Longest whole answer, however lively it drips."""
 BYTES_MAX: Final = 1024 * 1024
 QUERY_CHARS_MAX: Final = 4_096
 
@@ -44,15 +49,11 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
 class Prometheus:
-    """Asks any server; keeps a few connections. Thread-safe."""
+    """Asks any server, each time anew. Thread-safe; `close` ends what is being asked."""
 
     def __init__(self) -> None:
-        self._pool = urllib3.PoolManager(
-            num_pools=4,
-            maxsize=1,
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
-            retries=False,
-        )
+        self._lock = threading.Lock()
+        self._lines: set[Line] = set()
 
     def ask(self, base_url: str, query: str) -> list[float]:
         """The values that the query gives now, none for an empty vector. Raises `Unavailable`."""
@@ -60,23 +61,30 @@ class Prometheus:
         if not url.startswith(("http://", "https://")):
             raise Unavailable(f"{url} is no address of a Prometheus server")
         try:
-            answer = self._pool.request(
-                "GET",
-                url,
-                fields={"query": query[:QUERY_CHARS_MAX]},
-                redirect=False,
-                preload_content=False,
-            )
-            body = answer.read(BYTES_MAX + 1)
-            answer.release_conn()
+            status, body = self._get(url, urlencode({"query": query[:QUERY_CHARS_MAX]}))
         except (HTTPError, OSError, ValueError) as error:
             raise Unavailable(f"{url}: {error}") from error
-        if answer.status != 200:
-            raise Unavailable(f"{url} answered {answer.status}")
+        if status != 200:
+            raise Unavailable(f"{url} answered {status}")
         return _values(url, body)
 
     def close(self) -> None:
-        self._pool.clear()
+        with self._lock:
+            for line in self._lines:
+                line.cut()
+
+    def _get(self, url: str, query: str) -> tuple[int, bytes]:
+        line = Line(url, CONNECT_S)
+        line.bound(READ_S, TOTAL_S)
+        with self._lock:
+            self._lines.add(line)
+        try:
+            answer = line.open(f"?{query}", {"User-Agent": "holdfast"})
+            return answer.status, answer.read(BYTES_MAX + 1)
+        finally:
+            with self._lock:
+                self._lines.discard(line)
+            line.close()
 
 
 def _values(url: str, body: bytes) -> list[float]:

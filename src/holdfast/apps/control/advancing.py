@@ -1,6 +1,6 @@
 """The thread that moves rollouts: it ticks while any is under way, and at once when one is refused.
 
-Queries are asked on a thread of their own: a Prometheus that hangs must not keep a bad rollout.
+Queries are asked on threads of their own: a Prometheus that hangs must not keep a bad rollout.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ QUERY_S: Final = 5.0
 """Between two questions of one rollout's query."""
 QUERY_OLD_S: Final = 20.0
 """An answer older than this is none."""
+THREADS_MAX: Final = 8
+"""Questions under way at once: a server that hangs must not keep others from being asked."""
 RUNNING_MAX: Final = 1_000
 """Rollouts whose queries are remembered."""
 
@@ -51,7 +53,8 @@ class Queries:
         self._make = make
         self._clock = clock
         self._source: Ask | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="holdfast-query")
+        self._making = threading.Lock()
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="holdfast-query")
         self._asked: dict[str, _Asked] = {}
         self.failed = 0
 
@@ -64,11 +67,11 @@ class Queries:
             self._take(asked, asked.waiting, now_s)
         if asked.waiting is None and now_s - asked.at_s >= QUERY_S:
             asked.at_s = now_s
-            asked.waiting = self._thread.submit(self._ask, url, query)
+            asked.waiting = self._threads.submit(self._ask, url, query)
         return asked.value if now_s - asked.answered_s <= QUERY_OLD_S else None
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._source is not None:
             self._source.close()
 
@@ -84,8 +87,9 @@ class Queries:
             asked.value, asked.answered_s = max(values), now_s
 
     def _ask(self, url: str, query: str) -> list[float]:
-        if self._source is None:
-            self._source = self._make()
+        with self._making:
+            if self._source is None:
+                self._source = self._make()
         return self._source.ask(url, query)
 
 
