@@ -120,6 +120,15 @@ def test_a_change_that_breaks_a_consumer_is_refused_and_names_it(
     assert found(without, edit) == []
 
 
+def test_who_renames_a_setting_is_told_to_keep_it_and_not_of_the_new_name(standing: State) -> None:
+    edits = (
+        DeleteSetting("calling", "max-video-tiles"),
+        PutSetting("calling", "max-tiles", tiles()),
+    )
+    (problem,) = found(standing, *edits)
+    assert problem.hint == "keep it until nobody needs it any more"
+
+
 def test_what_keeps_the_contract_goes_through(standing: State) -> None:
     assert found(standing, put(tiles({"few": 4, "many": 49}))) == []
     assert found(standing, PutSetting("calling", "other", tiles({"few": 0, "many": 99}))) == []

@@ -420,12 +420,15 @@ def _grouped(new: State, old: State, breaks: Iterable[tuple[str, Break]]) -> Ite
     for (service, key, *_), alike in groups.items():
         consumers = _names(list(dict.fromkeys(f"`{one.consumer}`" for one in alike)))
         places = _names(sorted({one.environment for one in alike}))
-        owner = _owner(new, service, key) or _owner(old, service, key) or service
+        before = _owner(old, service, key)
+        gone = alike[0].code == "contract-missing" and before
         yield Problem(
             code=alike[0].code,
             message=f"`{key}` {alike[0].what}; needed by {consumers} in {places}",
-            path=pointer(("services", owner, "settings", key)),
-            hint=alike[0].hint,
+            path=pointer(
+                ("services", _owner(new, service, key) or before or service, "settings", key)
+            ),
+            hint="keep it until nobody needs it any more" if gone else alike[0].hint,
             severity=alike[0].severity,
         )
 

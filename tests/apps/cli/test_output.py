@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -112,3 +113,17 @@ def test_colours_go_to_a_terminal_unless_refused(monkeypatch: pytest.MonkeyPatch
     assert output.wants_colour(Terminal())  # type: ignore[arg-type]
     monkeypatch.setenv("NO_COLOR", "1")
     assert not output.wants_colour(Terminal())  # type: ignore[arg-type]
+
+
+def test_a_narrow_terminal_cuts_nothing_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The id in the first column is what the next command takes."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    long = ["rolled-back", "calling/video-codec", "holdfast dev (bc44c2fcea88088d)", "a verdict"]
+    output.print_table(["id", "status", "of", "by", "why"], [["production.14", *long]])
+    shown = click.unstyle(capsys.readouterr().out)
+    assert "production.14" in shown
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 60

@@ -99,7 +99,7 @@ def _show(made: Assessment) -> None:
             say(f"{one.id}: {one.way_out}", fg=_COLOURS.get(one.severity))
     counts = [f"{count} {severity}" for severity, count in made.failed.items()]
     say(
-        f"{', '.join(counts) or 'nothing'} found, {made.passed} rules hold, "
-        f"{made.unknown} could not be looked at",
+        f"Of {len(made.results)} rules {made.passed} hold, {made.unknown} could not be looked at, "
+        f"broken: {', '.join(counts) or 'none'}",
         bold=True,
     )

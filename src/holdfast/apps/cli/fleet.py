@@ -78,8 +78,8 @@ def _show(found: FleetBody) -> None:
         print_table(["at (UTC)", "consumer", "refused", "code", "setting", "why"], refusals)
     summary = found.summary
     say(
-        f"{summary.consumers} consumers: {summary.behind} behind, {summary.stale} stale, "
-        f"{summary.silent} silent, {summary.refusing} refused something."
+        f"{summary.consumers} consumer{'s' * (summary.consumers != 1)}: {summary.behind} behind, "
+        f"{summary.stale} stale, {summary.silent} silent, {summary.refusing} refused something."
     )
     if found.cursor:
         say("There are more: give --limit, --environment or --service.")

@@ -83,7 +83,11 @@ def print_rich(renderable: RenderableType) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under `columns`, to standard output; in a pipe tab-separated, so that `cut` works."""
+    """Rows under `columns`, to standard output; in a pipe tab-separated, so that `cut` works.
+
+    A narrow terminal cuts nothing off, since the next command may need it: what is too long goes
+    on in the next line, the first column last of all.
+    """
     lines = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for line in [list(columns), *lines]:
@@ -93,9 +97,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column)
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
+    )
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=not number)
     for line in lines:
         table.add_row(*(Text(cell) for cell in line))
     print_rich(table)
