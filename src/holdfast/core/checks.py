@@ -14,6 +14,7 @@ from holdfast.core.compatibility import check_compatibility
 from holdfast.core.contracts import World, check_contracts
 from holdfast.core.errors import Problem
 from holdfast.core.model import Edit, MoveRollout
+from holdfast.core.shape_check import check_shape
 from holdfast.core.state import State
 from holdfast.core.validate import validate
 
@@ -34,6 +35,7 @@ def checks(old: State, edits: Sequence[Edit], new: State, *, world: World) -> li
     found = [
         *check_compatibility(old, new, world.history),
         *check_contracts(old, edits, new, world),
+        *check_shape(old, new),
     ]
     if any(isinstance(edit, MoveRollout) and edit.status == "rolled-back" for edit in edits):
         return [msgspec.structs.replace(problem, severity="warning") for problem in found]
