@@ -327,5 +327,14 @@ def test_work_is_done_in_slices(shop: Shop) -> None:
     shop.probe("tiles", 49)
     shop.probe("dark-mode", False)
     pauses: list[None] = []
-    prove(shop.generation(), None, Demands(pause=lambda: pauses.append(None)))
+    active = shop.generation()
+    prove(active, None, Demands(pause=lambda: pauses.append(None)))
     assert len(pauses) == 2
+    pauses.clear()
+    shop.put(tiles=flag(9, many=49), dark_mode=True)
+    prove(
+        shop.generation(active),
+        active,
+        Demands(checks=Checks(probes=False, unexplained=False), pause=lambda: pauses.append(None)),
+    )
+    assert len(pauses) == 2, "one for each setting that is another one"

@@ -53,7 +53,7 @@ def prove(candidate: Generation, active: Generation | None, demands: Demands = A
         if checks.schema:
             _check_schemas(candidate.snapshot, active.snapshot if active else None, demands.pause)
             if active is not None:
-                _check_types(active.snapshot, candidate.snapshot)
+                _check_types(active.snapshot, candidate.snapshot, demands.pause)
         if checks.contract and demands.contract is not None:
             _check_contract(candidate, demands.contract)
         if checks.shape and active is not None:
@@ -88,7 +88,7 @@ def _check_schemas(new: Snapshot, old: Snapshot | None, pause: Callable[[], None
                 raise Untrusted("schema", f"variant {name!r} of {key!r} at {fault}", key)
 
 
-def _check_types(old: Snapshot, new: Snapshot) -> None:
+def _check_types(old: Snapshot, new: Snapshot, pause: Callable[[], None]) -> None:
     """Every variant of what is not as it was has its setting's type.
 
     A first snapshot is not looked through: to whoever asks for another type a value is none.
@@ -96,6 +96,7 @@ def _check_types(old: Snapshot, new: Snapshot) -> None:
     for key, flag in new.flags.items():
         if old.flags.get(key) == flag:
             continue
+        pause()
         kind = _kind(new, key)
         for name, value in _variants(key, flag).items():
             if not _has_type(value, kind):
@@ -242,6 +243,7 @@ def _check_answers(active: Generation, candidate: Generation, pause: Callable[[]
     now = Answering(candidate.evaluator)
     probes = {k: raw for k, raw in active.snapshot.holdfast.probes.items() if k in snapshot.flags}
     for key, probe, before in replay(Answering(active.evaluator), probes, pause):
+        pause()
         after = now.answer(key, probe.context)
         if after is None and before is not None:
             message = f"{key!r} fails for {_shown(probe.context)}, which it had an answer for"

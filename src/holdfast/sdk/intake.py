@@ -31,6 +31,9 @@ from holdfast.sdk.trials import Trials, now_ms
 ROOT: Final = "root"
 FRESHNESS_KEPT_S = 600.0
 """The newest freshness statement is written to disk at most this often."""
+TURN_S: Final = 0.002
+"""How long the checks of a candidate work before others get a turn, of at least `PAUSE_S`."""
+PAUSE_S: Final = 0.000_05
 DEFECT: Final = "defect"
 """The code for an answer on which our own code fails: refused like every other bad answer."""
 
@@ -397,9 +400,24 @@ def _refused(subject: Subject, upstream: int, error: HoldfastError) -> Refused:
     )
 
 
-def pause() -> None:
-    """Let other threads go first for a moment: whoever evaluates must not feel an activation."""
-    time.sleep(0)
+class Pause:
+    """Let other threads go first: whoever evaluates must not feel an activation.
+
+    To let go of the interpreter is not enough: who goes on at once has it again before any other
+    thread is awake, and those then wait for 5 ms each time, more on a busy machine.
+    """
+
+    def __init__(self) -> None:
+        self._last_s = 0.0
+
+    def __call__(self) -> None:
+        now_s = time.perf_counter()
+        if now_s - self._last_s >= TURN_S:
+            time.sleep(PAUSE_S)
+            self._last_s = time.perf_counter()
+
+
+pause: Final = Pause()
 
 
 def is_stale(held: Held, now_s: float) -> bool:
