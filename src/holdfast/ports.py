@@ -274,9 +274,7 @@ class Samples(Protocol):
 
     def add(self, subject: Subject, samples: Sequence[Sample], now_s: float) -> None: ...
 
-    def samples(
-        self, subject: Subject, now_s: float, most: int | None = None
-    ) -> Sequence[Sample]:
+    def samples(self, subject: Subject, now_s: float, most: int | None = None) -> Sequence[Sample]:
         """What stands for the subject's traffic now, the heaviest first, at most so many."""
 
     def subjects(self) -> Sequence[Subject]:

@@ -20,6 +20,7 @@ from holdfast.core.exposure import EVERYBODY, NOBODY, condition
 from holdfast.core.fold import after
 from holdfast.core.model import (
     JSON,
+    Ahead,
     Audience,
     DeleteSetting,
     Edit,
@@ -504,12 +505,56 @@ def test_a_type_stays_while_two_sides_answer() -> None:
     assert problems(state, put("n", fixed("one"))) == ["type-change"]
 
 
-def test_bucketing_deals_everything_anew_and_is_refused() -> None:
-    state = standing(put("n", fixed(1)))
-    policy = Policy(rollout=PLAN)
-    v2 = PutEnvironment("production", Environment(bucketing="v2", policy=policy))
-    assert problems(state, v2) == ["bucketing-change"]
+STAGED = Policy(rollout=PLAN, fast=FAST)
+
+
+def over(bucketing: Any, *ahead: str, to: Any = "v2") -> PutEnvironment:
+    """Production with its policy, these services going over to another bucketing first."""
+    early = Ahead(to, ahead) if ahead else None
+    return PutEnvironment("production", Environment(bucketing, policy=STAGED, ahead=early))
+
+
+def test_another_bucketing_for_all_at_once_is_refused_where_changes_are_staged() -> None:
+    state = standing(put("n", fixed(1)), PutService("mail", Service()), put("n", fixed(1), "mail"))
+    assert problems(state, over("v2")) == ["bucketing-change"]
+    assert problems(state, over("v3", "mail", "shop")) == ["bucketing-change"]
     assert problems(state, PutEnvironment("staging", Environment(bucketing="v2"))) == []
+    assert problems(state, over("v3", "none")) == ["unknown-service"]
+    busy = commit(state, put("n", fixed(2)))
+    assert problems(busy, over("v3", "mail")) == ["bucketing-change"]
+
+
+def test_services_go_over_to_another_bucketing_one_after_the_other() -> None:
+    """Who went over is dealt anew, with its revision moved; nobody else, and nobody at the end."""
+    split = Setting(
+        "integer",
+        {"a": 1, "b": 2},
+        {"production": Targeting("a", rules=(Rule(split=Split({"a": 1, "b": 1})),))},
+    )
+    mail = Subject("production", "mail")
+    state = standing(put("n", split), PutService("mail", Service()), put("n", split, "mail"))
+
+    def dealt(now: State, subject: Subject) -> list[Any]:
+        snapshot = made(now, subject)
+        hashed = snapshot.holdfast.semantics.bucketing
+        evaluator = Evaluator(snapshot.flags, bucketing=hashed, now_s=lambda: 0.0)
+        return [
+            evaluator.evaluate("n", {"targetingKey": f"u{number}"}).value for number in range(50)
+        ]
+
+    first = after(state, [over("v3", "mail")])
+    assert dealt(first, SHOP) == dealt(state, SHOP)
+    assert subject_revision(first, SHOP) == subject_revision(state, SHOP)
+    assert dealt(first, mail) != dealt(state, mail)
+    assert made(first, mail).setting("n").revision == first.head.revision
+    assert problems(first, over("v3", "mail", "shop")) == []
+    second = after(first, [over("v3", "mail", "shop")])
+    assert dealt(second, SHOP) != dealt(state, SHOP)
+    assert problems(second, over("v2")) == []
+    last = after(second, [over("v2")])
+    for subject in (SHOP, mail):
+        assert dealt(last, subject) == dealt(second, subject)
+        assert made(last, subject).holdfast.semantics.bucketing == "v2"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from holdfast.core.delta import make_delta
 from holdfast.core.errors import Invalid
 from holdfast.core.model import (
     JSON,
+    Ahead,
     Audience,
     Change,
     DeleteSegment,
@@ -205,7 +206,10 @@ class Author:
 
     def _bucketing(self, _: State) -> list[Edit]:
         policy = self._one((FREE_TO_DELETE, STAGED))
-        to = Environment(bucketing=self._one(("v2", "v3")), policy=policy)
+        ahead = Ahead(self._one(("v2", "v3")), self._some(SERVICES))
+        to = Environment(
+            bucketing=self._one(("v2", "v3")), policy=policy, ahead=self._one((None, ahead))
+        )
         return [PutEnvironment(self._one(ENVIRONMENTS), to)]
 
     def _verdict(self, state: State) -> list[Edit]:

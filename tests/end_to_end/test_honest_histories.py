@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.end_to_end.honest import Author, Consumer, Keys, Node, foundation
+from tests.end_to_end.honest import FREE_TO_DELETE, Author, Consumer, Keys, Node, foundation
 
 from holdfast.core import limits, lineage
 from holdfast.core.build import Fragments
@@ -74,9 +74,10 @@ def test_a_key_that_two_services_removed_went_with_the_later_removal() -> None:
     keys = Keys()
     node, consumer = Node(keys), Consumer(keys.roots)
     subject = Subject("production", "shop")
+    free = Environment(policy=FREE_TO_DELETE)
     to = Setting("boolean", {"on": True}, {"production": Targeting("on")})
     for edits in (
-        [PutRoot(1, keys.chain[0]), PutEnvironment("production", Environment())],
+        [PutRoot(1, keys.chain[0]), PutEnvironment("production", free)],
         [PutService("mail", Service()), PutSetting("mail", "x", to)],
         [DeleteSetting("mail", "x")],
         [PutService("base", Service(includes=("mail",))), PutSetting("base", "x", to)],

@@ -180,7 +180,8 @@ class _Builder:
         self._subject = subject
         self._services = known_services(state)
         self._semantics = _semantics(state, subject)
-        self._environment_revision = environment_of(state, subject.environment).revision
+        here = environment_of(state, subject.environment)
+        self._environment_revision = here.dealt(subject.service)
         self._problems: list[Problem] = []
         known = before.exposures
         self._stagings = stagings(state, subject, self._services, known)
@@ -454,7 +455,7 @@ def _flag(setting: Setting, targeting: Targeting, logic: JSON) -> dict[str, JSON
 
 def _semantics(state: State, subject: Subject) -> Semantics:
     environment = environment_of(state, subject.environment).environment
-    return Semantics(bucketing=environment.bucketing)
+    return Semantics(bucketing=environment.bucketing_of(subject.service))
 
 
 def _budgets(state: State, subject: Subject) -> Budgets:

@@ -179,8 +179,9 @@ def _environments(
             includes = {one.includes if isinstance(one, Service) else () for one in (before, after)}
             return _reached((old, new), service) if len(includes) > 1 else set()
         case "environment":
-            bucketing = {one.bucketing for one in (before, after) if isinstance(one, Environment)}
-            return {name} if len(bucketing) > 1 or before is None else set()
+            both = [one for one in (before, after) if isinstance(one, Environment)]
+            dealt = [(one.bucketing, one.ahead) for one in both]
+            return {name} if len(dealt) < 2 or dealt[0] != dealt[1] else set()
         case _:
             return set()
 

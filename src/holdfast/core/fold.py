@@ -198,12 +198,18 @@ class _Batch(Marks):
 
     def _put_environment(self, edit: PutEnvironment, revision: int) -> None:
         old = self._environments.get(edit.environment)
-        changed, shaped = revision, 0
+        changed, shaped, moved = revision, 0, dict[str, int]()
         if old is not None:
+            was, to = old.environment, edit.to
+            ahead = {name for one in (was.ahead, to.ahead) if one for name in one.services}
+            moved = dict(old.moved)
+            for name in ahead:
+                if was.bucketing_of(name) != to.bucketing_of(name):
+                    moved[name] = revision
             changed = revision if old.environment.bucketing != edit.to.bucketing else old.revision
             reshaped = not same(old.environment.policy.shape, edit.to.policy.shape)
             shaped = revision if reshaped else old.shaped
-        self._environments[edit.environment] = EnvironmentState(edit.to, changed, shaped)
+        self._environments[edit.environment] = EnvironmentState(edit.to, changed, shaped, moved)
 
     def _put_token(self, name: str, token: Token | None, revision: int) -> None:
         old = self._tokens.get(name)

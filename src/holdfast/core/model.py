@@ -142,12 +142,27 @@ class Service(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     attributes: dict[str, AttributeType] = {}
 
 
+class Ahead(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Services of an environment that have another bucketing than the rest of it, for the time in
+    which the environment goes over to that one, a few services after the other.
+    """
+
+    bucketing: Bucketing
+    services: tuple[str, ...]
+
+
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One tree of targeting: production, staging, … `bucketing` is flagd's hash contract."""
 
     bucketing: Bucketing = "v3"
     description: str = ""
     policy: Policy = Policy()
+    ahead: Ahead | None = None
+
+    def bucketing_of(self, service: str) -> Bucketing:
+        """How the service's splits are dealt."""
+        ahead = self.ahead
+        return ahead.bucketing if ahead and service in ahead.services else self.bucketing
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

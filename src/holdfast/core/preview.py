@@ -42,7 +42,10 @@ def place_of(state: State, subject: Subject) -> dict[str, tuple[str, Setting]]:
 def suspects(old: State, new: State, subject: Subject) -> set[str]:
     """Keys of the subject whose answers may differ between the two states; no other's can."""
     environment = subject.environment
-    bucketing = [environment_of(each, environment).environment.bucketing for each in (old, new)]
+    bucketing = [
+        environment_of(each, environment).environment.bucketing_of(subject.service)
+        for each in (old, new)
+    ]
     members = closure(new.services, subject.service)
     untouched = all(old.services.get(name) is new.services[name] for name in members)
     if bucketing[0] == bucketing[1] and untouched and subject.service in new.services:

@@ -25,6 +25,7 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
+    Environment,
     MoveRollout,
     PutEnvironment,
     PutSegment,
@@ -42,6 +43,8 @@ RINGS_MAX: Final = 64
 BAKE_S_MAX: Final = 30 * 24 * 3_600
 ROLLOUTS_MAX: Final = 100
 """Rollouts that run in one environment at a time."""
+SERVICES_AT_ONCE: Final = 10
+"""One in so many services of an environment may go over to another bucketing at a time."""
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
 
 
@@ -137,19 +140,35 @@ def _environment(old: State, edit: PutEnvironment) -> Iterator[Problem]:
         if plan is not None:
             yield from check_plan(plan, f"{path}/policy/{field}")
     known = old.environments.get(edit.environment)
-    if known is None or known.environment.bucketing == edit.to.bucketing:
-        return
-    staged = known.environment.policy.rollout is not None
-    busy = any(one.environment == edit.environment for one in old.rollouts.values())
-    there = any(
-        edit.environment in one.setting.environments
-        for service in old.services.values()
-        for one in service.settings.values()
-    )
-    if there and (staged or busy):
-        message = "another bucketing deals all splits anew, for everybody at once"
-        hint = "make another environment, or take `rollout` out of the policy first"
-        yield _plan("bucketing-change", message, f"{path}/bucketing", hint)
+    if known is not None:
+        yield from _bucketing(old, known.environment, edit, path)
+
+
+def _bucketing(old: State, was: Environment, edit: PutEnvironment, path: str) -> Iterator[Problem]:
+    """Another bucketing deals a service's splits anew: so that goes by few services at a time.
+
+    Both sides of one snapshot are dealt alike, so that no rollout can stage it within a service.
+    """
+    there = {
+        name
+        for name in old.services
+        for each in closure(old.services, name)
+        for one in old.services[each].settings.values()
+        if edit.environment in one.setting.environments
+    }
+    moved = {name for name in there if was.bucketing_of(name) != edit.to.bucketing_of(name)}
+    if moved and any(one.environment == edit.environment for one in old.rollouts.values()):
+        message = "a rollout is on its way here, and another bucketing would deal its splits anew"
+        hint = "let it end, or roll it back: holdfast rollout list"
+        yield _plan("bucketing-change", message, path, hint)
+    most = max(1, len(there) // SERVICES_AT_ONCE)
+    if was.policy.rollout is not None and len(moved) > most:
+        message = (
+            f"another bucketing deals all splits of {len(moved)} services anew, for everybody at "
+            f"once; changes are staged here, so at most {most} of {len(there)} go at a time"
+        )
+        hint = f"holdfast env move {edit.environment} --bucketing … SERVICE, one after the other"
+        yield _plan("bucketing-change", message, path, hint)
 
 
 # Edits --------------------------------------------------------------------------------------------

@@ -77,12 +77,18 @@ class ServiceState(msgspec.Struct, frozen=True):
 class EnvironmentState(msgspec.Struct, frozen=True):
     """An environment, and the newest revision that changed its bucketing (its first one too).
 
-    `shaped` is the newest one that changed `policy.shape`, which every snapshot carries.
+    `shaped` is the newest one that changed `policy.shape`, which every snapshot carries. `moved`:
+    service -> newest one that changed the bucketing of this service by itself.
     """
 
     environment: Environment
     revision: int
     shaped: int = 0
+    moved: dict[str, int] = {}
+
+    def dealt(self, service: str) -> int:
+        """The newest revision that changed the service's bucketing."""
+        return max(self.revision, self.moved.get(service, 0))
 
 
 class TokenState(msgspec.Struct, frozen=True):

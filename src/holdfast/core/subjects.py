@@ -28,13 +28,13 @@ def revisions(state: State) -> dict[Subject, int]:
     for service in state.services:
         for environment, revision in _touched(services, service).items():
             found[Subject(environment, service)] = max(
-                revision, _environment_revision(state, environment)
+                revision, _environment_revision(state, environment, service)
             )
     for service, environments in leaving(state).items():
         for environment in environments:
             found[Subject(environment, service)] = max(
                 _touched(services, service).get(environment, 0),
-                _environment_revision(state, environment),
+                _environment_revision(state, environment, service),
             )
     return found
 
@@ -54,7 +54,8 @@ def subject_revision(state: State, subject: Subject) -> int:
     touched = _touched(known_services(state), subject.service) if there else {}
     if subject.environment not in touched:
         raise NotFound(f"there is no {subject}")
-    return max(touched[subject.environment], _environment_revision(state, subject.environment))
+    dealt = _environment_revision(state, subject.environment, subject.service)
+    return max(touched[subject.environment], dealt)
 
 
 def affected(old: State, new: State) -> set[Subject]:
@@ -101,14 +102,14 @@ def _touched(services: Mapping[str, ServiceState], service: str) -> dict[str, in
     return newest
 
 
-def _environment_revision(state: State, environment: str) -> int:
+def _environment_revision(state: State, environment: str, service: str) -> int:
     known = environment_of(state, environment)
-    return max(known.revision, known.shaped)
+    return max(known.dealt(service), known.shaped)
 
 
 def _access_revision(state: State, environment: str) -> int:
     return max(
-        _environment_revision(state, environment),
+        _environment_revision(state, environment, ACCESS),
         state.access.get(environment, 0),
         state.access.get("*", 0),
     )

@@ -1,4 +1,4 @@
-"""The commands of environments: `env list`, `env put`."""
+"""The commands of environments: `env list`, `env put`, `env move`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from holdfast.apps.cli.output import print_data, print_table, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
+    from holdfast.core.model import Ahead
 
 
 @click.group()
@@ -33,8 +34,11 @@ def list_environments(api: Api, output: str) -> None:
     found = api.call(Environments, "GET", "/v1/environments").environments
     if not print_data(found, output):
         print_table(
-            ["environment", "bucketing", "revision", "description"],
-            ((one.environment, one.bucketing, one.revision, one.description) for one in found),
+            ["environment", "bucketing", "revision", "ahead", "description"],
+            (
+                (one.environment, one.bucketing, one.revision, _shown(one.ahead), one.description)
+                for one in found
+            ),
         )
 
 
@@ -67,3 +71,56 @@ def put_environment(
     revised = api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
     if not print_data(revised, output):
         say(f"Environment {environment} stands, at revision {revised.revision}.", fg="green")
+
+
+@env.command("move")
+@click.argument("environment")
+@click.argument("services", nargs=-1, required=True)
+@click.option(
+    "--bucketing",
+    type=click.Choice(["v2", "v3"]),
+    required=True,
+    help="The hash contract that they go over to.",
+)
+@REASON
+@output_option()
+@connected
+def move_services(
+    api: Api,
+    environment: str,
+    services: tuple[str, ...],
+    bucketing: str,
+    reason: str,
+    output: str,
+) -> None:
+    """Let SERVICES of an ENVIRONMENT go over to another bucketing before the rest.
+
+    Once all are ahead, `env put ENVIRONMENT --bucketing` makes it the environment's own.
+
+    \b
+    Examples:
+      holdfast env move production --bucketing v3 shop
+      holdfast env move production --bucketing v3 mail calling
+    """
+    from holdfast.apps.control.schemas import Environments, Revised
+
+    found = api.call(Environments, "GET", "/v1/environments").environments
+    standing = next((one for one in found if one.environment == environment), None)
+    if standing is None:
+        raise click.ClickException(f"There is no environment {environment}: holdfast env list.")
+    ahead = standing.ahead
+    known = ahead.services if ahead is not None and ahead.bucketing == bucketing else ()
+    body = {
+        "bucketing": standing.bucketing,
+        "description": standing.description,
+        "reason": reason,
+        "ahead": {"bucketing": bucketing, "services": sorted({*known, *services})},
+    }
+    revised = api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
+    if not print_data(revised, output):
+        names = ", ".join(services)
+        say(f"{names}: bucketing {bucketing} in {environment}, at revision {revised.revision}.")
+
+
+def _shown(ahead: Ahead | None) -> str:
+    return f"{ahead.bucketing}: {', '.join(ahead.services)}" if ahead else ""

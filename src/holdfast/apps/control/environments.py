@@ -53,6 +53,9 @@ class EnvironmentDesk:
                 bucketing=body.bucketing,
                 description=body.description,
             )
+            ahead = body.ahead or to.ahead
+            over = ahead is not None and ahead.bucketing == to.bucketing
+            to = msgspec.structs.replace(to, ahead=None if over else ahead)
             reason = body.reason or f"environment {name}"
             return Change((PutEnvironment(name, to),), reason, state.head.revision), ()
 

@@ -18,6 +18,7 @@ from holdfast.core.model import (
     JSON,
     KEY,
     NAME,
+    Ahead,
     BreakGlass,
     DeleteSegment,
     DeleteService,
@@ -289,12 +290,15 @@ class Segments(Struct, frozen=True):
 
 
 class EnvironmentLine(Struct, frozen=True):
-    """`revision`: the one that last changed the bucketing."""
+    """`revision`: the one that last changed the bucketing; `ahead`: services that went over to
+    another one before the rest.
+    """
 
     environment: str
     bucketing: Literal["v2", "v3"]
     description: str
     revision: int
+    ahead: Ahead | None = None
 
 
 class Environments(Struct, frozen=True):
@@ -302,11 +306,16 @@ class Environments(Struct, frozen=True):
 
 
 class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """`bucketing` is flagd's hash contract: changing it moves users between the arms of splits."""
+    """`bucketing` is flagd's hash contract: changing it moves users between the arms of splits.
+
+    `ahead` names services that go over to another one before the rest; left out, it stays as it is,
+    and it goes once `bucketing` is the same.
+    """
 
     bucketing: Literal["v2", "v3"] = "v3"
     description: Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)] = ""
     reason: Reason = ""
+    ahead: Ahead | None = None
 
 
 class ExplainBody(Struct, frozen=True, forbid_unknown_fields=True):

@@ -196,7 +196,11 @@ def list_environments(control: TheControl, caller: Caller) -> schemas.Environmen
     return schemas.Environments(
         tuple(
             schemas.EnvironmentLine(
-                name, each.environment.bucketing, each.environment.description, each.revision
+                name,
+                each.environment.bucketing,
+                each.environment.description,
+                each.revision,
+                each.environment.ahead,
             )
             for name, each in sorted(control.state().environments.items())
             if any(scope.environment in (EVERY, name) for scope in caller.scopes)
