@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,4 +107,21 @@ def test_a_damaged_row_is_as_if_it_had_not_come(tmp_path: Path) -> None:
     again = SqliteSamples(path)
     assert again.subjects() == [CALLING]
     assert again.damaged == 1
+    again.close()
+
+
+def test_what_the_disk_refused_is_written_down_later(tmp_path: Path) -> None:
+    path = tmp_path / "samples.db"
+    store = SqliteSamples(path)
+    store.add(CALLING, [sample(1)], 1.0)
+    with store._file.write() as connection:
+        connection.execute("ALTER TABLE samples RENAME TO away")
+    store.add(CHAT, [sample(1)], 1.0 + SAVE_S)
+    assert store.failed == 1
+    assert store.subjects() == [CALLING, CHAT], "they are at hand all the same"
+    with store._file.write() as connection:
+        connection.execute("ALTER TABLE away RENAME TO samples")
+    store.close()
+    again = sqlite3.connect(path)
+    assert again.execute("SELECT count(*) FROM samples").fetchone() == (2,)
     again.close()

@@ -105,3 +105,14 @@ def test_a_wrong_policy_file_is_told_with_the_way_out(root: Desk, tmp_path: Path
     assert "holdfast policy schema" in told
     root("policy", "set", "strict", "--standard")
     assert root.json("policy", "show", "strict")["approvals"] == 1
+
+
+def test_what_was_written_in_the_editor_is_kept_when_it_is_wrong(
+    shop: Dev, root: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("aprovals: 1\n")
+    monkeypatch.setenv("VISUAL", f"cp {tmp_path / 'mine'}")
+    told = root("policy", "edit", "production", code=1)
+    kept = shop.data_dir / "production.policy.yaml.edited"
+    assert kept.name in told
+    assert kept.read_text() == "aprovals: 1\n"

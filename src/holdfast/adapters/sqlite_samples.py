@@ -92,3 +92,5 @@ class SqliteSamples:
                 connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?)", rows)
         except HoldfastError:
             self.failed += 1
+            with self._lock:  # a later save has them again
+                self._unsaved.update(Subject(row[0], row[1]) for row in rows)

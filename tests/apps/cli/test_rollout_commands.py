@@ -12,7 +12,7 @@ import pytest
 from holdfast.apps.cli import rollout_plot
 from holdfast.apps.cli.rollout_live import follow, view
 from holdfast.apps.cli.rollout_plot import bars, draw, sparks
-from holdfast.apps.cli.rollouts import who
+from holdfast.apps.cli.rollouts import _final, who
 from holdfast.apps.control.rollout_schemas import (
     RolloutDetail,
     RolloutLine,
@@ -144,3 +144,14 @@ def test_the_view_names_what_matters() -> None:
         screen.print(view(msgspec.structs.replace(detail("held"), bakes_until_ms=1)))
     for text in ("production.12", "held", "pilots", "5.00% [1.00%, 10.00%]", "refused:", "E 3"):
         assert text in captured.get()
+
+
+def test_what_the_last_verdict_says_of_requests() -> None:
+    found = detail("rolled-back")
+    assert _final(found) == "", "a verdict without evidence"
+    counts = {"requests": 20, "errors": 18}
+    evidence = {"exposed": counts, "baseline": {**counts, "errors": 1}}
+    moves = (msgspec.structs.replace(found.moves[0], evidence=evidence),)
+    told = msgspec.structs.replace(found, moves=moves)
+    assert _final(told) == "exposed 18 of 20 requests failed, baseline 1 of 20 requests failed"
+    assert _final(detail()) == ""

@@ -182,3 +182,11 @@ def test_what_is_no_rollout_is_not_found(plane: Plane) -> None:
     for name in ("production.99", "nonsense", "production.x"):
         assert plane.refused("GET", f"/v1/rollouts/{name}", 404)
         assert plane.refused("POST", f"/v1/rollouts/{name}/hold", 404, json={})
+
+
+def test_an_ended_rollout_tells_how_it_ended_after_a_restart_too(plane: Plane, begun: str) -> None:
+    tell(plane, report(outcomes=rows(begun, 20, 18)))
+    until(lambda: status_of(plane, begun)() == "rolled-back")
+    plane.control.automation.advancing._advance._watched.clear()  # as after a start
+    found = plane.ok("GET", f"/v1/rollouts/{begun}")
+    assert found["rollout"]["errors_e"] > found["rollout"]["halt_e"]

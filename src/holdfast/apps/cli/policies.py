@@ -99,6 +99,7 @@ def edit_policy(api: Api, environment: str, propose: bool, reason: str, output: 
     import yaml
 
     from holdfast.apps.control.policy_schemas import PolicyBody
+    from holdfast.core.errors import HoldfastError
 
     standing = api.call(PolicyBody, "GET", f"/v1/environments/{environment}/policy").policy
     text = yaml.safe_dump(msgspec.to_builtins(standing), sort_keys=False, allow_unicode=True)
@@ -106,8 +107,14 @@ def edit_policy(api: Api, environment: str, propose: bool, reason: str, output: 
     if edited is None:
         say("Nothing was changed.")
         return
-    wanted = _parsed(edited, "the edited policy")
-    _put(api, environment, wanted, reason=reason, propose=propose, output=output)
+    try:
+        wanted = _parsed(edited, "the edited policy")
+        _put(api, environment, wanted, reason=reason, propose=propose, output=output)
+    except HoldfastError:
+        kept = Path(f"{environment}.policy.yaml.edited")
+        kept.write_text(edited, encoding="utf-8")
+        say(f"What you wrote is in {kept}: mend it, then holdfast policy set {environment} {kept}")
+        raise
 
 
 @policy.command("schema")

@@ -197,6 +197,7 @@ def _show(found: RolloutDetail) -> None:
             "verdict": line.verdict or "-",
             "error gate": f"E {line.errors_e:.3g}, rolls back at {line.halt_e:.0f}",
             **({"bakes until": _until(found)} if found.bakes_until_ms else {}),
+            **({"at the end": sums} if (sums := _final(found)) else {}),
         }
     )
     click.echo()
@@ -224,6 +225,19 @@ def _show(found: RolloutDetail) -> None:
         say(f"refused: {refusal}", fg="red")
     for text in bars(found):
         click.echo(text)
+
+
+def _final(found: RolloutDetail) -> str:
+    """What the last verdict on an ended rollout says of its requests; it outlives the counts."""
+    evidence = found.moves[-1].evidence if found.rollout.status in STATUSES[2:] else None
+    if not isinstance(evidence, dict):
+        return ""
+    sides = [(side, evidence.get(side)) for side in ("exposed", "baseline")]
+    return ", ".join(
+        f"{side} {counts.get('errors')} of {counts.get('requests')} requests failed"
+        for side, counts in sides
+        if isinstance(counts, dict)
+    )
 
 
 def _stage_row(each: RolloutStage) -> tuple[object, ...]:

@@ -104,7 +104,7 @@ class RolloutDesk:
             actor=told.actor,
             reason=told.reason,
             verdict=last.reason if last and (told.status != "running" or not verdict) else verdict,
-            errors_e=min(watched.watch.errors.value, E_MAX),
+            errors_e=_errors_e(told, watched),
             halt_e=1 / told.plan.gates.alpha,
         )
 
@@ -114,6 +114,14 @@ def _sees(caller: Grant, told: Told) -> bool:
     if not told.services:
         return caller.allows("read", told.environment, "*")
     return any(caller.allows("read", told.environment, service) for service in told.services)
+
+
+def _errors_e(told: Told, watched: Watched) -> float:
+    """Of one that has ended as its last verdict tells: what is in memory may have begun anew."""
+    evidence = told.moves[-1].evidence if told.ended else None
+    if isinstance(evidence, dict) and isinstance(found := evidence.get("errors_e"), int | float):
+        return min(float(found), E_MAX)
+    return min(watched.watch.errors.value, E_MAX)
 
 
 def _stage(told: Told, number: int, watched: Watched) -> shapes.RolloutStage:
