@@ -5,7 +5,9 @@ The defects are planted into the running code: nothing else is a wrong build of 
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +16,9 @@ from serving import call, until
 from upstream import READ, SHOP_SUBJECT, World, setting
 
 from holdfast.apps import ofrep
+from holdfast.apps.edge import process
 from holdfast.apps.edge.process import Edge
+from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
 from holdfast.core.probes import Answering
 from holdfast.core.targeting.outcome import Outcome
@@ -81,6 +85,42 @@ def test_a_table_that_keeps_its_first_generation_is_found_at_the_next(
 
     monkeypatch.setattr(Table, "put", put)
     with world.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
+        world.put("shop", banner=setting("boolean", {"on": True, "off": False}, "on"))
+        until(lambda: silent(edge))
+
+
+def test_a_shelf_that_is_busy_is_no_defect(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One entry may touch a thousand subjects: what they hand on follows when there is time."""
+    goes_on, looks = threading.Event(), []
+    deltas, behind = EdgeShelf._deltas, Edge._behind
+
+    def later(shelf: EdgeShelf, *facts: Any) -> dict[str, bytes]:
+        goes_on.wait(20)
+        return deltas(shelf, *facts)
+
+    monkeypatch.setattr(EdgeShelf, "_deltas", later)
+    monkeypatch.setattr(process, "LABELS_S", 0.01)
+    monkeypatch.setattr(Edge, "_behind", lambda edge: looks.append(None) or behind(edge))
+    with world.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
+        before = edge.table.get(SHOP_SUBJECT).revision
+        try:
+            world.put("shop", banner=setting("boolean", {"on": True, "off": False}, "on"))
+            until(lambda: edge.table.get(SHOP_SUBJECT).revision > before)
+            seen = len(looks)
+            until(lambda: len(looks) > seen + 5)
+            assert edge.ready()[0]
+        finally:
+            goes_on.set()
+
+
+def test_a_shelf_that_keeps_another_generation_than_is_answered_is_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LABELS_S", 0.01)
+    with world.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
+        monkeypatch.setattr(EdgeShelf, "_shelve", lambda *_: None)
         world.put("shop", banner=setting("boolean", {"on": True, "off": False}, "on"))
         until(lambda: silent(edge))
 

@@ -297,8 +297,12 @@ class Edge:
             lagging = behind
 
     def _behind(self) -> set[Subject]:
-        """Subjects of which something else is handed on than answered; for a moment that is so."""
-        shelved = ((active, self.shelf.newest(active.subject)) for active in self.table)
+        """Subjects of which something else is handed on than answered, and nothing is to come.
+
+        For a moment that is so. One entry may touch thousands of subjects, whose deltas take long.
+        """
+        settled = [active for active in self.table if not self.shelf.is_busy(active.subject)]
+        shelved = ((active, self.shelf.newest(active.subject)) for active in settled)
         return {
             active.subject for active, found in shelved if found and found.digest != active.digest
         }

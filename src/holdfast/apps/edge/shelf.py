@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Final
@@ -49,6 +50,9 @@ class EdgeShelf:
         self._places: dict[Subject, _Place] = {}
         self._watchers = Watchers()
         self._work: SimpleQueue[Generation | None] = SimpleQueue()
+        # Each counted by one thread alone.
+        self._given: Counter[Subject] = Counter()
+        self._done: Counter[Subject] = Counter()
         self._thread = threading.Thread(target=self._run, name="holdfast-shelf", daemon=True)
         self.deltas_made = 0
         self.failures = 0
@@ -63,8 +67,13 @@ class EdgeShelf:
 
     def put(self, generation: Generation) -> None:
         """Hand a generation on from soon on; from now on, if it is its subject's first."""
+        self._given[generation.subject] += 1
         self._places.setdefault(generation.subject, _Place(_shelved(generation), generation))
         self._work.put(generation)
+
+    def is_busy(self, subject: Subject) -> bool:
+        """Whether a generation of it is not handed on yet, and will be."""
+        return self._given[subject] != self._done[subject]
 
     def newest(self, subject: Subject) -> Shelved | None:
         place = self._places.get(subject)
@@ -94,6 +103,7 @@ class EdgeShelf:
                 # It was verified before, so this is a fault of ours; what was there stays.
                 self.failures += 1
                 _log.exception("not shelved", subject=str(generation.subject))
+            self._done[generation.subject] += 1
 
     def _shelve(self, generation: Generation) -> None:
         before = self._places[generation.subject]
