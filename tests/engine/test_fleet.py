@@ -216,3 +216,17 @@ def test_two_rows_of_one_side_are_no_more_than_the_last_of_them(fleet: Fleet) ->
 def test_nobody_has_more_errors_than_requests(fleet: Fleet) -> None:
     fleet.take([report(1, outcomes=rows(3, 1_000))])
     assert totals(fleet) == {0: ((3, 3), (0, 0))}
+
+
+def test_large_reports_are_bounded_by_their_bytes(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPORTS_BYTES_MAX", 10_000)
+    refusals = tuple(Refusal(7, "d" * 64, "probe", "x" * 250, n, "k") for n in range(10))
+    for sequence in (1, 2):
+        for number in range(8):
+            fleet.take([report(sequence, f"consumer-{number}", refusals=refusals)])
+        assert 1 <= fleet.remembered <= 2
+    assert fleet.forgotten
+    fleet.take([report(1, "consumer-small")])
+    assert "consumer-small" in {each.report.consumer for each in fleet.consumers()}

@@ -22,6 +22,8 @@ from holdfast.ports import Clock
 
 CONSUMERS_MAX: Final = 20_000
 """Consumers remembered; beyond that the one that was silent for longest goes."""
+REPORTS_BYTES_MAX: Final = 128 * 1024 * 1024
+"""And so many bytes of their newest reports, as JSON: whoever may report may send large ones."""
 SILENT_S: Final = 90.0
 """Without a report for so long a consumer counts as silent."""
 FORGET_S: Final = 3_600.0
@@ -32,6 +34,7 @@ WITNESSED_MAX: Final = 1_000
 """Journal heads kept that consumers have seen."""
 
 _Key: TypeAlias = tuple[str, str, str]
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Consumer(msgspec.Struct, frozen=True):
@@ -101,6 +104,7 @@ class Fleet:
         self._consumers_max = consumers_max
         self._lock = threading.Lock()
         self._consumers: OrderedDict[_Key, Consumer] = OrderedDict()
+        self._bytes = 0
         self._looks: dict[tuple[str, int], Sides] = {}
         self._exposed_s: dict[str, float] = {}
         self._told: set[str] = set()
@@ -191,8 +195,10 @@ class Fleet:
         kept = msgspec.structs.replace(report, contexts=())
         self._consumers[key] = Consumer(kept, known.first_s if known else now_s, now_s)
         self._consumers.move_to_end(key)
-        if len(self._consumers) > self._consumers_max:
-            self._consumers.popitem(last=False)
+        self._bytes += _size(kept) - (_size(known.report) if known else 0)
+        while len(self._consumers) > self._consumers_max or self._bytes > REPORTS_BYTES_MAX:
+            _, oldest = self._consumers.popitem(last=False)
+            self._bytes -= _size(oldest.report)
             self.forgotten += 1
         for head in report.heads:
             seen = self._witnessed.setdefault((head.revision, head.hash), set())
@@ -251,6 +257,10 @@ def _growth(before: Outcomes | None, now: Outcomes) -> Counts:
 
 def _by_side(rows: Iterable[Outcomes]) -> Mapping[tuple[str, int, bool], Outcomes]:
     return {(row.rollout, row.stage, row.exposed): row for row in rows}
+
+
+def _size(report: ConsumerReport) -> int:
+    return len(_encode(report))
 
 
 def _key(report: ConsumerReport) -> _Key:

@@ -118,6 +118,15 @@ def test_what_waits_is_bounded_and_counted(relay: Relay, monkeypatch: pytest.Mon
     assert relay.dropped == 15
 
 
+def test_the_bytes_that_wait_are_bounded_too(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_BYTES_MAX", 10_000)
+    for sequence in (1, 2):
+        large = [report(n, sequence, contexts=[{"context": {"a": "x" * 4_000}}]) for n in range(5)]
+        take(relay, body(*large))
+        assert relay.waiting == 2
+    assert relay.dropped >= 6
+
+
 @pytest.mark.parametrize(
     ("content", "word", "expected"),
     [

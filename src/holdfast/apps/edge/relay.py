@@ -39,6 +39,8 @@ from holdfast.sdk.reporter import INTERVAL_S, Reporter
 
 WAITING_MAX: Final = 20_000
 """Consumers whose reports wait; beyond that the longest waiting one goes."""
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""And so many bytes of them, as JSON: a report may be large, and anybody may send one."""
 GAP_S: Final = 0.5
 """Least time between two batches."""
 OWN_PER_S: Final = 100
@@ -46,6 +48,7 @@ OWN_PER_S: Final = 100
 
 _Key: TypeAlias = tuple[str, str, str]
 _decode = msgspec.json.Decoder(ReportBody).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Sees(Protocol):
@@ -72,6 +75,7 @@ class Relay:
         self._connected: tuple[str, Reports] | None = None
         self._lock = threading.Lock()
         self._waiting: dict[_Key, ConsumerReport] = {}
+        self._waiting_bytes = 0
         self._consumer = secrets.token_hex(16)
         self._sequence = 0
         self._own_due_s = 0.0
@@ -136,16 +140,21 @@ class Relay:
                 known = self._waiting.get(key)
                 if known is not None and (again or known.sequence > each.sequence):
                     continue
+                self._waiting_bytes += len(_encode(each)) - (len(_encode(known)) if known else 0)
                 self._waiting[key] = each
-                if len(self._waiting) > WAITING_MAX:
-                    self._waiting.pop(next(iter(self._waiting)))
-                    self.dropped += 1
+                self._drop()
+
+    def _drop(self) -> None:
+        while len(self._waiting) > WAITING_MAX or self._waiting_bytes > WAITING_BYTES_MAX:
+            oldest = self._waiting.pop(next(iter(self._waiting)))
+            self._waiting_bytes -= len(_encode(oldest))
+            self.dropped += 1
 
     def _flush(self) -> None:
         """Hand up all that waits; what could not be handed up waits on."""
         status = self._status()
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
         if time.monotonic() >= self._own_due_s:
             self._own_due_s = time.monotonic() + max(INTERVAL_S, len(self._table) / OWN_PER_S)
             own = list(self._own(status))
