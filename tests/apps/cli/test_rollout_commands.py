@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from holdfast.apps.cli import rollout_plot
+from holdfast.apps.cli.output import exposed
 from holdfast.apps.cli.rollout_live import follow, view
 from holdfast.apps.cli.rollout_plot import bars, draw, sparks
-from holdfast.apps.cli.rollouts import _final, who
+from holdfast.apps.cli.rollouts import _final
 from holdfast.apps.control.rollout_schemas import (
     RolloutDetail,
     RolloutLine,
@@ -76,9 +77,9 @@ def test_bars_are_as_high_as_their_values() -> None:
 
 
 def test_who_is_exposed_in_words() -> None:
-    assert who(("ring0",), 0) == "ring0"
-    assert who(("ring0", "ring1"), 1.5) == "ring0 + ring1 + 1.5 %"
-    assert who((), 0) == "nobody"
+    assert exposed(("ring0",), 0) == "ring0"
+    assert exposed(("ring0", "ring1"), 1.5) == "ring0 + ring1 + 1.5 %"
+    assert exposed((), 0) == "nobody"
 
 
 @pytest.mark.parametrize("kind", sorted(rollout_plot.KINDS))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.apps.cli.committing import ask_unless, show_commit
 from holdfast.apps.cli.options import BREAK_GLASS, REASON, YES, connected, output_option
 from holdfast.apps.cli.output import print_data, print_problems, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
-    from holdfast.apps.control.schemas import Checked, Committed, Text
+    from holdfast.apps.control.schemas import Checked, Text
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 PRUNE = click.option(
@@ -244,24 +244,3 @@ def show_plan(checked: Checked, texts: Sequence[Text]) -> None:
     for line in difference_lines(checked.differences):
         click.echo(line)
     click.echo(f"\n{summary(checked.differences)}, on revision {checked.base_revision}.")
-
-
-def show_commit(committed: Committed, output: str) -> None:
-    if print_data(committed, output):
-        return
-    where = ", ".join(f"{one.environment}/{one.service}" for one in committed.subjects[:6])
-    more = len(committed.subjects) - 6
-    if not committed.differences:
-        say(f"Nothing to change; still at revision {committed.revision}.")
-        return
-    new = f"; new snapshots for {where}" if where else "; no answer changes by it"
-    say(f"Revision {committed.revision}{new}{f' and {more} more' * (more > 0)}.", fg="green")
-    for each in committed.broken:
-        say(f"The glass of {each.environment} is broken: everybody is told.", fg="red", bold=True)
-
-
-def ask_unless(yes: bool, question: str, output: str = "text") -> None:
-    """Ask on a terminal; elsewhere, nobody is there to be asked."""
-    if yes or output != "text" or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return
-    click.confirm(question, abort=True)

@@ -62,7 +62,8 @@ def import_flagd(
       holdfast import flagd flags.json --service demo-shop --environment production
       holdfast import flagd flags.json -s demo-shop --lenient --check
     """
-    from holdfast.apps.cli.author import show_commit, show_plan
+    from holdfast.apps.cli.author import show_plan
+    from holdfast.apps.cli.committing import show_commit
     from holdfast.apps.cli.output import print_data
     from holdfast.apps.cli.texts import read_texts
     from holdfast.apps.control.schemas import Imported

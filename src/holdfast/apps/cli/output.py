@@ -129,6 +129,12 @@ def moment(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def exposed(rings: Sequence[str], percent: float) -> str:
+    """Who a stage of a rollout exposes, in words."""
+    parts = [*rings, *([f"{percent:g} %"] if percent else [])]
+    return " + ".join(parts) or "nobody"
+
+
 def print_problems(problems: Sequence[Problem], sources: Mapping[str, str] | None = None) -> None:
     """Each problem with its place, its source line and the way out; then the count."""
     unquoted = {(each.file, each.line) for each in problems if each.code in UNQUOTED}

@@ -201,7 +201,7 @@ def restore(
 def _commit(
     api: Api, route: str, body: dict[str, Any], question: str, yes: bool, output: str
 ) -> None:
-    from holdfast.apps.cli.author import ask_unless, show_commit
+    from holdfast.apps.cli.committing import ask_unless, show_commit
     from holdfast.apps.control.schemas import Committed
 
     ask_unless(yes, question, output)

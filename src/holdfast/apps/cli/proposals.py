@@ -95,7 +95,7 @@ def approve_change(api: Api, change_id: str, digest: str | None, yes: bool, outp
       holdfast change approve 4be1a0c7d2f3
       holdfast change approve 4be1a0c7d2f3 --digest 9f86d0… --yes
     """
-    from holdfast.apps.cli.author import ask_unless
+    from holdfast.apps.cli.committing import ask_unless
 
     if digest is None:
         detail = _detail(api, change_id)
@@ -158,7 +158,7 @@ def commit_change(
     Example:
       holdfast change commit 4be1a0c7d2f3
     """
-    from holdfast.apps.cli.author import show_commit
+    from holdfast.apps.cli.committing import show_commit
     from holdfast.apps.control.schemas import Committed
 
     body = {"digest": digest, "break_glass": break_glass}

@@ -11,9 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.apps.cli.output import age, console, moment, say
+from holdfast.apps.cli.output import age, console, exposed, moment, say
 from holdfast.apps.cli.rollout_plot import bars
-from holdfast.apps.cli.rollouts import who
 from holdfast.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def view(found: RolloutDetail) -> Group:
 def _row(found: RolloutDetail, each: RolloutStage) -> Iterator[str]:
     yield "→" if each.stage == found.rollout.stage else ""
     yield each.name or str(each.stage)
-    yield who(each.rings, each.percent)
+    yield exposed(each.rings, each.percent)
     for side in (each.exposed, each.baseline):
         if side is None or not side.requests:
             yield from ("-", "-")

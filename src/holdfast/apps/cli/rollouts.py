@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.apps.cli.options import REASON, YES, connected, output_option
-from holdfast.apps.cli.output import age, moment, print_data, print_facts, print_table, say
+from holdfast.apps.cli.output import (
+    age,
+    exposed,
+    moment,
+    print_data,
+    print_facts,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
@@ -67,7 +75,7 @@ def list_rollouts(
                 each.id,
                 each.status,
                 _stage_text(each),
-                who(each.rings, each.percent),
+                exposed(each.rings, each.percent),
                 ", ".join(each.items[:3]) + (" …" if len(each.items) > 3 else ""),
                 moment(each.started_ms),
                 each.actor,
@@ -141,7 +149,7 @@ def _moving(way: str, summary: str, question: str, done: str) -> Callable[..., A
     @output_option()
     @connected
     def command(api: Api, rollout: str, reason: str, yes: bool, output: str) -> None:
-        from holdfast.apps.cli.author import ask_unless
+        from holdfast.apps.cli.committing import ask_unless
         from holdfast.apps.control.schemas import Revised
 
         ask_unless(yes, question.format(id=rollout), output)
@@ -190,7 +198,7 @@ def _show(found: RolloutDetail) -> None:
             "rollout": line.id,
             "status": line.status,
             "stage": _stage_text(line),
-            "exposed": who(line.rings, line.percent),
+            "exposed": exposed(line.rings, line.percent),
             "of": ", ".join(line.items) or "-",
             "by": f"{line.actor}, {moment(line.started_ms)} UTC",
             "reason": line.reason or "-",
@@ -248,13 +256,7 @@ def _stage_row(each: RolloutStage) -> tuple[object, ...]:
             continue
         low, rate, high = side.error_rate
         cells += [str(side.requests), f"{rate:.2%} [{low:.2%}, {high:.2%}]"]
-    return each.name or each.stage, who(each.rings, each.percent), age(each.bake_s), *cells
-
-
-def who(rings: Sequence[str], percent: float) -> str:
-    """Who is exposed, in words."""
-    parts = [*rings, *([f"{percent:g} %"] if percent else [])]
-    return " + ".join(parts) or "nobody"
+    return each.name or each.stage, exposed(each.rings, each.percent), age(each.bake_s), *cells
 
 
 def _stage_text(line: RolloutLine) -> str:
