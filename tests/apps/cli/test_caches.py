@@ -31,9 +31,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def revision(folder: Path) -> int:
     """What a consumer that starts now answers from."""
-    following = Following(
-        sources=list, cache=DiskCache(folder), verify=verify, subjects=(SHOP,)
-    )
+    following = Following(sources=list, cache=DiskCache(folder), verify=verify, subjects=(SHOP,))
     follower = Follower(following)
     follower.start()
     follower.close()
