@@ -26,7 +26,7 @@ from holdfast.core.snapshot import (
     decode_freshness,
     decode_statement,
 )
-from holdfast.core.wire import Envelope, Verify, decode_envelope, digest, signers
+from holdfast.core.wire import UNREADABLE, Envelope, Verify, decode_envelope, digest, signers
 
 FINDINGS_MAX: Final = 1_000
 NAMED_MAX: Final = 5
@@ -120,7 +120,7 @@ def _links(last: Head, row: Link) -> Iterator[Finding]:
         yield Finding("missing", f"{gone} missing before entry {revision}", revision)
     try:
         place = _place.decode(row.body)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         yield Finding("entry", f"entry {revision}: its bytes are no entry", revision)
         return
     if place.revision != revision:

@@ -20,7 +20,7 @@ from holdfast.core.fold import fold, fold_all
 from holdfast.core.model import Edit, Entry, Head
 from holdfast.core.revert import Undo, restore, revert
 from holdfast.core.state import EMPTY, State, closure
-from holdfast.core.wire import canonical
+from holdfast.core.wire import UNREADABLE, canonical
 
 __all__ = [
     "CHECKPOINT_FORMAT",
@@ -128,7 +128,7 @@ def decode_entry(body: bytes, digest: str) -> Entry:
         raise Damaged("an entry's bytes do not match its hash")
     try:
         sealed = _sealed.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"an entry is not of a shape that this version knows: {error}") from error
     return Entry(
         revision=sealed.revision,
@@ -151,7 +151,7 @@ def decode_link(body: bytes, digest: str) -> Link:
         raise Damaged("an entry's bytes do not match its hash")
     try:
         return _link.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"an entry is not of a shape that this version knows: {error}") from error
 
 
@@ -174,7 +174,7 @@ def decode_state(body: bytes) -> State:
     """Undo `encode_state`; raises `Damaged` for bytes of another format or shape."""
     try:
         checkpoint = _checkpoint.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"not a checkpoint that this version knows: {error}") from error
     if checkpoint.format != CHECKPOINT_FORMAT:
         raise Damaged(f"a checkpoint of format {checkpoint.format!r}, not {CHECKPOINT_FORMAT!r}")

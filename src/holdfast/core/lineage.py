@@ -22,7 +22,7 @@ from holdfast.core.reproduce import Departure, NotReproducible, record, recorded
 from holdfast.core.snapshot import Previous, encode
 from holdfast.core.state import EMPTY, State
 from holdfast.core.subjects import revisions
-from holdfast.core.wire import digest
+from holdfast.core.wire import UNREADABLE, digest
 
 CHECKPOINT_FORMAT: Final = "holdfast.standing.v1"
 
@@ -152,7 +152,7 @@ def decode_standing(body: bytes) -> Standing:
     """Undo `encode_standing`; raises `Damaged` for bytes of another format or shape."""
     try:
         kept = _decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"not a checkpoint that this version knows: {error}") from error
     if kept.format != CHECKPOINT_FORMAT:
         raise Damaged(f"a checkpoint of format {kept.format!r}, not {CHECKPOINT_FORMAT!r}")

@@ -24,7 +24,7 @@ from holdfast.core.snapshot import Previous, Snapshot, encode
 from holdfast.core.state import State
 from holdfast.core.subjects import revisions
 from holdfast.core.targeting.segments import SegmentTable
-from holdfast.core.wire import digest
+from holdfast.core.wire import UNREADABLE, digest
 
 Digests: TypeAlias = Mapping[tuple[Subject, int], str]
 """(subject, revision) -> the digest that was published."""
@@ -55,7 +55,7 @@ def published_in(bodies: Iterable[bytes]) -> dict[tuple[Subject, int], str]:
     for body in bodies:
         try:
             values = _recording.decode(body).published
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             continue
         for name, value in values.items():
             revision, published = recorded(value)

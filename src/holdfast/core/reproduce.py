@@ -22,6 +22,7 @@ NOT_REPRODUCIBLE: Final = "not-reproducible"
 NAMED_MAX: Final = 20
 """Settings and parts named in one departure; the rest is counted."""
 _SHORT_BYTES: Final = 8
+_DIGITS_MAX: Final = 16  # of limits.SAFE_INTEGER_MAX
 _PER_SETTING: Final = ("settings", "schemas")
 
 
@@ -138,7 +139,9 @@ def record(revision: int, digest: str) -> str:
 def recorded(value: str) -> tuple[int, str]:
     """Revision and digest of one value of `Entry.published`; (0, "") for what is none."""
     revision, _, digest = value.partition(":")
-    return (int(revision), digest) if revision.isdecimal() else (0, "")
+    if not (revision.isascii() and revision.isdecimal() and len(revision) <= _DIGITS_MAX):
+        return 0, ""
+    return int(revision), digest
 
 
 def subject_of(name: str) -> Subject:

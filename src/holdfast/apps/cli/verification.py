@@ -29,6 +29,7 @@ from holdfast.core.replay import (
 from holdfast.core.reproduce import Departure, NotReproducible, named
 from holdfast.core.snapshot import Snapshot, decode
 from holdfast.core.targeting.segments import SegmentTable
+from holdfast.core.wire import UNREADABLE
 from holdfast.ports import Imprint
 
 DEPARTURES_MAX: Final = 1_000
@@ -148,7 +149,7 @@ def read_records(path: Path) -> list[Answered]:
                 raise _bad_record(path, number, "past the bound on lines or their length")
             try:
                 found.append(msgspec.json.decode(line, type=Answered))
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise _bad_record(path, number, str(error)) from None
     return found
 
