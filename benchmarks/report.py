@@ -188,6 +188,27 @@ that many settings: {number(start["first_answer_ms"])} ms, of which
 """
 
 
+def probes(figures: dict[str, Any]) -> str:
+    rows = [
+        ["during an activation", number(figures["stall_ms"]), number(figures["stall_worst_ms"])],
+        ["CPU time of it", number(figures["kept_ms"]), number(figures["kept_worst_ms"])],
+        ["as long without one", number(figures["without_ms"]), number(figures["without_worst_ms"])],
+    ]
+    return f"""## Activating {figures["settings"]:,} settings with {figures["probes"]} probes
+
+Every setting is another one than before. Believing, equipping, compiling what was in use and all
+checks but those of probes take {number(figures["load_ms"])} ms of CPU time; with
+{figures["probes"]} probes of each generation replayed, {number(figures["probed_ms"])} ms:
+**{figures["ratio"]:.2f} times** as much.
+
+{table(["longest stall of an evaluating thread, ms", "median", "worst"], rows)}
+
+The second row is what the activation itself took in one wait, whatever else the machine did. The
+interpreter lets a thread that computes have 5 ms at a time; a full garbage collection, which may
+fall into either, goes through all objects of the process at once.
+"""
+
+
 def propagation(figures: dict[str, Any]) -> str:
     rows = [
         [title, *(number(figures[name][figure]) for figure in ("p50_ms", "p99_ms", "max_ms"))]
@@ -299,6 +320,7 @@ SECTIONS: dict[str, Callable[[Any], str]] = {
     "segment": segment,
     "client": client,
     "reload": reload,
+    "probes": probes,
     "propagation": propagation,
     "edge": edge,
     "journal": journal,

@@ -33,7 +33,8 @@ PEERS = {
 }
 OURS = ("holdfast_client", "floor")
 SECTIONS = (
-    "evaluate", "load", "segment", "client", "reload", "journal", "propagation", "edge", "impact",
+    "evaluate", "load", "segment", "client", "reload", "probes", "journal", "propagation", "edge",
+    "impact",
 )  # fmt: skip
 
 
