@@ -66,7 +66,7 @@ def run_command(  # noqa: PLR0913, PLR0917  click hands over each option as an a
     """Run the game day NAME, or all of them.
 
     It starts processes of its own on free ports of this machine, measures from the clients' side,
-    and ends them all. Exit codes: 0 PASS, 1 FAIL.
+    and ends them all. Exit codes: 0 PASS, 1 FAIL, 2 wrong use.
 
     \b
     Examples:
@@ -78,6 +78,8 @@ def run_command(  # noqa: PLR0913, PLR0917  click hands over each option as an a
     from holdfast.gameday.report import overview, write_report
     from holdfast.gameday.scenarios import ALL, MODULES, drill
 
+    if name not in (*MODULES, ALL):
+        raise click.UsageError(f"There is no game day {name!r}: {', '.join((*MODULES, ALL))}.")
     names = tuple(MODULES) if name == ALL else (name,)
     done: list[tuple[Drill, Findings, str]] = []
     for each in [drill(one) for one in names]:

@@ -118,7 +118,9 @@ class Fleet:
             self.add_edge(name, (self.control_url,))
         for name in edges:
             self.wait_ready(name)
-        self.day.note("step", f"the fleet is up: a control plane, {len(edges)} edges")
+        self.day.note(
+            "step", f"the fleet is up: a control plane, {len(edges)} edge{'s' * (len(edges) > 1)}"
+        )
 
     def start_control(self, build: Build | None = None, *, wait: bool = True) -> None:
         self.control.start(build or self.good)

@@ -21,7 +21,7 @@ from holdfast.core.errors import (
 WAY_OUT: tuple[tuple[type[HoldfastError], str], ...] = (
     (Conflict, "look at the difference again (holdfast plan …), then apply"),
     (Unauthenticated, "give --token or HOLDFAST_TOKEN; holdfast token create makes one"),
-    (Forbidden, "use a token whose scopes allow it (holdfast token list)"),
+    (Forbidden, "ask somebody who may, or use a token whose scopes allow it (holdfast token list)"),
     (TooLarge, "split it, or look whether it is meant"),
     (NotControl, "give --server, or HOLDFAST_SERVER, the URL of its control plane"),
     (NoAnswer, "is it running? holdfast status --server URL; holdfast dev starts one here"),

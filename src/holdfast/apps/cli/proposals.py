@@ -103,7 +103,10 @@ def approve_change(api: Api, change_id: str, digest: str | None, yes: bool, outp
         if output == "text":
             _show(detail)
         ask_unless(yes, "Approve this?", output)
-    _told(_post(api, change_id, "approve", {"digest": digest}), output, "Approved")
+    approved = _post(api, change_id, "approve", {"digest": digest})
+    _told(approved, output, "Approved")
+    if output == "text":
+        say(f"When it has all that it takes: holdfast change commit {change_id}")
 
 
 @change.command("reject")
