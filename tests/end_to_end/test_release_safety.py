@@ -80,7 +80,7 @@ def test_another_build_is_refused_before_it_is_deployed_and_when_it_is(
         assert bundle == 503
         before = call("GET", f"{dev.control}/v1/head", token=token)[1]
         refused = call("PUT", f"{dev.control}/v1/environments/new", {}, token)
-        assert refused[0] == 502
+        assert refused[0] == 503
         assert call("GET", f"{dev.control}/v1/head", token=token)[1] == before
     finally:
         node.send_signal(signal.SIGTERM)
