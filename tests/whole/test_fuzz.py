@@ -237,7 +237,7 @@ def offer(place: Place, edits: tuple[Edit, ...]) -> bool:
         return True
     held = place.held
     place.held = place.taken(held)
-    break_nothing(place.held, set(place.held.evaluator.keys()), held)
+    break_nothing(place.held, named(edits, place.held), held)
     return False
 
 
@@ -251,8 +251,15 @@ def force(place: Place, edits: tuple[Edit, ...]) -> str:
         made = place.taken(place.held)
     except Untrusted:
         return "refused by the consumer"
-    break_nothing(made, set(made.evaluator.keys()), place.held)
+    break_nothing(made, named(edits, made), place.held)
     return "harmless"
+
+
+def named(edits: tuple[Edit, ...], made: Generation) -> set[str]:
+    """Keys whose answers these edits may move: those they name, or all by segments and includes."""
+    if any(isinstance(edit, PutSegment | PutService) for edit in edits):
+        return set(made.evaluator.keys())
+    return {edit.key for edit in edits if isinstance(edit, PutSetting)}
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
