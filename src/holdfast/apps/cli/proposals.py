@@ -191,7 +191,7 @@ def tell_proposed(proposed: Proposed, output: str) -> None:
     click.echo(proposed.id)
     when = f", for {_moment_s(proposed.scheduled_s)} UTC" if proposed.scheduled_s else ""
     say(f"Change {proposed.id} waits{when}. Digest {proposed.digest}.", fg="green")
-    say(f"Others approve it with: holdfast change approve {proposed.id}")
+    say(f"Where it takes approvals, others give them: holdfast change approve {proposed.id}")
 
 
 def schedule(api: Api, change_id: str, at_s: int | None) -> Proposed:
