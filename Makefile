@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 READY := .venv/.ready
+TEST_PACKAGES := nginx strace iproute2
 export PYTHON
 export PATH := $(CURDIR)/.bootstrap/bin:$(PATH)
 
@@ -33,9 +34,11 @@ lint: $(READY) ## style, types, layers, dead code
 	@$(BIN)/vulture
 
 test: lint ## lint, then every test but the long forms
+	@.ci/apt $(TEST_PACKAGES)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long"
 
 test-long: $(READY) ## the long forms: properties by the ten thousand, against other implementations
+	@.ci/apt $(TEST_PACKAGES)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m long --timeout 1800
 
 format: $(READY) ## put the style right
