@@ -50,8 +50,25 @@ class Row(msgspec.Struct, frozen=True):
     text: str
 
 
+class Chart(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture of its own for the report: lines by name, each of (x, y) points.
+
+    `name` names its file. `bar`: a level to be held to, drawn dashed; none without one.
+    """
+
+    name: str
+    title: str
+    x: str
+    y: str
+    lines: dict[str, tuple[tuple[float, float], ...]]
+    bar: float | None = None
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of a drill came to. `ticks`: the answers of its clients in time."""
+    """What one run of a drill came to. `ticks`: the answers of its clients in time.
+
+    `sample`: of how many faults of a longer list; 0 for all.
+    """
 
     drill: str
     protected: bool
@@ -67,16 +84,23 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     affected: str
     build: str
     began_s: float
+    sample: int = 0
+    charts: tuple[Chart, ...] = ()
 
 
 class Drill(msgspec.Struct, frozen=True, kw_only=True):
-    """One game day. `outage` is what happened in public, `rehearsal` what is done here."""
+    """One game day, or one row of the table "Faults and promises".
+
+    `outage` is what happened in public, `promise` what is promised under a row's fault, and
+    `rehearsal` what is done here. One of the first two may be empty.
+    """
 
     name: str
     title: str
-    outage: str
     rehearsal: str
     run: Callable[[Day], None]
+    outage: str = ""
+    promise: str = ""
 
 
 class Day:
@@ -105,6 +129,7 @@ class Day:
         self.notes: list[Note] = []
         self.rows: list[Row] = []
         self.ticks: list[Tick] = []
+        self.charts: list[Chart] = []
         self.root_cause = ""
         self.stopped_by = ""
         self.affected = "nobody"
@@ -146,4 +171,6 @@ class Day:
             affected=self.affected,
             build=build,
             began_s=self.began_s,
+            sample=self.sample,
+            charts=tuple(self.charts),
         )
