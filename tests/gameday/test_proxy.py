@@ -1,0 +1,163 @@
+"""The fault proxy over real sockets: each state of the line, and the way back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast.gameday.proxy import (
+    ANSWERS_LOST,
+    BLACK_HOLE,
+    PASS,
+    QUESTIONS_LOST,
+    REFUSED,
+    SYN_DROPPED,
+    Fault,
+    Proxy,
+    Way,
+)
+
+SOON_S = 0.3
+
+
+class Echo:
+    """Sends back what it gets."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                while chunk := sock.recv(65536):
+                    sock.sendall(chunk)
+            except OSError:
+                return
+
+
+@pytest.fixture
+def line() -> Iterator[Proxy]:
+    echo = Echo()
+    with Proxy(echo.port) as proxy:
+        yield proxy
+    echo.listener.close()
+
+
+def connected(line: Proxy) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", line.port), timeout=5)
+    sock.sendall(b"hello")
+    assert sock.recv(5) == b"hello"
+    return sock
+
+
+def is_silent(sock: socket.socket) -> bool:
+    sock.settimeout(SOON_S)
+    try:
+        sock.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        sock.settimeout(5)
+    return False
+
+
+def test_bytes_and_ends_pass(line: Proxy) -> None:
+    with connected(line) as sock:
+        sock.sendall(b"x" * 300_000)
+        sock.shutdown(socket.SHUT_WR)
+        got = b""
+        while chunk := sock.recv(65536):
+            got += chunk
+    assert len(got) == 300_000
+
+
+@pytest.mark.parametrize("fault", [QUESTIONS_LOST, ANSWERS_LOST, BLACK_HOLE])
+def test_a_held_way_is_silent_and_what_was_sent_comes_when_it_is_healed(
+    line: Proxy, fault: Fault
+) -> None:
+    with connected(line) as sock:
+        line.be(fault)
+        sock.sendall(b"later")
+        assert is_silent(sock)
+        line.be(PASS)
+        assert sock.recv(5) == b"later"
+
+
+def test_one_way_leaves_connecting_as_it_was(line: Proxy) -> None:
+    line.be(ANSWERS_LOST)
+    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as sock:
+        sock.sendall(b"x")
+        assert is_silent(sock)
+
+
+def test_refused(line: Proxy) -> None:
+    with connected(line) as sock:
+        line.be(REFUSED)
+        with pytest.raises(ConnectionRefusedError):
+            connected(line)
+        sock.sendall(b"open")
+        assert sock.recv(4) == b"open"
+    line.be(PASS)
+    connected(line).close()
+
+
+def test_a_dropped_syn_is_neither_yes_nor_no(line: Proxy) -> None:
+    line.be(SYN_DROPPED)
+    with pytest.raises(TimeoutError):
+        socket.create_connection(("127.0.0.1", line.port), timeout=SOON_S)
+    line.be(PASS)
+    connected(line).close()
+
+
+def test_cut_resets_what_is_open(line: Proxy) -> None:
+    sock = connected(line)
+    line.cut()
+    with pytest.raises(ConnectionResetError):
+        sock.recv(1)
+    sock.close()
+    connected(line).close()
+
+
+def test_a_reset_in_the_middle(line: Proxy) -> None:
+    sock = connected(line)
+    line.be(Fault(down=Way(reset_after=1_000)))
+    sock.sendall(b"x" * 5_000)
+    got: list[bytes] = []
+    with pytest.raises(ConnectionResetError):
+        got.extend(iter(lambda: sock.recv(100), b""))
+    assert sum(map(len, got)) <= 1_000
+    sock.close()
+
+
+def test_a_throttled_way_takes_its_time(line: Proxy) -> None:
+    with connected(line) as sock:
+        line.be(Fault(down=Way(bytes_per_s=1_000)))
+        began_s = time.monotonic()
+        sock.sendall(b"x" * 300)
+        got = 0
+        while got < 300:
+            got += len(sock.recv(300 - got))
+        assert time.monotonic() - began_s >= 0.2
+
+
+def test_a_delayed_way(line: Proxy) -> None:
+    with connected(line) as sock:
+        line.be(Fault(up=Way(delay_s=0.2)))
+        began_s = time.monotonic()
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        assert time.monotonic() - began_s >= 0.2
