@@ -1,0 +1,172 @@
+"""The load generator against servers that answer, refuse, fall silent and hang up."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from holdfast.core.errors import Unavailable
+from holdfast.gameday.load import Kind, Load, Loaded
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        match self.path:
+            case "/refused":
+                self._send(503, b"busy", ("Retry-After", "3"))
+            case "/fails":
+                self._send(500, b"broken")
+            case "/unchanged":
+                self.send_response(304)
+                self.end_headers()
+            case "/hangs-up":
+                self.close_connection = True
+            case "/silent":
+                self.server.until.wait(10)  # type: ignore[attr-defined]
+            case "/stalls-once":
+                self.server.stall()  # type: ignore[attr-defined]
+                self._send(200, b"x" * 100_000)
+            case _:
+                self._send(200, b"fine")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._send(200 if body == b"asked" else 400, body)
+
+    def _send(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.until = threading.Event()
+        self._stalled = False
+
+    def stall(self) -> None:
+        if not self._stalled:
+            self._stalled = True
+            time.sleep(0.5)
+
+    def handle_error(self, *_: object) -> None:
+        """Clients give up: that is what they are here for."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    server = _Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.until.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def adds_up(loaded: Loaded) -> bool:
+    return all(
+        t.offered == t.ok + t.refused + t.failed + t.resets + t.unanswered + t.unsent
+        and sum(t.offered_by) == t.offered
+        and sum(t.useful_by) == t.useful
+        for t in loaded.kinds.values()
+    )
+
+
+def test_each_kind_is_counted_by_what_became_of_it(server: str) -> None:
+    kinds = (
+        Kind("fine", path="/"),
+        Kind("asked", "POST", "/", body=b"asked"),
+        Kind("unchanged", path="/unchanged"),
+        Kind("refused", path="/refused"),
+        Kind("fails", path="/fails"),
+        Kind("hangs-up", path="/hangs-up"),
+    )
+    loaded = Load(server, kinds, 200, 16, 1.5, deadline_s=30, patience_s=30).run()
+    assert adds_up(loaded)
+    tallies = loaded.kinds
+    for name in ("fine", "asked", "unchanged"):
+        assert tallies[name].ok == tallies[name].useful == tallies[name].offered > 0
+        assert tallies[name].p99_ms >= tallies[name].p50_ms > 0
+    assert tallies["refused"].refused == tallies["refused"].offered > 0
+    assert tallies["refused"].retry_after_s == (3, 3)
+    assert tallies["refused"].refused_without_hint == 0
+    assert tallies["fails"].failed == tallies["fails"].offered > 0
+    assert tallies["hangs-up"].resets == tallies["hangs-up"].offered > 0
+    assert loaded.without_answer == tallies["hangs-up"].resets
+    assert set(loaded.statuses) == {200, 304, 500, 503}
+
+
+def test_a_stall_counts_for_all_that_was_due_meanwhile(server: str) -> None:
+    loaded = Load(
+        server, [Kind("stall", path="/stalls-once")], 200, 1, 1.0, deadline_s=0.05, patience_s=30
+    ).run()
+    tally = loaded.kinds["stall"]
+    assert adds_up(loaded)
+    assert tally.ok == tally.offered
+    # One connection, and half a second in which nothing moved: what was due then came late.
+    assert tally.p99_ms > 400
+    assert tally.ok - tally.useful > 50
+
+
+def test_who_waits_too_long_gives_up_before_or_after_sending(server: str) -> None:
+    loaded = Load(server, [Kind("silent", path="/silent")], 100, 2, 0.5, patience_s=0.3).run()
+    tally = loaded.kinds["silent"]
+    assert adds_up(loaded)
+    assert tally.unanswered >= 2
+    assert tally.unsent > 0
+    assert tally.ok == 0
+
+
+def test_a_thoughtless_client_asks_again_at_once(server: str) -> None:
+    loaded = Load(server, [Kind("refused", path="/refused", retries=2)], 50, 4, 0.5).run()
+    tally = loaded.kinds["refused"]
+    assert tally.refused == tally.offered
+    assert tally.retried > 0
+    assert sum(loaded.statuses.values()) == tally.offered + tally.retried
+
+
+def test_a_load_can_be_ended_early(server: str) -> None:
+    with Load(server, [Kind("fine")], 50, 2, 60) as load:
+        time.sleep(1.0)
+        loaded = load.stop()
+    assert adds_up(loaded)
+    assert loaded.took_s < 30
+
+
+def test_nobody_there_is_no_crash() -> None:
+    loaded = Load("http://127.0.0.1:9", [Kind("fine")], 50, 2, 0.3, patience_s=0.1).run()
+    assert loaded.connects_failed > 0
+    assert loaded.kinds["fine"].unsent == loaded.offered > 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Load("http://example.com", [Kind("x")], 1, 1, 1),
+        lambda: Load("http://127.0.0.1:1", [], 1, 1, 1),
+        lambda: Load("http://127.0.0.1:1", [Kind("x")], 1, 1, 1e6),
+        lambda: Load("http://127.0.0.1:1", [Kind("x")], 1e9, 1, 1),
+        lambda: Load("http://127.0.0.1:1", [Kind("x")], 1, 1_000_000, 1),
+    ],
+)
+def test_a_load_is_bounded_and_stays_on_this_machine(make: Callable[[], Load]) -> None:
+    with pytest.raises(Unavailable, match="no load"):
+        make()
