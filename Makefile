@@ -10,7 +10,7 @@ TEST_PACKAGES := nginx strace iproute2
 export PYTHON
 export PATH := $(CURDIR)/.bootstrap/bin:$(PATH)
 
-.PHONY: help setup run test test-long lint format docs bench clean
+.PHONY: help setup run test test-long drill lint format docs bench clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,10 @@ test: lint ## lint, then every test but the long forms
 test-long: $(READY) ## the long forms: properties by the ten thousand, against other implementations
 	@.ci/apt $(TEST_PACKAGES)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m long --timeout 1800
+
+drill: $(READY) ## all faults and game days in full; writes docs/reliability.md (ONLY="names" for some)
+	@.ci/apt $(TEST_PACKAGES)
+	@$(BIN)/holdfast drill run $(or $(ONLY),everything) --report docs/reliability
 
 format: $(READY) ## put the style right
 	@$(BIN)/ruff check --quiet --fix .

@@ -58,6 +58,7 @@ SECTIONS = {
         "audit": "audit:audit",
         "assess": "assess:assess",
         "gameday": "holdfast.gameday.command:gameday",
+        "drill": "holdfast.gameday.command:drill",
     },
 }
 """Section -> command -> `module:attribute`: below this package, or anywhere by its whole name.
