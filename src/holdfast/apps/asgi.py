@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 from holdfast.apps import http
 from holdfast.apps.http import Request, Response
 from holdfast.apps.observe import logger
-from holdfast.apps.streams import Feed, Stream
+from holdfast.apps.streaming import Feed
+from holdfast.apps.streams import Stream
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

@@ -21,7 +21,7 @@ import msgspec
 
 from holdfast.apps import http
 from holdfast.apps.http import Headers, Request, Response
-from holdfast.apps.streams import STREAM_HEADERS, Fanout, Stream, frame
+from holdfast.apps.streams import STREAM_HEADERS, Fanout, Refusal, Stream, frame
 from holdfast.core.errors import HoldfastError
 from holdfast.core.model import RESERVED_ENVIRONMENTS, Subject, Verb
 
@@ -225,13 +225,8 @@ class Distribution:
         if request.method == "HEAD":
             return Response(200, STREAM_HEADERS)
         feed = self._fanout.open(None, sees)
-        if feed is None:
-            return http.fault(
-                503,
-                "too-many-streams",
-                "too many streams are open: poll",
-                headers=http.error_headers(503),
-            )
+        if isinstance(feed, Refusal):
+            return http.fault(503, feed.code, feed.message, headers=feed.headers)
         return Stream(200, STREAM_HEADERS, feed)
 
     def _changed(self, listed: Listed) -> None:

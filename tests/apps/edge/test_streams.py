@@ -8,7 +8,7 @@ from serving import Raw, call, listening, until
 
 from holdfast.apps import streams
 from holdfast.apps.http import Request, Response
-from holdfast.apps.streams import STREAM_HEADERS, Fanout, Stream, frame
+from holdfast.apps.streams import STREAM_HEADERS, Fanout, Refusal, Room, Stream, frame
 from holdfast.core.model import Subject
 
 ONE = Subject("production", "one")
@@ -22,7 +22,9 @@ def serve(fanout: Fanout, lifetime_s: float | None = None):
             return Response(200, [], b"pong")
         only = {"/one": ONE, "/two": TWO}.get(request.path)
         feed = fanout.open(None, lambda s: only is None or s == only, lifetime_s)
-        return Stream(200, STREAM_HEADERS, feed) if feed else Response(503, [])
+        if isinstance(feed, Refusal):
+            return Response(503, feed.headers, feed.code.encode())
+        return Stream(200, STREAM_HEADERS, feed)
 
     return listening(handle, on_stop=fanout.close)
 
@@ -92,7 +94,7 @@ def test_a_slow_reader_is_cut_and_counted_and_delays_nobody():
 
 
 def test_one_reader_too_many_is_refused_and_counted():
-    fanout = Fanout(feeds_max=1)
+    fanout = Fanout(Room(1))
     with serve(fanout) as listener, Raw(listener.port) as client:
         client.send(GET % b"/")
         client.read_until(streams.HEARTBEAT)

@@ -28,7 +28,7 @@ from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.http import NO_STORE, Request, Response
-from holdfast.apps.streams import HEARTBEAT, STREAM_HEADERS, Fanout, Stream
+from holdfast.apps.streams import HEARTBEAT, STREAM_HEADERS, Fanout, Refusal, Stream
 from holdfast.core.errors import HoldfastError, NotFound, Unavailable
 from holdfast.core.model import Subject
 from holdfast.core.targeting.outcome import Outcome
@@ -210,8 +210,9 @@ class Routes:
         if active is None:
             return self._readable(self._no_subject(subject, None), origin)
         feed = self._parts.refetches.open(subject, _everything, lifetime_s)
-        if feed is None:
-            return self._readable(ofrep.failure(503, "GENERAL", "too many streams: poll"), origin)
+        if isinstance(feed, Refusal):
+            refused = ofrep.failure(503, "GENERAL", feed.message).but(*feed.headers)
+            return self._readable(refused, origin)
         seen = request.header(b"last-event-id") or query.get("since", [""])[0].encode("latin-1")
         missed = seen not in (b"", b"%d" % active.revision)
         headers = [*STREAM_HEADERS, *self._parts.cors.headers(origin)]
