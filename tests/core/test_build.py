@@ -148,7 +148,13 @@ def test_the_document_is_a_flagd_file_with_our_facts_under_one_key() -> None:
                 "value_bytes_max": 262144,
                 "value_depth_max": 32,
             },
-            "pacing": {"poll_interval_s": 30, "stale_after_s": 90},
+            "pacing": {
+                "poll_interval_s": 30,
+                "poll_interval_max_s": 300,
+                "retry_after_max_s": 300,
+                "stale_after_s": 90,
+                "streams": True,
+            },
             "attributes": [],
             "shape": {
                 "lost_percent": 30,

@@ -302,14 +302,14 @@ def test_status_tells_how_it_is(edge: Edge, start: Callable[..., Client]) -> Non
 
 
 def test_stale_is_a_label_and_then_it_heals(edge: Edge, start: Callable[..., Client]) -> None:
-    edge.publisher.pacing = Pacing(30, 0)
+    edge.publisher.pacing = Pacing(stale_after_s=0)
     edge.publish(tiles=9)
     client = start(streams=False)
     states: list[str] = []
     client.on_state(states.append)
     until(lambda: "stale" in states)
     assert client.get_int("tiles", 0) == 9
-    edge.publisher.pacing = Pacing(30, 90)
+    edge.publisher.pacing = Pacing()
     edge.publish(tiles=10)
     until(lambda: client.status().state == "ready")
     until(lambda: states[-1] == "ready")

@@ -256,7 +256,7 @@ def test_stale_as_soon_as_no_upstream_answers(rig: Rig) -> None:
 
 def test_a_frozen_upstream_is_stale_and_left(rig: Rig) -> None:
     """It answers `nothing new` for ever, and its freshness statements stand still."""
-    rig.publisher.pacing = type(rig.publisher.pacing)(30, 0)
+    rig.publisher.pacing = type(rig.publisher.pacing)(stale_after_s=0)
     rig.publish(tiles=9)
     follower = rig.start(streams=False)
     until(lambda: answer(follower) == 9)

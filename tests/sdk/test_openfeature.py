@@ -111,11 +111,11 @@ def test_events_and_status(tmp_path: Path) -> None:
         edge.publish(tiles=10)
         changed = until(lambda: [d for name, d in told if name == "PROVIDER_CONFIGURATION_CHANGED"])
         assert changed[0].flags_changed == ["tiles"]
-        edge.publisher.pacing = Pacing(30, 0)
+        edge.publisher.pacing = Pacing(stale_after_s=0)
         edge.publish(tiles=11)
         until(lambda: openfeature.get_provider_status() == ProviderStatus.STALE)
         assert openfeature.get_integer_value("tiles", 0) == 11
-        edge.publisher.pacing = Pacing(30, 90)
+        edge.publisher.pacing = Pacing()
         edge.publish(tiles=12)
         until(lambda: openfeature.get_provider_status() == ProviderStatus.READY)
         api.shutdown()

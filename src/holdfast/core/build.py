@@ -28,6 +28,7 @@ from holdfast.core.snapshot import (
     ACCESS_KEY,
     Budgets,
     Facts,
+    Pacing,
     Previous,
     SegmentFacts,
     Semantics,
@@ -94,6 +95,7 @@ def build(
     problems when a rule refers to a segment that isn't there or a bound is passed.
     """
     revision = subject_revision(state, subject)
+    known = environment_of(state, subject.environment).environment
     at = head or state.head
     if at.revision != revision:
         raise ValueError(f"{subject} is at revision {revision}, the head given at {at.revision}")
@@ -123,6 +125,7 @@ def build(
             contracts=contract_facts(state, subject),
             rollouts=parts.rollouts,
             probes=parts.probes,
+            pacing=Pacing(**msgspec.structs.asdict(known.pacing)),
             shape=_budgets(state, subject),
             attributes=declared(state.services, subject.service),
         ),

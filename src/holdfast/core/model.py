@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from holdfast.core.policies import Plan, Policy
+from holdfast.core.policies import Pace, Plan, Policy
 
 JSON: TypeAlias = Any  # null, boolean, number, string, list or object: a parsed JSON value
 
@@ -158,6 +158,7 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     description: str = ""
     policy: Policy = Policy()
     ahead: Ahead | None = None
+    pacing: Pace = Pace()
 
     def bucketing_of(self, service: str) -> Bucketing:
         """How the service's splits are dealt."""

@@ -86,6 +86,23 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     settings_min: int = 10
 
 
+class Pace(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The pacing contract of an environment: what its consumers may ask, in seconds.
+
+    - `poll_interval_s` is the steady rate; after `stale_after_s` without a newer statement of
+      freshness an answer says that it is stale.
+    - `poll_interval_max_s`, `retry_after_max_s`: how far an edge may slow consumers down. Its
+      hints are not signed; these bounds are.
+    - `streams`: whether consumers listen to streams at all.
+    """
+
+    poll_interval_s: int = 30
+    poll_interval_max_s: int = 300
+    retry_after_max_s: int = 300
+    stale_after_s: int = 90
+    streams: bool = True
+
+
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an environment asks of every change in it.
 

@@ -7,13 +7,16 @@ from typing import Final
 
 from holdfast.core import limits
 from holdfast.core.errors import Problem
-from holdfast.core.policies import Freeze, Policy
+from holdfast.core.policies import Freeze, Pace, Policy
 
 APPROVALS_MAX: Final = 10
 FREEZES_MAX: Final = 64
 FREEZE_END_MAX_S: Final = 253_402_300_799
 """The end of the year 9999: later times have no date."""
 BREAK_GLASS_MAX_S: Final = 3_600
+POLL_INTERVAL_MAX_S: Final = 3_600
+RETRY_AFTER_MAX_S: Final = 3_600
+STALE_AFTER_MAX_S: Final = 7 * 86_400
 _FREEZE_HINT: Final = "give begin_s and end_s in unix seconds, the end after the beginning"
 
 
@@ -32,6 +35,16 @@ def check_policy(policy: Policy) -> Iterator[Problem]:
     yield from _between("freezes", len(policy.freezes), 0, FREEZES_MAX, " windows")
     for number, freeze in enumerate(policy.freezes):
         yield from _check_freeze(freeze, f"/freezes/{number}")
+
+
+def check_pace(pace: Pace) -> Iterator[Problem]:
+    """Problems with paths into the pacing contract."""
+    slowest_s = POLL_INTERVAL_MAX_S
+    yield from _between("poll_interval_s", pace.poll_interval_s, 1, slowest_s, " s")
+    least_s = max(1, min(pace.poll_interval_s, slowest_s))
+    yield from _between("poll_interval_max_s", pace.poll_interval_max_s, least_s, slowest_s, " s")
+    yield from _between("retry_after_max_s", pace.retry_after_max_s, 1, RETRY_AFTER_MAX_S, " s")
+    yield from _between("stale_after_s", pace.stale_after_s, least_s, STALE_AFTER_MAX_S, " s")
 
 
 def _check_freeze(freeze: Freeze, path: str) -> Iterator[Problem]:

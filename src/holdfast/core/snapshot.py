@@ -70,10 +70,13 @@ class SegmentFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pacing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often to ask, and when an answer counts as stale, in seconds."""
+    """The pacing contract, in seconds: `core.policies.Pace`, spelt out."""
 
     poll_interval_s: int = 30
+    poll_interval_max_s: int = 300
+    retry_after_max_s: int = 300
     stale_after_s: int = 90
+    streams: bool = True
 
 
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -77,8 +77,8 @@ class ServiceState(msgspec.Struct, frozen=True):
 class EnvironmentState(msgspec.Struct, frozen=True):
     """An environment, and the newest revision that changed its bucketing (its first one too).
 
-    `shaped` is the newest one that changed `policy.shape`, which every snapshot carries. `moved`:
-    service -> newest one that changed the bucketing of this service by itself.
+    `shaped` is the newest one that changed `policy.shape` or `pacing`, which every snapshot
+    carries. `moved`: service -> newest one that changed the bucketing of this service by itself.
     """
 
     environment: Environment

@@ -36,7 +36,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.needs import check_contract
 from holdfast.core.pointer import below, near, pointer
-from holdfast.core.policy_check import check_policy
+from holdfast.core.policy_check import check_pace, check_policy
 from holdfast.core.rollout_check import check_rollouts
 from holdfast.core.state import ServiceState, State, closure
 
@@ -119,6 +119,7 @@ def _environments(edits: Iterable[Edit], new: State) -> Iterator[Problem]:
             message = f"more than {limits.TEXT_CHARS_MAX} characters"
             yield Problem(code="too-long", message=message, path=f"{path}/description")
         yield from below(f"{path}/policy", [*check_policy(edit.to.policy)])
+        yield from below(f"{path}/pacing", [*check_pace(edit.to.pacing)])
         for service in edit.to.ahead.services if edit.to.ahead else ():
             if service not in new.services:
                 hint = near(service, new.services) or "name services that stand"

@@ -1,4 +1,4 @@
-"""The commands of environments: `env list`, `env put`, `env move`."""
+"""The commands of environments: `env list`, `env put`, `env move`, `env pace`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from holdfast.apps.cli.output import print_data, print_table, say
 
 if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
+    from holdfast.apps.control.schemas import EnvironmentLine
     from holdfast.core.model import Ahead
 
 
@@ -102,12 +103,9 @@ def move_services(
       holdfast env move production --bucketing v3 shop
       holdfast env move production --bucketing v3 mail calling
     """
-    from holdfast.apps.control.schemas import Environments, Revised
+    from holdfast.apps.control.schemas import Revised
 
-    found = api.call(Environments, "GET", "/v1/environments").environments
-    standing = next((one for one in found if one.environment == environment), None)
-    if standing is None:
-        raise click.ClickException(f"There is no environment {environment}: holdfast env list.")
+    standing = _standing(api, environment)
     ahead = standing.ahead
     known = ahead.services if ahead is not None and ahead.bucketing == bucketing else ()
     body = {
@@ -120,6 +118,76 @@ def move_services(
     if not print_data(revised, output):
         names = ", ".join(services)
         say(f"{names}: bucketing {bucketing} in {environment}, at revision {revised.revision}.")
+
+
+@env.command("pace")
+@click.argument("environment")
+@click.option("--poll", "poll_interval_s", type=int, help="Seconds between two steady polls.")
+@click.option(
+    "--poll-max",
+    "poll_interval_max_s",
+    type=int,
+    help="How far an edge may slow the polls down, in seconds.",
+)
+@click.option(
+    "--retry-after-max",
+    "retry_after_max_s",
+    type=int,
+    help="How long an edge's Retry-After may keep consumers away, in seconds.",
+)
+@click.option(
+    "--stale-after",
+    "stale_after_s",
+    type=int,
+    help="Seconds without a newer statement of freshness after which answers say stale.",
+)
+@click.option("--streams/--no-streams", default=None, help="Whether consumers listen to streams.")
+@REASON
+@output_option()
+@connected
+def pace_environment(
+    api: Api, environment: str, reason: str, output: str, **wanted: int | bool | None
+) -> None:
+    """Show, or change, how often consumers in an ENVIRONMENT may ask.
+
+    The numbers are signed with every snapshot. Edges may only ask for less, within them.
+
+    \b
+    Examples:
+      holdfast env pace production
+      holdfast env pace production --poll 15 --poll-max 600
+      holdfast env pace production --no-streams --reason "streams hurt the store"
+    """
+    import msgspec
+
+    from holdfast.apps.control.schemas import Revised
+
+    standing = _standing(api, environment)
+    changed = {name: value for name, value in wanted.items() if value is not None}
+    pacing = {**msgspec.structs.asdict(standing.pacing), **changed}
+    if not changed:
+        if not print_data(pacing, output):
+            print_table(["pacing", "value"], ((name, str(each)) for name, each in pacing.items()))
+        return
+    body = {
+        "bucketing": standing.bucketing,
+        "description": standing.description,
+        "reason": reason or f"pacing of {environment}",
+        "pacing": pacing,
+    }
+    revised = api.call(Revised, "PUT", f"/v1/environments/{environment}", body)
+    if not print_data(revised, output):
+        say(f"Consumers in {environment} are paced anew, at revision {revised.revision}.")
+
+
+def _standing(api: Api, environment: str) -> EnvironmentLine:
+    from holdfast.apps.control.schemas import Environments
+
+    found = api.call(Environments, "GET", "/v1/environments").environments
+    standing = next((one for one in found if one.environment == environment), None)
+    if standing is None:
+        raise click.ClickException(f"There is no environment {environment}: holdfast env list.")
+    return standing
 
 
 def _shown(ahead: Ahead | None) -> str:

@@ -53,6 +53,8 @@ class EnvironmentDesk:
                 bucketing=body.bucketing,
                 description=body.description,
             )
+            if body.pacing is not None:
+                to = msgspec.structs.replace(to, pacing=body.pacing)
             ahead = body.ahead or to.ahead
             over = ahead is not None and ahead.bucketing == to.bucketing
             to = msgspec.structs.replace(to, ahead=None if over else ahead)

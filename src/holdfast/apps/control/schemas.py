@@ -34,6 +34,7 @@ from holdfast.core.model import (
     Setting,
     SettingType,
 )
+from holdfast.core.policies import Pace
 
 PAGE_MAX = 500
 """Items on one page of a list."""
@@ -291,7 +292,7 @@ class Segments(Struct, frozen=True):
 
 class EnvironmentLine(Struct, frozen=True):
     """`revision`: the one that last changed the bucketing; `ahead`: services that went over to
-    another one before the rest.
+    another one before the rest; `pacing`: how often consumers may ask.
     """
 
     environment: str
@@ -299,6 +300,7 @@ class EnvironmentLine(Struct, frozen=True):
     description: str
     revision: int
     ahead: Ahead | None = None
+    pacing: Pace = Pace()
 
 
 class Environments(Struct, frozen=True):
@@ -309,13 +311,15 @@ class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
     """`bucketing` is flagd's hash contract: changing it moves users between the arms of splits.
 
     `ahead` names services that go over to another one before the rest; left out, it stays as it is,
-    and it goes once `bucketing` is the same.
+    and it goes once `bucketing` is the same. `pacing` is how often consumers may ask; left out, it
+    stays as it is.
     """
 
     bucketing: Literal["v2", "v3"] = "v3"
     description: Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)] = ""
     reason: Reason = ""
     ahead: Ahead | None = None
+    pacing: Pace | None = None
 
 
 class ExplainBody(Struct, frozen=True, forbid_unknown_fields=True):

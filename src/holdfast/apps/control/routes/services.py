@@ -201,6 +201,7 @@ def list_environments(control: TheControl, caller: Caller) -> schemas.Environmen
                 each.environment.description,
                 each.revision,
                 each.environment.ahead,
+                each.environment.pacing,
             )
             for name, each in sorted(control.state().environments.items())
             if any(scope.environment in (EVERY, name) for scope in caller.scopes)
