@@ -207,7 +207,7 @@ class _Batch(Marks):
                 if was.bucketing_of(name) != to.bucketing_of(name):
                     moved[name] = revision
             changed = revision if old.environment.bucketing != edit.to.bucketing else old.revision
-            reshaped = not same(old.environment.policy.shape, edit.to.policy.shape)
+            reshaped = not (same(was.policy.shape, to.policy.shape) and same(was.pacing, to.pacing))
             shaped = revision if reshaped else old.shaped
         self._environments[edit.environment] = EnvironmentState(edit.to, changed, shaped, moved)
 
