@@ -10,7 +10,7 @@ them. Nothing here raises on a read; what goes wrong is an outcome with reason E
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -20,7 +20,6 @@ from holdfast.core.targeting.answers import Answers
 from holdfast.core.targeting.attributes import Every, optional_attributes
 from holdfast.core.targeting.check import check_bounds
 from holdfast.core.targeting.compile import Function, compiled, constant
-from holdfast.core.targeting.emit import Facts
 from holdfast.core.targeting.explain import (
     Explanation,
     Recorded,
@@ -29,11 +28,14 @@ from holdfast.core.targeting.explain import (
     explanation,
     follow,
 )
+from holdfast.core.targeting.facts import Facts
+from holdfast.core.targeting.fuse import Fused, Member, Ruled, fuse
 from holdfast.core.targeting.interpret import Run
 from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
 from holdfast.core.targeting.prepare import NULL, BadRule, Node, Rules, decoded_rule
 from holdfast.core.targeting.segments import SegmentTable
 
+T = TypeVar("T")
 Body = bytes | msgspec.Raw
 MISSES_MAX: Final = 200
 """Reads past the generated function after which it is made anew, for contexts that lack more."""
@@ -186,6 +188,13 @@ class Evaluator:
         """Every setting's answer, by key."""
         return {key: self.evaluate(key, context) for key in self._flags}
 
+    def fused(self, render: Callable[[Outcome], T], join: Callable[[list[T]], T]) -> Fused[T]:
+        """Every setting's answer in one call, rendered, in the order of `keys` (`targeting.fuse`).
+
+        Compiles all of them: 0.1 to 0.2 ms each.
+        """
+        return fuse((self._member(key) for key in self._flags), self._facts, render, join)
+
     def explain(
         self,
         key: str,
@@ -215,6 +224,13 @@ class Evaluator:
     def replace(self, key: str, function: Function) -> None:
         """See `Owner`."""
         self.table[key] = function
+
+    def _member(self, key: str) -> Member:
+        function = self.function(key)
+        setting = self._settings[key]
+        if isinstance(setting, Outcome):
+            return setting
+        return Ruled(setting.answers, self.targeting(key), setting, function)
 
     def _load(self, key: str) -> Setting | Outcome:
         """A setting, or its only answer."""

@@ -25,7 +25,8 @@ from types import CodeType, FunctionType
 from typing import Any, Final, Protocol, TypeAlias
 
 from holdfast.core.targeting.answers import Answers
-from holdfast.core.targeting.emit import Emitter, Facts
+from holdfast.core.targeting.emit import Emitter
+from holdfast.core.targeting.facts import Facts
 from holdfast.core.targeting.outcome import Outcome
 from holdfast.core.targeting.prepare import Node
 
@@ -58,7 +59,7 @@ def compiled(
     """
     if root.calls > CALLS_MAX:
         return exact.whole
-    emitter = Emitter(facts, answers, optional)
+    emitter = Emitter(facts, answers.key, answers.resolve, optional)
     body = emitter.returns(root, "        ")
     if emitter.begins:
         body.insert(0, f"        r = {emitter.bind(exact.begin)}(c)")
@@ -75,13 +76,13 @@ def compiled(
     code = _shapes.get(source)
     if code is None:
         try:
-            code = _code(source)
+            code = code_of(source)
         except (SyntaxError, RecursionError, MemoryError):  # nested beyond what Python compiles
             return exact.whole
         if len(_shapes) >= SHAPES_MAX:
             _shapes.clear()
         _shapes[source] = code
-    return FunctionType(code, _GLOBALS, "answer", (exact.whole, *emitter.defaults()))
+    return FunctionType(code, GLOBALS, "answer", (exact.whole, *emitter.defaults()))
 
 
 def constant(outcome: Outcome) -> Function:
@@ -93,12 +94,13 @@ def constant(outcome: Outcome) -> Function:
     return answer
 
 
-def _code(source: str) -> CodeType:
+def code_of(source: str) -> CodeType:
+    """The code of the one function in `source`. Raises what Python's compiler does."""
     module = compile(source, "<a setting's targeting>", "exec")
     return next(item for item in module.co_consts if isinstance(item, CodeType))
 
 
-_GLOBALS: Final[dict[str, Any]] = {
+GLOBALS: Final[dict[str, Any]] = {
     "__builtins__": {},
     "Exception": Exception,
     "bool": bool,

@@ -10,20 +10,17 @@ Nothing of a rule enters the source: `Emitter.bind` gives a name for every const
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from math import isnan
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import mmh3
 
-from holdfast.core.model import Bucketing
 from holdfast.core.targeting import bucket
-from holdfast.core.targeting.answers import Answers
 from holdfast.core.targeting.attributes import attribute_name, constant_text
+from holdfast.core.targeting.facts import Facts
 from holdfast.core.targeting.operators import EAGER, TRUE_FALSE_OR_NULL, TRUE_OR_FALSE
 from holdfast.core.targeting.prepare import NULL, Call, Constant, Items, Node
-from holdfast.core.targeting.segments import SegmentTable
-from holdfast.core.targeting.semver import VersionMemos
 from holdfast.core.targeting.values import to_number, to_string, truth
 
 DEFAULTS_MAX: Final = 24
@@ -36,42 +33,32 @@ FLAG_KEY: Final = "$flagd.flagKey"
 TIMESTAMP: Final = "$flagd.timestamp"
 
 
-class Facts:
-    """What all settings of a snapshot share, as the compiler needs it."""
-
-    __slots__ = ("bucketing", "now", "segments", "versions")
-
-    def __init__(
-        self,
-        bucketing: Bucketing,
-        segments: Mapping[str, SegmentTable],
-        now: Callable[[], int],
-    ) -> None:
-        """`now` gives unix seconds."""
-        self.bucketing: Bucketing = bucketing
-        self.segments = segments
-        self.now = now
-        self.versions = VersionMemos()
-
-
 class Emitter:
     """Python source for one rule, and the constants that it names.
 
-    Three kinds of source are made: statements that return an outcome, expressions for a value, and
+    Three kinds of source are made: statements that return an answer, expressions for a value, and
     expressions for a truth. An expression's value is exact or it raises.
     """
 
-    def __init__(self, facts: Facts, answers: Answers, optional: Container[str]) -> None:
-        """`optional` are attributes that contexts are expected to lack now and then."""
+    def __init__(
+        self, facts: Facts, key: str, gives: Callable[[Any], Any], optional: Container[str]
+    ) -> None:
+        """`gives` makes of a rule's value what is answered; `optional` are attributes that contexts
+        are expected to lack now and then."""
         self.facts = facts
-        self.flag_key = answers.key
-        self._answers = answers
+        self.flag_key = key
+        self._gives = gives
         self._optional = optional
         self._constants: list[Any] = []
         self._names: dict[Any, str] = {}
         self._temporaries = 0
         self._pair_hash: bucket.TextHash | None = None
         self.begins = False
+
+    def turn_to(self, key: str, gives: Callable[[Any], Any]) -> None:
+        """Go on with another setting, whose names of its own are free again."""
+        self.flag_key, self._gives = key, gives
+        self._temporaries, self._pair_hash, self.begins = 0, None, False
 
     # names
 
@@ -80,16 +67,22 @@ class Emitter:
         identity = ("text", value) if type(value) is str else ("object", id(value))
         name = self._names.get(identity)
         if name is None:
-            index = len(self._constants)
-            name = f"k{index}" if index < DEFAULTS_MAX else f"K[{index - DEFAULTS_MAX}]"
+            name = self._name(len(self._constants))
             self._constants.append(value)
             self._names[identity] = name
         return name
+
+    def _name(self, index: int) -> str:
+        return f"k{index}" if index < DEFAULTS_MAX else f"K[{index - DEFAULTS_MAX}]"
 
     def names(self) -> str:
         count = len(self._constants)
         named = "".join(f", k{index}" for index in range(min(count, DEFAULTS_MAX)))
         return named + (", K" if count > DEFAULTS_MAX else "")
+
+    def constants(self) -> dict[str, Any]:
+        """By name; as long as all are names."""
+        return {self._name(index): value for index, value in enumerate(self._constants)}
 
     def defaults(self) -> tuple[Any, ...]:
         named = self._constants[:DEFAULTS_MAX]
@@ -103,19 +96,23 @@ class Emitter:
     # statements
 
     def returns(self, node: Node, indent: str) -> list[str]:
-        """Lines that return the outcome for `node`'s value on every path."""
-        if type(node) is Constant:
-            return [f"{indent}return {self.bind(self._answers.resolve(node.value))}"]
-        if type(node) is Call and node.op in ("if", "?:"):
+        """Lines that return the answer for `node`'s value on every path."""
+        if is_choice(node):
             return self._return_branches(node, indent)
+        return [f"{indent}return {self.answer(node)}"]
+
+    def answer(self, node: Node) -> str:
+        """An expression for the answer to `node`'s value, or one that raises."""
+        if type(node) is Constant:
+            return self.bind(self._gives(node.value))
         if type(node) is Call and node.op == "fractional":
-            chosen = self._chosen_arm(node)
+            chosen = self.arm(node, self._gives)
             if chosen is not None:
-                return [f"{indent}return {chosen}"]
+                return chosen
         if _is_boolean(node):
-            yes, no = (self.bind(self._answers.resolve(value)) for value in (True, False))
-            return [f"{indent}return {yes} if {self.truth(node)} else {no}"]
-        return [f"{indent}return {self.bind(self._answers.resolve)}({self.value(node)})"]
+            yes, no = (self.bind(self._gives(value)) for value in (True, False))
+            return f"{yes} if {self.truth(node)} else {no}"
+        return f"{self.bind(self._gives)}({self.value(node)})"
 
     def _return_branches(self, node: Call, indent: str) -> list[str]:
         lines: list[str] = []
@@ -125,12 +122,11 @@ class Emitter:
             lines += self.returns(args[index + 1], indent + " ")
         return lines + self.returns(args[-1] if len(args) % 2 else NULL, indent)
 
-    def _chosen_arm(self, node: Call) -> str | None:
-        """The outcome of a `fractional` whose arms are constants and valid."""
-        return self.arm(node, self._answers.resolve)
-
     def arm(self, node: Call, of: Callable[[Any], Any]) -> str | None:
-        """What `of` makes of the arm that the key falls into; none as above."""
+        """What `of` makes of the arm that the key falls into.
+
+        None unless the arms of this `fractional` are constants and valid.
+        """
         shorthand = not node.args or type(node.args[0]) is Items
         arms = [
             arm.scalars if type(arm) is Items else None
@@ -229,12 +225,19 @@ class Emitter:
 
     def attribute(self, name: str) -> str:
         """One attribute of the context; one that the rule expects to lack is null when it does."""
-        if name in self._optional:
-            return f"c.get({self.bind(name)})"
-        return f"c[{self.bind(name)}]"
+        return self.found(name) if name in self._optional else f"c[{self.bind(name)}]"
+
+    def found(self, name: str) -> str:
+        """One attribute of the context, null where it is absent."""
+        return f"c.get({self.bind(name)})"
 
     def _values(self, nodes: tuple[Node, ...]) -> str:
         return ", ".join([self.value(node) for node in nodes])
+
+
+def is_choice(node: Node) -> TypeGuard[Call]:
+    """Whether the node picks one of its arguments, by conditions."""
+    return type(node) is Call and node.op in ("if", "?:")
 
 
 def _is_singleton(value: Any) -> bool:
@@ -280,7 +283,7 @@ def _var_or_default(emitter: Emitter, node: Call, name: str, rest: list[str]) ->
     if rest or type(default) is not Constant:
         return None
     t = emitter.temporary()
-    found = f"({t} := c.get({emitter.bind(name)}))"
+    found = f"({t} := {emitter.found(name)})"
     return f"({emitter.value(default)} if {found} is None else {t})"
 
 
