@@ -36,12 +36,13 @@ import uvicorn
 
 from holdfast.adapters.memory import MemoryBlobs, MemoryJournal
 from holdfast.adapters.signing import Keys
+from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face
 from holdfast.apps.control.upstream import Upstream
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge import serve
 from holdfast.apps.edge.door import EdgeDoor
-from holdfast.apps.listen import Address, Listener
+from holdfast.apps.listen import Listener
 from holdfast.apps.settings import EdgeSettings
 from holdfast.apps.streams import Fanout
 from holdfast.core.access import Grant, issue

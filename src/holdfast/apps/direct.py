@@ -1,144 +1,634 @@
-"""The short way: an answer as soon as the request is whole, in the parser's own callback.
+"""The edge's own connection: HTTP/1.1 over `httptools`, answered in the parser's callback.
 
-ASGI takes a task, an event, a scope and two messages for each request; a pure handler needs none of
-them. What can't be answered at once goes the long way of uvicorn, on the same connection: streams,
-and whatever comes while a client doesn't read, or behind a stream.
+A request goes one of two ways. The short one is for a head that came before, byte for byte, whole
+with its body in one piece, on a connection where nothing waits: one look-up, the pure handler, one
+write. All else is parsed; what the parser finds is held against `holdfast.apps.heads`, and answered
+in order, so many a turn, as long as the client reads what it gets.
+
+Nothing here reads a clock for the bounds on time: whoever serves sweeps once in `SWEEP_S`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
-from urllib.parse import unquote
+import asyncio
+import fcntl
+import termios
+from collections import deque
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final, Protocol
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from holdfast.apps.asgi import CLOSE, EMPTY, Face, Receive, Scope, Send
-from holdfast.apps.http import Request, Response
-from holdfast.apps.listen import KEEP_ALIVE_S, SWEEP_S, Bounds, Connection, Refused
+from holdfast.apps import http
+from holdfast.apps.asgi import BODILESS, CLOSE, EMPTY, Face
+from holdfast.apps.heads import (
+    HEAD_END,
+    TOO_LARGE,
+    Fault,
+    Framing,
+    Heads,
+    Known,
+    framing_of,
+    request_of,
+)
+from holdfast.apps.http import HEAD_BYTES_MAX, Headers, Request, Response
+from holdfast.apps.linger import Lingering
 from holdfast.apps.streams import Stream
 
-IDLE_SWEEPS_MAX: Final = round(KEEP_ALIVE_S / SWEEP_S)
+SWEEP_S: Final = 1.0
+ARRIVAL_SWEEPS_MAX: Final = 8
+"""Sweeps that a request may take to arrive whole, its head and its body."""
+FLUSH_SWEEPS_MAX: Final = 10
+"""Sweeps that a client may let answers wait without taking `FLUSH_BYTES` in one of them."""
+FLUSH_BYTES: Final = 4 * 1024
+IDLE_SWEEPS_MAX: Final = 75
+"""Sweeps between two requests of one connection."""
+ANSWERS_PER_TURN: Final = 32
+"""Answered on one connection before the others have their turn."""
+SLICE_BYTES: Final = 16 * 1024
+"""Parsed at a time; what is behind it waits as bytes."""
+UNREAD_BYTES_MAX: Final = 64 * 1024
+"""Of answers that a client has not taken; more, and nothing more is read from it, or answered."""
+HEAD_SLACK_BYTES: Final = 1024
+JOINED_BYTES_MAX: Final = 8 * 1024
+"""A body up to this size is kept joined with its head, for one copy of one piece."""
+LINGERING_MAX: Final = 1_000
+"""Connections over the bound that are told so with patience."""
+CHUNK_OVERHEAD: Final = 8
+"""Bytes on the wire for each byte of a body in chunks, sizes, extensions and trailers included."""
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class DirectConnection(Connection):
-    """A connection to a face that answers everything itself (`otherwise` is none)."""
+class Gate(Protocol):
+    """Who is let in while there is too much to do. Called on the event loop; must not raise."""
 
-    def __init__(self, face: Face, bounds: Bounds, *args: Any, **kwargs: Any) -> None:
-        super().__init__(bounds, *args, **kwargs)
-        self._face = face
-        self._long = False
-        self._body = b""
-        self._whole = True
-        self._keep_alive = True
-        self._idle_for: object = None
-        self._idle_sweeps = 0
+    def admit(
+        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+    ) -> bytes | None:
+        """None lets a request in; bytes are the whole refusal, sent on the kept connection.
 
-    def on_message_begin(self) -> None:
-        self.in_head = True
-        self.head_bytes = 0
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._body = b""
-        self._whole = False
+        Asked when a head is whole, before its body. `waited_s`: since the first bytes came after
+        the event loop last looked for any.
+        """
 
-    def on_headers_complete(self) -> None:
-        self.check_head()
-        behind = self.cycle is not None and not self.cycle.response_complete
-        self._long = behind or self.flow.write_paused
-        if self._long:
-            self._begin_long()
-            return
-        self._keep_alive = self.parser.get_http_version() != "1.0" and (
-            self.parser.should_keep_alive()
-        )
-        if self.expect_100_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    def done(self, took_s: float) -> None:
+        """One that was let in is answered, or gone unanswered (0 seconds then)."""
 
-    def on_body(self, body: bytes) -> None:
-        if self._long:
-            super().on_body(body)
-            return
-        self._body_came = True
-        self._body = self._body + body if self._body else body
-        if len(self._body) > self._face.body_bytes_max:
-            self._face.bodies_refused += 1
-            self._face.count(413)
-            self.refuse(413, "too-large", f"a body may have {self._face.body_bytes_max} bytes")
-            raise Refused
+    def batch(self, length_s: float, requests: int) -> None:
+        """All that came at once is answered."""
 
-    def on_message_complete(self) -> None:
-        self._whole = True
-        if self._long:
-            super().on_message_complete()
-            return
-        if self.is_leaving():
-            return
-        self.drop_trailers()
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        if "%" in path:
-            path = unquote(path)
-        method = self.parser.get_method().decode("ascii")
-        request = Request(method, path, url.query or b"", self.headers, self._body)
-        answer = self._face.answer(request)
-        if isinstance(answer, Response):
-            self._respond(method, answer)
-        elif answer is not None:
-            self._begin_stream(answer)
 
-    def arriving(self) -> bool:
-        return self.in_head or (super().arriving() if self._long else not self._whole)
+class Bounds:
+    """What the connections of one server are bound by, and how often each bound was hit."""
+
+    def __init__(self, connections_max: int) -> None:
+        self.connections_max = connections_max
+        self.connections: set[Connection] = set()
+        self.connections_refused = 0
+        self.heads_refused = 0
+        self.arrivals_timed_out = 0
+        self.idle_closed = 0
+        self.aborted = 0
+
+    def hits(self) -> dict[str, int]:
+        """How often each bound was hit, by its name in the metrics."""
+        return {
+            "head": self.heads_refused,
+            "connections": self.connections_refused,
+            "arrival": self.arrivals_timed_out,
+            "idle": self.idle_closed,
+            "aborted": self.aborted,
+        }
 
     def sweep(self) -> None:
-        super().sweep()
-        resting = self._whole and (self.cycle is None or self.cycle.response_complete)
-        if not resting or self._idle_for is not self.headers:
-            self._idle_for, self._idle_sweeps = self.headers, 0
+        """Once in `SWEEP_S`: end the connections that take too long."""
+        for connection in tuple(self.connections):
+            connection.sweep()
+
+
+class _Starts(dict[int, bytes]):
+    """Status line and date, by status; `date` is set once a second."""
+
+    date = b""
+
+    def __missing__(self, status: int) -> bytes:
+        phrase = HTTPStatus(status).phrase.encode()
+        made = self[status] = b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, phrase, self.date)
+        return made
+
+
+class Front:
+    """What all connections of one server share: who answers, who lets in, what is counted."""
+
+    def __init__(self, face: Face, connections_max: int, gate: Gate | None = None) -> None:
+        self.face = face
+        self.gate = gate
+        self.bounds = Bounds(connections_max)
+        self.heads = Heads()
+        self.starts = _Starts()
+        self.streams: set[asyncio.Transport] = set()
+        """Connections that feeds took over."""
+        self.draining = False
+        self._batch_began_s = 0.0
+        self._batch_requests = 0
+
+    def tell_date(self, date: bytes) -> None:
+        """What answers are dated with from now on."""
+        self.starts.clear()
+        self.starts.date = date
+
+    def forget_streams(self) -> None:
+        """Let go of the streams that have ended, once their last bytes are out."""
+        over = [
+            each for each in self.streams if each.is_closing() and not each.get_write_buffer_size()
+        ]
+        self.streams.difference_update(over)
+
+    def abort(self) -> None:
+        """End all that is open, whatever waits."""
+        for connection in tuple(self.bounds.connections):
+            connection.abort()
+        for transport in self.streams:
+            transport.abort()
+
+    def lets_in(self, gate: Gate, method: bytes, target: bytes, headers: Headers) -> bytes | None:
+        """Ask the gate; notes when the batch began that the request is part of."""
+        now_s = perf_counter()
+        if self._batch_requests == 0:
+            self._batch_began_s = now_s
+            asyncio.get_running_loop().call_soon(self._end_batch, gate)
+        self._batch_requests += 1
+        refusal = gate.admit(method, target, headers, now_s - self._batch_began_s)
+        if refusal is not None and method == b"HEAD":
+            return refusal[: refusal.find(HEAD_END) + 4]
+        return refusal
+
+    def _end_batch(self, gate: Gate) -> None:
+        requests, self._batch_requests = self._batch_requests, 0
+        gate.batch(perf_counter() - self._batch_began_s, requests)
+
+
+class _Due:
+    """What is to be answered: a request, or the bytes of a refusal."""
+
+    __slots__ = ("chunks", "keep", "what")
+
+    def __init__(self, what: Request | bytes, keep: bool = True, chunks: bool = True) -> None:
+        self.what = what
+        self.keep = keep
+        self.chunks = chunks
+
+
+class _Left(Exception):
+    """Leaves the parser: nothing more is answered here."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `answered` counts its answers, `left` says that there will be no more."""
+
+    __slots__ = (
+        "_alone", "_body", "_bounds", "_choked", "_chunks", "_ended", "_final", "_framing",
+        "_front", "_head_done", "_headers", "_inside", "_keep", "_known", "_let_in", "_lingering",
+        "_method", "_parser", "_paused", "_refusal", "_request", "_rest", "_scheduled", "_seen",
+        "_short", "_sweeps", "_taken", "_target", "_transport", "_turn", "_unread", "_upgrading",
+        "_waiting", "answered", "left",
+    )  # fmt: skip
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._bounds = front.bounds
+        self._known = front.heads.known
+        self._parser: httptools.HttpRequestParser | None = None
+        self._short = True  # nothing of a request is here, and nothing waits
+        self._inside = False  # some of a request is here, and not all
+        self._waiting: deque[_Due] = deque()
+        self._rest = b""
+        self._final = b""
+        self._choked = self._paused = self._scheduled = self._ended = False
+        self._turn = self._taken = self._let_in = 0
+        self._lingering: Lingering | None = None
+        self._seen = ("", 0)
+        self._sweeps = self._unread = 0
+        self.answered = 0
+        self.left = False
+        self.on_message_begin()
+        self._inside = False
+
+    # -- from the transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
+        bounds = self._bounds
+        bounds.connections.add(self)
+        many = len(bounds.connections) + len(self._front.streams) - bounds.connections_max
+        if many > 0:
+            bounds.connections_refused += 1
+            why = Fault(503, "too-many-connections", "too many connections: try another edge")
+            self._refuse(why, at_once=many > LINGERING_MAX)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._bounds.connections.discard(self)
+        self._leave()
+        gate = self._front.gate
+        while gate is not None and self._let_in:
+            self._let_in -= 1
+            gate.done(0.0)
+
+    def data_received(self, data: bytes) -> None:
+        if self._short:
+            cut = data.find(HEAD_END) + 4
+            known = self._known.get(data[:cut])
+            if known is not None and len(data) - cut == known.length:
+                front = self._front
+                request = known.request
+                request.body = data[cut:]
+                if front.gate is not None:
+                    self._ask(known, request)
+                    return
+                self.answered += 1
+                answer = front.face.answer(request)
+                if type(answer) is Response and answer.wire:
+                    self._transport.write(front.starts[answer.status] + answer.wire)
+                else:
+                    self._send(_Due(request), answer)
+                return
+        self._turn = 0
+        if self._rest or self._waiting:
+            self._rest += data
+        else:
+            self._take(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it asked before is answered all the same."""
+        self._ended = True
+        self._short = False
+        return bool(self._waiting or self._rest or self._final)
+
+    def pause_writing(self) -> None:
+        self._choked = True
+        self._short = False
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._settle()
+
+    # -- what came, a slice at a time, and what waits, so much a turn
+
+    def _take(self, data: bytes) -> None:
+        """Parse what came, and learn its head if it was one whole request."""
+        if len(data) > SLICE_BYTES:
+            self._rest = data
+            self._go_on()
             return
-        self._idle_sweeps += 1
-        if self._idle_sweeps > IDLE_SWEEPS_MAX and not self.is_leaving():
-            self.transport.close()
+        whole, answered = not self._inside, self.answered
+        self._feed(data)
+        self._settle()
+        if whole and self._short and self.answered == answered + 1:
+            self._learn(data)
 
-    def _respond(self, method: str, answer: Response) -> None:
-        """One write. A head is joined once and kept: prebuilt answers are sent again and again."""
-        head = answer.head
-        if not head:
-            head = answer.head = _head(answer)
-        parts = [head]
-        parts += [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of a request that came alone, in one piece."""
+        framing, due = self._framing, self._request
+        if due is None or framing.chunked or framing.expects or self._upgrading:
+            return
+        cut = data.find(HEAD_END) + 4
+        # Where the length comes out, the head is all that stands before it.
+        if len(data) - cut == framing.length == len(due.body):
+            self._front.heads.learn(data[:cut], due, self._target)
+
+    def _go_on(self) -> None:
+        """A turn for what waits: answers first, then more of what came."""
+        self._scheduled = False
+        self._turn = 0
+        while self._turn < ANSWERS_PER_TURN and not (self.left or self._choked):
+            if self._waiting:
+                self._turn += 1
+                self._answer(self._waiting.popleft())
+            elif self._final:
+                self._end_with(self._final)
+            elif self._rest:
+                data, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
+                self._feed(data)
+            else:
+                break
+        self._settle()
+
+    def _settle(self) -> None:
+        """Read on when nothing waits; else go on in another turn, or when the client reads."""
+        if self.left:
+            return
+        if not (self._choked or self._waiting or self._rest or self._final):
+            if self._ended:
+                self.close()
+                return
+            self._short = not (self._inside or self._front.draining)
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+            return
+        self._short = False
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        if not (self._choked or self._scheduled):
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse some bytes; answers are given from within."""
+        begun = self._inside
+        self._alone = True
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._feed_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if not (self.left or self._final):
+                self._refuse_head(Fault(400, "bad-request", f"this is no HTTP: {error}"))
+        if self._inside and not self.left:
+            self._taken += len(data) if begun or self._alone else 0
+            self._bound_overhead()
+
+    def _bound_overhead(self) -> None:
+        """What came of one request and is no body yet: its head, or sizes of chunks and trailers.
+
+        `framing_of` has the last word on a head that is whole; it leaves some blanks uncounted.
+        """
+        most = HEAD_BYTES_MAX + HEAD_SLACK_BYTES
+        if self._head_done:
+            most += CHUNK_OVERHEAD * self._front.face.body_bytes_max
+        if self._taken > most:
+            self._refuse_head(TOO_LARGE)
+
+    def _feed_without_upgrade(self, data: bytes) -> None:
+        """Nobody is switched to another protocol here: the request is an ordinary one.
+
+        The parser stops at such a head. It gets it again without the header that made it stop.
+        """
+        lines = [b"%b %b HTTP/1.1" % (self._method, self._target)]
+        lines += [b"%b: %b" % each for each in self._headers if each[0] != b"upgrade"]
+        self._parser = None
+        self._feed(b"\r\n".join([*lines, b"", data]))
+
+    # -- from the parser
+
+    def on_message_begin(self) -> None:
+        self._target = self._body = b""
+        self._headers: Headers = []
+        self._head_done = self._upgrading = False
+        self._keep = self._chunks = True
+        self._refusal: bytes | None = None
+        self._request: Request | None = None
+        self._framing = Framing()
+        self._inside = True
+        self._taken = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:  # trailers are dropped: none may pass for a header
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None  # noqa: S101  it is the one that calls
+        self._head_done = True
+        self._method = parser.get_method()
+        if self._method == b"CONNECT":
+            self._leave_parser(Fault(405, "method-not-allowed", "this is no proxy"))
+        if parser.should_upgrade():
+            self._upgrading = True
+            return
+        version = parser.get_http_version()
+        framing = framing_of(version, self._target, self._headers)
+        if isinstance(framing, Fault):
+            self._leave_parser(framing)
+            return
+        self._framing = framing
+        self._chunks = version == "1.1"
+        self._keep = self._chunks and parser.should_keep_alive()
+        if framing.length > self._front.face.body_bytes_max:
+            self._refuse_body()
+        gate = self._front.gate
+        if gate is not None:
+            self._refusal = self._front.lets_in(gate, self._method, self._target, self._headers)
+            self._let_in += self._refusal is None
+        if framing.expects and self._refusal is None and not self._waiting:
+            # Behind answers that wait nothing is said: the client sends its body after a while.
+            self._transport.write(CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        if self._refusal is None:
+            self._body = self._body + body if self._body else body
+            if len(self._body) > self._front.face.body_bytes_max:
+                self._refuse_body()
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._inside = self._alone = False
+        if self._refusal is not None:
+            self._put(_Due(self._refusal, self._keep))
+            return
+        method = self._method.decode("ascii")
+        body = b"" if method in BODILESS else self._body
+        request = request_of(method, self._target, self._headers, body)
+        if request is None:
+            self._leave_parser(Fault(400, "bad-request", "the target is no path"))
+            return
+        if self._keep and method != "HEAD":
+            self._request = request
+        self._put(_Due(request, self._keep, self._chunks))
+
+    def _put(self, due: _Due) -> None:
+        """Answer now, or behind what waits."""
+        if self._waiting or self._choked or self._turn >= ANSWERS_PER_TURN:
+            self._waiting.append(due)
+            return
+        self._turn += 1
+        self._answer(due)
+        if self.left:
+            raise _Left
+
+    # -- answers
+
+    def _ask(self, known: Known, request: Request) -> None:
+        """The short way past a gate."""
+        front = self._front
+        assert front.gate is not None  # noqa: S101  its caller looked
+        headers = list(request.headers)
+        refusal = front.lets_in(front.gate, request.method.encode(), known.target, headers)
+        self._let_in += refusal is None
+        self._answer(_Due(request if refusal is None else refusal))
+
+    def _answer(self, due: _Due) -> None:
+        self.answered += 1
+        front, what = self._front, due.what
+        if isinstance(what, bytes):
+            self._transport.write(what)
+            if not due.keep or front.draining:
+                self.close()
+        elif front.gate is None:
+            self._send(due, front.face.answer(what))
+        else:
+            began_s = perf_counter()
+            answer = front.face.answer(what)
+            self._let_in -= 1
+            front.gate.done(perf_counter() - began_s)
+            self._send(due, answer)
+
+    def _send(self, due: _Due, answer: Response | Stream | None) -> None:
+        request = due.what
+        assert isinstance(request, Request)  # noqa: S101  bytes are sent as they are
+        if answer is None:
+            self._front.face.count(404)
+            answer = http.not_found(request.path)
+        elif isinstance(answer, Stream):
+            self._leave()
+            self._bounds.connections.discard(self)
+            self._front.streams.add(self._transport)
+            answer.begin(self._transport, chunked=due.chunks)
+            return
+        start, bodied = self._front.starts[answer.status], request.method != "HEAD"
         closing = CLOSE in answer.headers
-        if not self._keep_alive and not closing:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        if method != "HEAD":
-            parts.append(answer.body)
-        self.transport.write(b"".join(parts))
-        if closing or not self._keep_alive:
-            self.transport.close()
+        if closing or not due.keep or self._front.draining:
+            more = b"\r\n" if closing else b"connection: close\r\n\r\n"
+            body = answer.body if bodied else b""
+            self._transport.write(b"".join((start, _head(answer), more, body)))
+            self.close()
+        elif not bodied:
+            self._transport.write(b"".join((start, _head(answer), b"\r\n")))
+        elif len(answer.body) > JOINED_BYTES_MAX:
+            self._transport.writelines((b"%b%b\r\n" % (start, _head(answer)), answer.body))
+        else:
+            if answer.head:  # it was sent before, so it will be again
+                answer.wire = b"%b\r\n%b" % (answer.head, answer.body)
+            self._transport.write(b"".join((start, _head(answer), b"\r\n", answer.body)))
 
-    def _begin_long(self) -> None:
-        """Start uvicorn's own way, with what the parser has given so far."""
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        HttpToolsProtocol.on_message_begin(self)
-        self.url, self.expect_100_continue = url, expects
-        self.headers += headers
-        super().on_headers_complete()
+    # -- the end
 
-    def _begin_stream(self, stream: Stream) -> None:
-        async def send_stream(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._face.stream(stream, scope, receive, send)
+    def _leave_parser(self, fault: Fault) -> None:
+        self._refuse_head(fault)
+        raise _Left
 
-        app, self.app = self.app, send_stream
-        self._begin_long()
-        self.app = app
-        super().on_message_complete()
+    def _refuse_head(self, fault: Fault) -> None:
+        self._bounds.heads_refused += 1
+        self._refuse(fault)
+
+    def _refuse_body(self) -> None:
+        face = self._front.face
+        face.bodies_refused += 1
+        message = f"a body may have {face.body_bytes_max} bytes"
+        self._refuse(Fault(413, "too-large", message))
+        raise _Left
+
+    def _refuse(self, fault: Fault, *, at_once: bool = False) -> None:
+        """The last answer here, in its order; `at_once`: without patience."""
+        self._front.face.count(fault.status)
+        more = [*http.error_headers(fault.status), CLOSE]
+        refusal = http.fault(fault.status, fault.code, fault.message, headers=more)
+        start = self._front.starts[fault.status]
+        data = b"%b%b\r\n%b" % (start, _head(refusal), refusal.body)
+        if at_once:
+            self._transport.write(data)
+            self.close()
+        elif self._waiting:
+            self._final, self._rest = data, b""
+        else:
+            self._end_with(data)
+
+    def _end_with(self, data: bytes) -> None:
+        """Write it and linger: a client that still sends reads its answer."""
+        self._transport.write(data)
+        if self._ended:
+            self.close()
+            return
+        self._leave()
+        self._lingering = Lingering(self._transport, self.connection_lost)
+        self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End it as soon as the answers are out."""
+        self._leave()
+        self._transport.close()
+
+    def _leave(self) -> None:
+        self.left = True
+        self._short = False
+        self._parser = None
+        self._waiting.clear()
+        self._rest = self._final = b""
+
+    # -- time
+
+    def sweep(self) -> None:
+        """Another sweep has passed: has anything moved?"""
+        kind, unread = self._kind(), self._transport.get_write_buffer_size()
+        taken = self._unread - unread
+        self._unread = unread
+        if self._seen != (kind, self.answered) or taken >= FLUSH_BYTES:
+            self._seen, self._sweeps = (kind, self.answered), 0
+            return
+        self._sweeps += 1
+        if kind == "arriving" and self._sweeps > ARRIVAL_SWEEPS_MAX:
+            self._bounds.arrivals_timed_out += 1
+            self._refuse(Fault(408, "too-slow", "the request took too long to arrive"))
+        elif kind == "resting" and self._sweeps > IDLE_SWEEPS_MAX:
+            self._bounds.idle_closed += 1
+            self.close()
+        elif kind == "unread" and self._sweeps > FLUSH_SWEEPS_MAX:
+            self.abort()
+        elif kind == "leaving":
+            self._sweep_leaving()
+
+    def _kind(self) -> str:
+        if self.left:
+            return "leaving"
+        if self._choked or self._waiting or self._transport.get_write_buffer_size():
+            return "unread"
+        return "arriving" if self._inside or not self.answered else "resting"
+
+    def _sweep_leaving(self) -> None:
+        if self._lingering is not None and self._lingering.is_silent():
+            self._transport.close()
+        if self._sweeps > FLUSH_SWEEPS_MAX:
+            self.abort()
+
+    def abort(self) -> None:
+        """End it now; what was not sent yet is dropped."""
+        self._bounds.aborted += 1
+        self._leave()
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """From now on the next answer is the last one."""
+        self._short = False
+
+    def end_if_idle(self) -> None:
+        """While draining: close it if nothing came, or went, since this was last asked."""
+        if self._kind() != "resting" or self._seen != ("draining", self.answered):
+            self._seen = ("draining", self.answered)
+        elif not _has_unread(self._transport):
+            self.close()
 
 
 def _head(answer: Response) -> bytes:
-    lines = [STATUS_LINE[answer.status]]
-    lines += [b"%b: %b\r\n" % header for header in answer.headers]
-    if answer.status not in EMPTY:
-        lines.append(b"content-length: %d\r\n" % len(answer.body))
-    return b"".join(lines)
+    """The headers of an answer, as they are sent; joined once and kept on it."""
+    if not answer.head:
+        lines = [b"%b: %b\r\n" % header for header in answer.headers]
+        if answer.status not in EMPTY:
+            lines.append(b"content-length: %d\r\n" % len(answer.body))
+        answer.head = b"".join(lines)
+    return answer.head
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the kernel holds something that the client sent; closing would reset it."""
+    size = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+    return size != bytes(4)

@@ -106,14 +106,15 @@ class Request(msgspec.Struct, gc=False):
 class Response(msgspec.Struct, gc=False):
     """One answer. `headers` hold no content-length: the face adds it, of `body`.
 
-    A response may be handed out many times, so nobody changes one; `head` is the face's own, where
-    it keeps the head as it sends it.
+    A response may be handed out many times, so nobody changes one. `head` and `wire` are the
+    face's own: its headers as they are sent, and those with a small body behind them.
     """
 
     status: int
     headers: Headers
     body: bytes = b""
     head: bytes = b""
+    wire: bytes = b""
 
     def but(self, *headers: tuple[bytes, bytes]) -> Response:
         """The same answer with more headers."""

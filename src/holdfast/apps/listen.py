@@ -16,23 +16,20 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from holdfast.apps import http
+from holdfast.apps.address import BACKLOG, Address, bind
 from holdfast.apps.asgi import App
-from holdfast.core.errors import Unavailable
+from holdfast.apps.linger import Lingering
 
 SWEEP_S: Final = 1.0
 ARRIVAL_SWEEPS_MAX: Final = 10
 """Sweeps that a request may take to arrive whole, its head and its body."""
 FLUSH_SWEEPS_MAX: Final = 10
 """Sweeps that a closing connection may take to send what is left."""
-LINGER_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Read and dropped behind an answer that came before the end of its request."""
 KEEP_ALIVE_S: Final = 75
-BACKLOG: Final = 2048
 
 
 class Bounds:
@@ -75,7 +72,7 @@ class Connection(HttpToolsProtocol):
         self.in_head = True
         self._in_chunks = False
         self._body_came = False
-        self._lingering: _Lingering | None = None
+        self._lingering: Lingering | None = None
         self._head_lines = 0
         self._seen: object = None
         self._sweeps = 0
@@ -212,32 +209,8 @@ class Connection(HttpToolsProtocol):
         """
         if self.is_leaving():
             return
-        self._lingering = _Lingering(self)
-        self.transport.write_eof()
-        self.transport.set_protocol(self._lingering)
+        self._lingering = Lingering(self.transport, self.connection_lost)
         self.flow.resume_reading()
-
-
-class _Lingering(asyncio.Protocol):
-    """Drops what a client still sends: until it ends, is silent, or has sent too much."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._bytes = 0
-        self._swept_bytes = -1
-
-    def is_silent(self) -> bool:
-        """Whether nothing came since this was last asked."""
-        before, self._swept_bytes = self._swept_bytes, self._bytes
-        return before == self._bytes
-
-    def data_received(self, data: bytes) -> None:
-        self._bytes += len(data)
-        if self._bytes > LINGER_BYTES_MAX:
-            self._connection.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)
 
 
 class _Answering:
@@ -257,15 +230,6 @@ class _Answering:
             self._connection.linger()
         else:
             self._connection.transport.close()
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where to listen, and the bounds of it. `shutdown_s`: how long open requests may finish."""
-
-    host: str
-    port: int
-    connections_max: int = 10_000
-    shutdown_s: float = 5.0
 
 
 MakeConnection: TypeAlias = Callable[..., Connection]
@@ -355,12 +319,3 @@ class Listener(uvicorn.Server):
         while True:
             await asyncio.sleep(SWEEP_S)
             self.bounds.sweep()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """The socket to listen on. Raises `Unavailable` for an address that can't be used."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise Unavailable(f"{host}:{port} can't be used: {error.strerror}") from None

@@ -9,12 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Self
 
+from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face, Handle
-from holdfast.apps.direct import DirectConnection
-from holdfast.apps.listen import Address, Connection, Listener
+from holdfast.apps.listen import Listener
+from holdfast.apps.serve import Gate, Server
 
 DEADLINE_S = 10.0
 
@@ -27,7 +27,7 @@ def listening(
     connections_max: int = 100,
     direct: bool = False,
     on_stop: Callable[[], None] = lambda: None,
-) -> Iterator[Listener]:
+) -> Iterator[Server | Listener]:
     face = Face(handle, body_bytes_max)
     address = Address("127.0.0.1", 0, connections_max=connections_max, shutdown_s=2)
     with running(make(face, address, direct=direct, on_stop=on_stop)) as listener:
@@ -40,14 +40,16 @@ def make(
     *,
     direct: bool = False,
     on_stop: Callable[[], None] = lambda: None,
-) -> Listener:
-    """A listener that answers through ASGI or the short way."""
-    connection = partial(DirectConnection, face) if direct else Connection
-    return Listener(face, address, on_stop, connection)
+    gate: Gate | None = None,
+) -> Server | Listener:
+    """A server that answers straight from the connection, or through ASGI."""
+    if direct:
+        return Server(face, address, on_stop=on_stop, gate=gate)
+    return Listener(face, address, on_stop)
 
 
 @contextlib.contextmanager
-def running(listener: Listener) -> Iterator[Listener]:
+def running(listener: Server | Listener) -> Iterator[Server | Listener]:
     thread = threading.Thread(target=listener.run)
     thread.start()
     try:

@@ -10,11 +10,11 @@ import serving
 from serving import Raw, call, running, until
 
 from holdfast.apps import direct as short
-from holdfast.apps import listen
+from holdfast.apps import linger, listen
+from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face
 from holdfast.apps.http import Request, Response
-from holdfast.apps.listen import Address, Connection, Listener
-from holdfast.apps.streams import STREAM_HEADERS, Fanout, Stream
+from holdfast.apps.listen import Connection, Listener
 from holdfast.core.errors import Unavailable
 
 ADDRESS = Address("127.0.0.1", 0, shutdown_s=2)
@@ -33,6 +33,11 @@ def listening(direct):
 
 def echo(request: Request) -> Response:
     return Response(200, [(b"x-method", request.method.encode())], request.body)
+
+
+def sweep_every(seconds: float, monkeypatch) -> None:
+    for module in (listen, short):
+        monkeypatch.setattr(module, "SWEEP_S", seconds)
 
 
 def test_bodies_go_through_whole_up_to_their_bound(listening):
@@ -124,12 +129,13 @@ def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(connection, li
 
 def test_without_lingering_the_answer_is_lost(monkeypatch, listening):
     monkeypatch.setattr(Connection, "linger", lambda self: self.transport.close())
+    monkeypatch.setattr(short, "Lingering", lambda transport, _: transport.close())
     with listening(echo, body_bytes_max=1000) as listener, pytest.raises(ConnectionError):
         call(listener.port, "POST", "/", b"x" * 10_000_000)
 
 
 def test_what_is_read_behind_an_answer_is_bounded_in_bytes(monkeypatch, listening):
-    monkeypatch.setattr(listen, "LINGER_BYTES_MAX", 100_000)
+    monkeypatch.setattr(linger, "LINGER_BYTES_MAX", 100_000)
     with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n")
         with pytest.raises(ConnectionError):
@@ -138,7 +144,7 @@ def test_what_is_read_behind_an_answer_is_bounded_in_bytes(monkeypatch, listenin
 
 @pytest.mark.parametrize("silent", [True, False])
 def test_what_is_read_behind_an_answer_is_bounded_in_time(silent, monkeypatch, listening):
-    monkeypatch.setattr(listen, "SWEEP_S", 0.02)
+    sweep_every(0.02, monkeypatch)
     with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n")
         client.send(b"x" * 1001)
@@ -226,11 +232,11 @@ def test_one_connection_too_many_is_told_so(listening):
 
 @pytest.mark.parametrize(
     "beginning",
-    [b"", b"GET / HT", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc"],
+    [b"", b"GET / HT", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc"],
     ids=["silent", "half a head", "half a body"],
 )
 def test_a_request_that_never_arrives_is_given_up(beginning, monkeypatch, listening):
-    monkeypatch.setattr(listen, "SWEEP_S", 0.01)
+    sweep_every(0.01, monkeypatch)
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(beginning)
 
@@ -239,7 +245,7 @@ def test_a_request_that_never_arrives_is_given_up(beginning, monkeypatch, listen
 
 
 def test_without_the_sweep_it_stays_for_ever(monkeypatch, listening):
-    monkeypatch.setattr(listen, "SWEEP_S", 3600.0)
+    sweep_every(3600.0, monkeypatch)
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(b"GET / HT")
         until(lambda: listener.bounds.connections)
@@ -251,7 +257,7 @@ def test_without_the_sweep_it_stays_for_ever(monkeypatch, listening):
 
 
 def test_a_connection_at_rest_between_requests_is_left_alone(monkeypatch, listening):
-    monkeypatch.setattr(listen, "SWEEP_S", 0.001)
+    sweep_every(0.001, monkeypatch)
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         client.read_until(b"\r\n\r\n")
@@ -316,40 +322,12 @@ def test_http_1_0_is_answered_and_closed(listening):
 
 
 def test_a_connection_at_rest_for_too_long_is_closed(monkeypatch):
-    monkeypatch.setattr(listen, "SWEEP_S", 0.01)
+    sweep_every(0.01, monkeypatch)
     monkeypatch.setattr(short, "IDLE_SWEEPS_MAX", 3)
     with serving.listening(echo, direct=True) as listener, Raw(listener.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
 
         assert client.read_all().startswith(b"HTTP/1.1 200")
-
-
-def test_requests_behind_a_stream_wait_for_its_end():
-    fanout = Fanout()
-
-    def handle(request: Request) -> Response | Stream:
-        if request.path == "/stream":
-            return Stream(200, STREAM_HEADERS, fanout.open(None, lambda _: True))
-        return echo(request)
-
-    with (
-        serving.listening(handle, direct=True, on_stop=fanout.close) as listener,
-        Raw(listener.port) as client,
-    ):
-        client.send(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n")
-        client.read_until(b":\n\n")
-        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nafter")
-        assert call(listener.port, "GET", "/").status == 200
-        until(lambda: len(fanout) == 1)
-        for feed in fanout._all():
-            listener_loop(fanout).call_soon_threadsafe(feed.close)
-        assert b"0\r\n\r\n" in client.read_until(b"0\r\n\r\n")
-        assert b"200 OK" in client.read_until(b"after")
-
-
-def listener_loop(fanout: Fanout):
-    assert fanout._loop is not None
-    return fanout._loop
 
 
 def test_requests_in_one_packet_are_answered_in_their_order(listening):

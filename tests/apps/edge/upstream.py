@@ -13,12 +13,13 @@ from serving import running
 
 from holdfast.adapters.memory import MemoryBlobs, MemoryJournal
 from holdfast.adapters.signing import Keys
+from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face
 from holdfast.apps.control.upstream import Upstream
 from holdfast.apps.distribute import Answer, Distribution
 from holdfast.apps.edge.door import EdgeDoor
 from holdfast.apps.http import Request, Response
-from holdfast.apps.listen import Address, Listener
+from holdfast.apps.listen import Listener
 from holdfast.apps.streams import Fanout
 from holdfast.core.access import Grant, issue
 from holdfast.core.delta import make_delta

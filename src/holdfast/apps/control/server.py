@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from holdfast.apps.address import Address, bind
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.parts import open_parts
 from holdfast.apps.control.plane import Control
-from holdfast.apps.listen import Address, Connection, Listener, bind
+from holdfast.apps.listen import Connection, Listener
 from holdfast.apps.observe import start_logs
 from holdfast.apps.settings import ControlSettings
 from holdfast.apps.sole_user import sole_user

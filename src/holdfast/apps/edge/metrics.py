@@ -15,12 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from holdfast.apps.asgi import Face
+from holdfast.apps.direct import Bounds
 from holdfast.apps.edge.door import EdgeDoor
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.routes import Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Table
-from holdfast.apps.listen import Bounds
 from holdfast.apps.observe import exposition, registry
 from holdfast.apps.streams import Fanout
 from holdfast.sdk.follower import Follower

@@ -13,15 +13,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.http_source import HttpSource
 from holdfast.apps import ofrep
+from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face
-from holdfast.apps.direct import DirectConnection
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
@@ -32,8 +31,8 @@ from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
-from holdfast.apps.listen import Address, Listener
 from holdfast.apps.observe import logger, start_logs
+from holdfast.apps.serve import Server
 from holdfast.apps.settings import EdgeSettings, problems_of
 from holdfast.apps.streams import Fanout
 from holdfast.core.access import ACCESS
@@ -116,8 +115,11 @@ class Edge:
         address = Address(
             settings.host, settings.port, settings.connections_max, settings.shutdown_s
         )
-        self.listener = Listener(
-            self.face, address, self._end_streams, partial(DirectConnection, self.face)
+        self.listener = Server(
+            self.face,
+            address,
+            on_stop=self._end_streams,
+            deadlines=not settings.unprotected,
         )
         self._metrics = EdgeMetrics(
             Counted(

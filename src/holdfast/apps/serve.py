@@ -1,0 +1,153 @@
+"""The edge's server: sockets, an event loop, the sweep, and an end that resets nobody.
+
+    server = Server(face, Address("127.0.0.1", 8016))
+    server.run()                  # until SIGTERM, SIGINT or stop()
+
+It ends in two steps, which may come at once. `stop_accepting` closes the listening sockets; what is
+open is finished: the next answer of a connection says that it is the last, and connections at rest
+are closed once nothing unread lies on them. `stop` ends the streams besides. `run` returns when all
+connections have gone, or after `shutdown_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from email.utils import formatdate
+from typing import Final
+
+import uvloop
+
+from holdfast.apps import direct
+from holdfast.apps.address import BACKLOG, Address, bind
+from holdfast.apps.asgi import Face
+from holdfast.apps.direct import Connection, Front, Gate
+
+__all__ = ["Gate", "Server"]
+
+DRAIN_S: Final = 0.05
+"""Between two looks at connections that may be closed, while draining."""
+
+
+class Server:
+    """A listening server over a face. The sockets are bound when it is made, so that `port` is
+    known (0 asks for any) and a taken one is an `Unavailable` before anything else starts.
+
+    `sockets` are listening already, given by whoever held them before. `on_stop` is called when it
+    is told to stop, to end what would never end by itself: streams. `deadlines`: whether slow
+    clients are cut; they are, but in game days.
+    """
+
+    def __init__(  # noqa: PLR0913 - who answers, where, who lets in, and how it ends
+        self,
+        face: Face,
+        address: Address,
+        sockets: Sequence[socket.socket] | None = None,
+        on_stop: Callable[[], None] = lambda: None,
+        gate: Gate | None = None,
+        *,
+        deadlines: bool = True,
+    ) -> None:
+        self.sockets = list(sockets or [bind(address.host, address.port)])
+        self.port: int = self.sockets[0].getsockname()[1]
+        self.listening = threading.Event()
+        self._front = Front(face, address.connections_max, gate)
+        self.bounds = self._front.bounds
+        self.heads = self._front.heads
+        self._address = address
+        self._on_stop = on_stop
+        self._deadlines = deadlines
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._servers: list[asyncio.Server] = []
+        self._told_to_stop = False
+        self._swept_s = 0.0
+
+    def run(self) -> None:
+        """Serve until it is stopped; blocks."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    def stop(self) -> None:
+        """End it, from any thread or a signal's handler; what is asked is answered first."""
+        self._told_to_stop = True
+        self._call(self._stop)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets and finish what is open, streams as they like; any thread."""
+        self._call(self._drain)
+
+    def _call(self, what: Callable[[], None]) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(what)
+
+    async def _serve(self) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._tick(time.time())
+        for each in self.sockets:
+            make = self._connection
+            self._servers.append(await loop.create_server(make, sock=each, backlog=BACKLOG))
+        in_main = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGTERM, signal.SIGINT) if in_main else ()
+        for number in numbers:
+            loop.add_signal_handler(number, self._on_signal, number)
+        sweeping = asyncio.create_task(self._sweep())
+        self.listening.set()
+        if self._told_to_stop:
+            self._stop()
+        await self._ended.wait()
+        await self._empty()
+        sweeping.cancel()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def _connection(self) -> Connection:
+        return Connection(self._front)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        """A second one has its usual effect: the process ends at once."""
+        asyncio.get_running_loop().remove_signal_handler(number)
+        self.stop()
+
+    def _stop(self) -> None:
+        self._on_stop()
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._front.draining:
+            return
+        self._front.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in self.bounds.connections:
+            connection.drain()
+        self._ended.set()
+
+    async def _empty(self) -> None:
+        """Until nobody is connected any more, or the time is over; the rest is cut."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._address.shutdown_s
+        while (self.bounds.connections or self._front.streams) and loop.time() < end_s:
+            for connection in tuple(self.bounds.connections):
+                connection.end_if_idle()
+            self._front.forget_streams()
+            await asyncio.sleep(DRAIN_S)
+        self._on_stop()
+        self._front.abort()
+        await asyncio.sleep(0)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(direct.SWEEP_S)
+            self._tick(time.time())
+            self._front.forget_streams()
+            if self._deadlines:
+                self.bounds.sweep()
+
+    def _tick(self, now_s: float) -> None:
+        self._front.tell_date(formatdate(now_s, usegmt=True).encode())
