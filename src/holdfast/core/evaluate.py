@@ -188,12 +188,18 @@ class Evaluator:
         """Every setting's answer, by key."""
         return {key: self.evaluate(key, context) for key in self._flags}
 
-    def fused(self, render: Callable[[Outcome], T], join: Callable[[list[T]], T]) -> Fused[T]:
+    def fused(
+        self,
+        render: Callable[[Outcome], T],
+        join: Callable[[list[T]], T],
+        pause: Callable[[], None] = lambda: None,
+    ) -> Fused[T]:
         """Every setting's answer in one call, rendered, in the order of `keys` (`targeting.fuse`).
 
-        Compiles all of them: 0.1 to 0.2 ms each.
+        Compiles all of them, 0.1 to 0.2 ms each; `pause` is called between them.
         """
-        return fuse((self._member(key) for key in self._flags), self._facts, render, join)
+        members = (self._member(key) for key in self._flags)
+        return fuse(members, self._facts, render, join, pause)
 
     def explain(
         self,

@@ -9,7 +9,6 @@ from tests.sdk.publisher import Publisher
 
 from holdfast.apps import ofrep
 from holdfast.apps.edge.table import Active, Table
-from holdfast.apps.http import Request
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.sampling import hashed
 
@@ -24,7 +23,7 @@ def active(**changes: Any) -> Active:
 
 def ask(one: Active, context: dict[str, Any]) -> None:
     body = json.dumps({"context": context}).encode()
-    answer = ofrep.bulk(one, Request("POST", "/", b"", [], body), {})
+    answer = ofrep.bulk(one, body, None, ofrep.tail(one, {"url": "/"}))
     assert answer.status == 200
 
 

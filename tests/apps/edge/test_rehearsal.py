@@ -35,8 +35,8 @@ def world(tmp_path: Path) -> World:
 def plant_wrong_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     right = ofrep.encode
 
-    def encode(active: Active, key: str, outcome: Outcome) -> object:
-        answer = right(active, key, outcome)
+    def encode(active: Active, outcome: Outcome) -> object:
+        answer = right(active, outcome)
         told = msgspec.json.decode(answer.body)
         body = msgspec.json.encode({**told, "value": str(told.get("value"))})
         return msgspec.structs.replace(answer, body=body)

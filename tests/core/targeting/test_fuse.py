@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -72,8 +73,10 @@ def ruled(*targetings: Any) -> list[Any]:
 
 def fused(under_test: Evaluator) -> Any:
     """All outcomes in order; joined neighbours are lists that were added up."""
-    together = under_test.fused(lambda outcome: [outcome], lambda items: sum(items, []))
-    return lambda context: sum(together(context), [])
+    together = under_test.fused(
+        lambda outcome: [outcome], lambda items: list(chain.from_iterable(items))
+    )
+    return lambda context: list(chain.from_iterable(together(context)))
 
 
 def check(given_definitions: list[Any], contexts: list[Any], bucketing: Bucketing) -> None:

@@ -105,6 +105,11 @@ class EdgeMetrics(Collector):
             "holdfast_callers_refused", "Callers turned away.", value=edge.door.refused
         )
         yield GaugeMetricFamily(
+            "holdfast_bulk_differing",
+            "Generations whose settings are evaluated one by one: all at once they differ.",
+            value=sum(active.bulk.differs for active in edge.table),
+        )
+        yield GaugeMetricFamily(
             "holdfast_connections", "Open connections.", value=len(bounds.connections)
         )
         streams = GaugeMetricFamily("holdfast_streams", "Open streams.", labels=["kind"])

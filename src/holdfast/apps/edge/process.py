@@ -2,7 +2,7 @@
 
 follower's thread   fetches, verifies, keeps, activates: one assignment into the table
 shelf's thread      deltas and compression for those who follow this edge
-labels' thread      once a second, which subjects are stale
+labels' thread      once a second, which subjects are stale, and what is asked for in bulk
 event loop          answers, from the table; it waits for none of the others
 """
 
@@ -46,6 +46,7 @@ from holdfast.core.trust import EVERY_CHECK, NO_CHECKS, Generation
 from holdfast.core.wire import decode_envelope
 from holdfast.ports import Clock, Source
 from holdfast.sdk.follower import Follower, Following
+from holdfast.sdk.intake import pause
 from holdfast.sdk.setup import trusted
 from holdfast.sdk.trials import Host
 
@@ -236,6 +237,8 @@ class Edge:
             now_s = self._clock()
             active = Active(generation.snapshot, generation.digest, generation.evaluator, now_s)
             self._label(active)
+            before = self.table.get(subject)
+            active.bulk.equip(before.bulk if before else None, pause)
             if self._rehearsal is not None and (fault := self._rehearsal.fault(active)):
                 self._fall_silent(fault)
             self.table.put(active)
@@ -293,6 +296,7 @@ class Edge:
                 self._once_ready()
             for active in self.table:
                 self._label(active)
+                active.bulk.build(pause)
             behind = self._behind() if self._rehearsal is not None else set()
             if behind & lagging:
                 self._fall_silent(f"another {min(behind & lagging)} is handed on than is answered")

@@ -90,6 +90,17 @@ class _Single:
         self.function: Callable[[Mapping[str, Any]], Outcome] = active.evaluator.function(key)
 
 
+class _Bulk:
+    """A path of a bulk evaluation that was routed before."""
+
+    __slots__ = ("active", "tail", "ticket")
+
+    def __init__(self, active: Active) -> None:
+        self.active = active
+        self.ticket = ""
+        self.tail: ofrep.Tail | None = None
+
+
 class Routes:
     """All routes of an edge over its parts. Called on the event loop only."""
 
@@ -98,16 +109,20 @@ class Routes:
         self._table = parts.table
         self._door = parts.door
         self._singles: dict[str, _Single] = {}
+        self._bulks: dict[str, _Bulk] = {}
         self._epoch = -1
         self.counts = Counts()
 
     def handle(self, request: Request) -> Answer:
         """The answer to a request."""
         if self._epoch != self._table.epoch:
-            self._epoch, self._singles = self._table.epoch, {}
+            self._epoch, self._singles, self._bulks = self._table.epoch, {}, {}
         single = self._singles.get(request.path)
         if single is not None and request.method == "POST":
             return self._single(single, request)
+        bulk = self._bulks.get(request.path)
+        if bulk is not None and request.method == "POST":
+            return self._bulk(bulk, request)
         return self._route(request)
 
     def _single(self, single: _Single, request: Request) -> Response:
@@ -125,7 +140,7 @@ class Routes:
         else:
             self.counts.evaluations += 1
             active.sampler.offer(context)
-            answer = ofrep.answer(active, single.key, single.function(context))
+            answer = ofrep.answer(active, single.function(context))
         if active.stale_age_s is not None:
             answer = self._stale(active, answer)
         if b"origin" in headers:
@@ -154,7 +169,7 @@ class Routes:
             case ["evaluate", "flags", key]:
                 method, answer = "POST", partial(self._first_single, request, subject, key)
             case ["evaluate", "flags"]:
-                method, answer = "POST", partial(self._bulk, request, subject)
+                method, answer = "POST", partial(self._first_bulk, request, subject)
             case ["stream"]:
                 return self._stream(request, subject, origin)
             case _:
@@ -180,21 +195,42 @@ class Routes:
         without_origin = [header for header in request.headers if header[0] != b"origin"]
         return self._single(single, msgspec.structs.replace(request, headers=without_origin))
 
-    def _bulk(self, request: Request, subject: Subject) -> Response:
+    def _first_bulk(self, request: Request, subject: Subject) -> Response:
+        """As `_first_single`; there are as many paths as subjects."""
         active = self._table.get(subject)
         if active is None:
             return self._no_subject(subject, None)
-        self.counts.bulks += 1
-        answer = ofrep.bulk(active, request, self._event_stream(active))
-        return answer if active.stale_age_s is None else self._stale(active, answer)
+        if len(self._bulks) >= SINGLES_MAX:
+            self._bulks.clear()
+            self.counts.memo_clears += 1
+        bulk = self._bulks[request.path] = _Bulk(active)
+        without_origin = [header for header in request.headers if header[0] != b"origin"]
+        return self._bulk(bulk, msgspec.structs.replace(request, headers=without_origin))
 
-    def _event_stream(self, active: Active) -> dict[str, Any]:
+    def _bulk(self, bulk: _Bulk, request: Request) -> Response:
+        active = bulk.active
+        headers = dict(request.headers)
+        if not self._door.lets_read(credential(headers), active.name):
+            refusal = self._refusal(request, active.subject)
+            if refusal is not None:
+                return self._readable(refusal, headers.get(b"origin"))
+        self.counts.bulks += 1
         ticket = self._parts.tickets.issue(active.name)
+        if bulk.tail is None or bulk.ticket is not ticket:
+            bulk.ticket, bulk.tail = ticket, ofrep.tail(active, self._place(active, ticket))
+        answer = ofrep.bulk(active, request.body, headers.get(b"if-none-match"), bulk.tail)
+        if active.stale_age_s is not None:
+            answer = self._stale(active, answer)
+        if b"origin" in headers:
+            return self._readable(answer, headers[b"origin"])
+        return answer
+
+    def _place(self, active: Active, ticket: str) -> dict[str, Any]:
+        """Where changes are told, in OFREP's words."""
         uri = f"/{active.name}/ofrep/v1/stream?since={active.revision}&ticket={ticket}"
-        place: dict[str, Any] = {"endpoint": {"requestUri": uri}}
         if self._parts.public_url:
-            place = {"url": self._parts.public_url + uri}
-        return {"type": "sse", **place, "inactivityDelaySec": ofrep.INACTIVITY_DELAY_S}
+            return {"url": self._parts.public_url + uri}
+        return {"endpoint": {"requestUri": uri}}
 
     def _stream(self, request: Request, subject: Subject, origin: bytes | None) -> Answer:
         if request.method != "GET":

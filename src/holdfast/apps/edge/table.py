@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from holdfast.apps.edge.bulk import Bulk
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Subject
 from holdfast.core.sampling import Sampler
@@ -26,6 +27,7 @@ class Active:
 
     __slots__ = (
         "activated_s",
+        "bulk",
         "digest",
         "evaluator",
         "name",
@@ -45,6 +47,7 @@ class Active:
         self.snapshot = snapshot
         self.digest = digest
         self.evaluator = evaluator
+        self.bulk = Bulk(snapshot, evaluator)
         self.revision = snapshot.holdfast.revision
         self.revision_header = (b"holdfast-revision", b"%d" % self.revision)
         self.activated_s = activated_s

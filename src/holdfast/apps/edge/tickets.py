@@ -23,11 +23,21 @@ class Tickets:
     def __init__(self, secret: bytes, clock: Clock) -> None:
         self._secret = secret
         self._clock = clock
+        self._expires_s = 0
+        self._issued: dict[str, str] = {}
 
     def issue(self, name: str) -> str:
-        """A ticket for the streams of "environment/service", good for one to two periods."""
+        """A ticket for the streams of "environment/service", good for one to two periods.
+
+        The very same object for one period: who derived something from it need not do so again.
+        """
         expires_s = (int(self._clock()) // PERIOD_S + 2) * PERIOD_S
-        return f"{expires_s}.{self._mac(name, str(expires_s))}"
+        if expires_s != self._expires_s:
+            self._expires_s, self._issued = expires_s, {}
+        issued = self._issued.get(name)
+        if issued is None:
+            issued = self._issued[name] = f"{expires_s}.{self._mac(name, str(expires_s))}"
+        return issued
 
     def lifetime_s(self, name: str, ticket: str) -> float | None:
         """How long the ticket is still good, or none when it is not."""
