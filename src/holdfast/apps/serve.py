@@ -3,10 +3,10 @@
     server = Server(face, Address("127.0.0.1", 8016))
     server.run()                  # until SIGTERM, SIGINT or stop()
 
-It ends in two steps, which may come at once. `stop_accepting` closes the listening sockets; what is
-open is finished: the next answer of a connection says that it is the last, and connections at rest
-are closed once nothing unread lies on them. `stop` ends the streams besides. `run` returns when all
-connections have gone, or after `shutdown_s`.
+It ends in two steps, which may come at once. `stop_accepting` leaves the listening sockets alone;
+what is open is finished: the next answer of a connection says that it is the last, and connections
+at rest are closed once nothing unread lies on them. `stop` ends the streams besides. `run` returns
+when all connections have gone, or after `shutdown_s`; until then `accept_again` undoes the first.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -64,7 +65,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._servers: list[asyncio.Server] = []
         self._told_to_stop = False
-        self._swept_s = 0.0
+        self._rest_s = 0.0
 
     def run(self) -> None:
         """Serve until it is stopped; blocks."""
@@ -76,9 +77,17 @@ class Server:
         self._told_to_stop = True
         self._call(self._stop)
 
-    def stop_accepting(self) -> None:
-        """Close the listening sockets and finish what is open, streams as they like; any thread."""
-        self._call(self._drain)
+    def stop_accepting(self, patience_s: float = 0.0) -> None:
+        """Accept no more and finish what is open, streams as they like; any thread.
+
+        Connections at rest stay for `patience_s`: a request may be on its way on each of them, and
+        to close it then would lose that one.
+        """
+        self._call(partial(self._drain, patience_s))
+
+    def accept_again(self) -> None:
+        """As if `stop_accepting` had not been called; any thread."""
+        self._call(self._resume)
 
     def _call(self, what: Callable[[], None]) -> None:
         loop = self._loop
@@ -89,9 +98,7 @@ class Server:
         loop = self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._tick(time.time())
-        for each in self.sockets:
-            make = self._connection
-            self._servers.append(await loop.create_server(make, sock=each, backlog=BACKLOG))
+        await self._listen()
         in_main = threading.current_thread() is threading.main_thread()
         numbers = (signal.SIGTERM, signal.SIGINT) if in_main else ()
         for number in numbers:
@@ -100,11 +107,18 @@ class Server:
         self.listening.set()
         if self._told_to_stop:
             self._stop()
-        await self._ended.wait()
-        await self._empty()
+        while not await self._empty():
+            await self._listen()
         sweeping.cancel()
         for number in numbers:
             loop.remove_signal_handler(number)
+
+    async def _listen(self) -> None:
+        """Accept on all sockets. The event loop gets copies: it closes what it lets go of."""
+        for each in self.sockets:
+            copy, loop = each.dup(), asyncio.get_running_loop()
+            server = await loop.create_server(self._connection, sock=copy, backlog=BACKLOG)
+            self._servers.append(server)
 
     def _connection(self) -> Connection:
         return Connection(self._front)
@@ -116,30 +130,49 @@ class Server:
 
     def _stop(self) -> None:
         self._on_stop()
-        self._drain()
+        self._drain(0.0)
+        for each in self.sockets:
+            each.close()
 
-    def _drain(self) -> None:
+    def _drain(self, patience_s: float) -> None:
+        rest_s = asyncio.get_running_loop().time() + patience_s
+        self._rest_s = min(rest_s, self._rest_s) if self._front.draining else rest_s
         if self._front.draining:
             return
         self._front.draining = True
         for server in self._servers:
             server.close()
+        self._servers.clear()
         for connection in self.bounds.connections:
             connection.drain()
         self._ended.set()
 
-    async def _empty(self) -> None:
-        """Until nobody is connected any more, or the time is over; the rest is cut."""
+    def _resume(self) -> None:
+        self._front.draining = self._told_to_stop
+        if not self._told_to_stop:
+            self._ended.clear()
+
+    async def _empty(self) -> bool:
+        """Once it has ended: until nobody is connected any more, or the time is over, and the rest
+        is cut. False when it is to go on."""
+        await self._ended.wait()
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + self._address.shutdown_s
-        while (self.bounds.connections or self._front.streams) and loop.time() < end_s:
+        shutdown_s = self._address.shutdown_s
+        while self._front.draining:
+            left = bool(self.bounds.connections or self._front.streams)
+            if not left or loop.time() >= self._rest_s + shutdown_s:
+                break
             for connection in tuple(self.bounds.connections):
-                connection.end_if_idle()
+                if loop.time() >= self._rest_s:
+                    connection.end_if_idle()
             self._front.forget_streams()
             await asyncio.sleep(DRAIN_S)
+        if not self._front.draining:
+            return False
         self._on_stop()
         self._front.abort()
         await asyncio.sleep(0)
+        return True
 
     async def _sweep(self) -> None:
         while True:
