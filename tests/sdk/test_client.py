@@ -394,7 +394,7 @@ def test_a_disk_that_can_not_be_used_is_loud_and_no_obstacle(
     edge.publish(tiles=9)
     (tmp_path / "file").write_text("")
     client = start(cache_dir=tmp_path / "file" / "x")
-    assert "without a disk" in caplog.text
+    until(lambda: "the disk refuses" in caplog.text)
     assert client.wait_until_ready(20)
     assert client.get_int("tiles", 0) == 9
 

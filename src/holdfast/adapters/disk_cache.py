@@ -12,10 +12,14 @@ last bit is renamed to `*.damaged` and not read again.
 
 `holdfast-1` must be this user's own and closed to all others: who can write there can plant a
 pinned root. The files are read, not mapped: somebody who truncates a mapped file kills the host.
+
+A disk that is full, read-only or faulty is no reason not to begin: what there is is read, and every
+write tries anew to make what is missing.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -39,6 +43,8 @@ LEFTOVER_S = 3600.0
 """Files written aside by a process that died are removed after this long."""
 BODY_BYTES_MAX = SEGMENT_BYTES_MAX
 
+_SICK: Final = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
+"""Errors of a disk that may be well again, with nobody having to change what was asked for."""
 _MAGIC: Final = b"holdfast 1 "
 _HEADER_BYTES: Final = len(_MAGIC) + 64 + 1 + 12 + 1
 _GENERATION: Final = re.compile(r"(\d{16})-[0-9a-f]{16}")
@@ -51,27 +57,53 @@ _number: Final = count()
 class DiskCache:
     """The `Cache` port on a directory, made if it isn't there.
 
-    Raises `Unavailable` when the directory can't be made, or belongs to or is open to others.
+    Raises `Unavailable` when the directory can't be made, or belongs to or is open to others; not
+    for a disk that is sick, and with `patient` not at all: `fault` says why it can't be used now.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], kept: int = GENERATIONS_KEPT) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        kept: int = GENERATIONS_KEPT,
+        *,
+        patient: bool = False,
+    ) -> None:
         self._kept = kept
         self.damaged = 0
-        own = Path(directory) / "holdfast-1"
+        self.fault = ""
+        self._own = own = Path(directory) / "holdfast-1"
         self._generations = own / "generations"
         self._noted = own / "noted"
         self._marks = CrashMarks(own / "running")
+        self._unsynced: set[Path] = set()
+        self._readable = self._begun = False
         try:
-            own.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_own(own)
+            self._begin()
+        except OSError as error:
+            if not patient and error.errno not in _SICK:
+                raise Unavailable(self.fault) from error
+
+    def _begin(self) -> None:
+        """Make the directories, unless that was done. Nothing is read before the first is ours."""
+        if self._begun:
+            return
+        try:
+            self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_own(self._own)
+            self._readable = True
             self._generations.mkdir(mode=0o700, exist_ok=True)
             self._noted.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise Unavailable(f"the cache directory {own} can't be used: {error}") from error
+            self.fault = f"the cache directory {self._own} can't be used: {error}"
+            raise
+        self._begun, self.fault = True, ""
+        for name in _list(self._noted):
+            if name.endswith(_ASIDE):
+                _remove_leftover(self._noted / name)
 
     def load(self, subject: Subject) -> Iterator[bytes]:
         folder = self._folder(subject)
-        for name in sorted(_generations(folder), reverse=True):
+        for name in sorted(_generations(folder) if self._readable else (), reverse=True):
             body = self._read(folder / name)
             if body is not None:
                 yield body
@@ -83,18 +115,21 @@ class DiskCache:
         checksum = hashlib.sha256(body).hexdigest()
         name = f"{revision:016d}-{checksum[:16]}"
         try:
+            self._begin()
             if name not in _generations(folder) or self._read(folder / name) is None:
-                folder.parent.mkdir(mode=0o700, exist_ok=True)
-                folder.mkdir(mode=0o700, exist_ok=True)
-                _write(folder / name, _header(checksum, len(body)), body)
+                self._make(folder)
+                self._write(folder / name, _header(checksum, len(body)), body)
+            elif folder in self._unsynced:
+                self._sync(folder)
             self._sweep(folder, spared)
         except OSError as error:
             raise Unavailable(f"can't keep {subject} in {folder}: {error}") from error
 
     def note(self, name: str, body: bytes) -> None:
-        checksum = hashlib.sha256(body).hexdigest()
+        path, checksum = self._noted / _named(name), hashlib.sha256(body).hexdigest()
         try:
-            _write(self._noted / _named(name), _header(checksum, len(body)), body)
+            self._begin()
+            self._write(path, _header(checksum, len(body)), body)
         except OSError as error:
             raise Unavailable(f"can't keep {name} in {self._noted}: {error}") from error
 
@@ -104,43 +139,56 @@ class DiskCache:
     def names(self, prefix: str) -> Sequence[str]:
         return sorted(
             name
-            for name in _list(self._noted)
+            for name in self._list(self._noted)
             if name.startswith(prefix) and not name.endswith((_DAMAGED, _ASIDE))
         )
 
     def forget(self, name: str) -> None:
-        with suppress(OSError):
-            (self._noted / _named(name)).unlink()
+        path = self._noted / _named(name)
+        if self._readable:
+            with suppress(OSError):
+                path.unlink()
 
     def subjects(self) -> Sequence[Subject]:
         return sorted(
             Subject(environment, service)
-            for environment in _list(self._generations)
+            for environment in self._list(self._generations)
             for service in _list(self._generations / environment)
             if _generations(self._generations / environment / service)
         )
 
     def enter(self, name: str) -> None:
-        self._marks.enter(_named(name))
+        mark = _named(name)
+        if self._readable:
+            self._marks.enter(mark)
 
     def leave(self, name: str) -> None:
         self._marks.leave(_named(name))
 
     def deaths(self, name: str) -> int:
-        return self._marks.deaths(name)
+        return self._marks.deaths(name) if self._readable else 0
 
     def forgive(self, prefix: str) -> None:
-        self._marks.forget(prefix)
+        if self._readable:
+            self._marks.forget(prefix)
+
+    def _list(self, folder: Path) -> list[str]:
+        return _list(folder) if self._readable else []
 
     def _folder(self, subject: Subject) -> Path:
         return self._generations / _named(subject.environment) / _named(subject.service)
 
     def _read(self, path: Path) -> bytes | None:
         """The body, or none: not there, not readable, or damaged and then set aside."""
+        if not self._readable:
+            return None
         try:
             with path.open("rb") as file:
                 content = file.read(_HEADER_BYTES + BODY_BYTES_MAX + 1)
+        except FileNotFoundError:
+            return None
         except OSError:
+            self.damaged += 1  # it stays: what can't be read now may be whole
             return None
         body = unpacked(content)
         if body is not None:
@@ -149,6 +197,41 @@ class DiskCache:
         with suppress(OSError):
             path.replace(path.with_name(path.name + _DAMAGED))
         return None
+
+    def _make(self, folder: Path) -> None:
+        """A subject's folder, its name and its parent's as durable as what will be in it."""
+        for one in (folder.parent, folder):
+            if not one.is_dir():
+                one.mkdir(mode=0o700, exist_ok=True)
+                self._sync(one.parent)
+
+    def _write(self, path: Path, header: bytes, body: bytes) -> None:
+        """Write aside, sync, rename, sync the directory. Nothing is left aside on failure."""
+        aside = path.with_name(f"{path.name}.{os.getpid()}-{next(_number)}{_ASIDE}")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  a descriptor, no path
+                for part in (header, body):
+                    rest = memoryview(part)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                os.fsync(descriptor)
+            aside.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink()
+            raise
+        self._sync(path.parent)
+
+    def _sync(self, folder: Path) -> None:
+        """Make the names in `folder` durable; what fails is owed, and done with the next write."""
+        self._unsynced.add(folder)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._unsynced.discard(folder)
 
     def _sweep(self, folder: Path, spared: Collection[int]) -> None:
         """Let go of what is beyond the bounds; another process may be doing the same."""
@@ -172,28 +255,6 @@ def unpacked(content: bytes) -> bytes | None:
 
 def _header(checksum: str, body_bytes: int) -> bytes:
     return b"%b%b %012d\n" % (_MAGIC, checksum.encode(), body_bytes)
-
-
-def _write(path: Path, header: bytes, body: bytes) -> None:
-    """Write aside, sync, rename, sync the directory. Nothing is left behind on failure."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}-{next(_number)}{_ASIDE}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  a descriptor, no path
-            for part in (header, body):
-                rest = memoryview(part)
-                while rest:
-                    rest = rest[file.write(rest) :]
-            os.fsync(descriptor)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _check_own(own: Path) -> None:

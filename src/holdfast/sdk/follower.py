@@ -269,11 +269,16 @@ class Follower:
             },
             last_error=intake.last_error,
             last_error_age_s=intake.last_error_age_s(),
-            cache_error=intake.cache_error,
+            cache_error=intake.keeping.error,
             root_version=roots.version if roots else 0,
             root_development=bool(roots and roots.development),
             pinned_by_sight=intake.pinned_by_sight,
-            counts={**self.counts, "cache_damaged": self._following.cache.damaged},
+            counts={
+                **self.counts,
+                "cache_damaged": self._following.cache.damaged,
+                "cache_failed": intake.keeping.failed,
+                "cache_healed": intake.keeping.healed,
+            },
         )
 
     def _run_thread(self, waiting: list[Command]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -88,7 +89,7 @@ class Intake:
         """Generations on disk that were refused at the start, to be reported."""
         self.last_error = ""
         self._failed_s: float | None = None
-        self.cache_error = ""
+        self.keeping = trials.keeping
 
     def restore(self, subject: Subject) -> tuple[Standing, ...]:
         """What answers at a start: what is pinned, or the newest that nothing speaks against.
@@ -225,24 +226,23 @@ class Intake:
         return generation
 
     def keep(self, subject: Subject) -> None:
-        """Write what is held to disk. A disk that refuses is told of, and nothing else changes."""
+        """Write what is held to disk, now or when the disk is well again."""
+        self.keeping.attempt(("generation", subject), partial(self._keep, subject))
+
+    def _keep(self, subject: Subject) -> None:
         held = self.held[subject]
         generation = held.generation
         if generation is None:
             return
-        try:
-            for digest, table in generation.tables.items():
-                name = _segment_name(subject, digest)
-                if name not in self._cache.names(name):
-                    self._cache.note(name, table)
-            spared = self._trials.spared(subject)
-            self._cache.save(subject, generation.revision, generation.bundle, spared)
-            self._note_root()
-            self._note_freshness(subject, held)
-            self._drop_tables(held, generation)
-            self.cache_error = ""
-        except Unavailable as error:
-            self.cache_error = str(error)
+        for digest, table in generation.tables.items():
+            name = _segment_name(subject, digest)
+            if name not in self._cache.names(name):
+                self._cache.note(name, table)
+        spared = self._trials.spared(subject)
+        self._cache.save(subject, generation.revision, generation.bundle, spared)
+        self._note_root()
+        self._note_freshness(subject, held)
+        self._drop_tables(held, generation)
 
     def _take(self, source: Source, subject: Subject, held: Held) -> Standing | None:
         active = held.generation

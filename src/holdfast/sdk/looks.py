@@ -1,6 +1,7 @@
-"""What a follower looks at about once a second: what is pinned, and how its host is doing.
+"""What a follower looks at about once a second: its disk, what is pinned, how its host is doing.
 
-Both may make another generation answer than the newest; `core.follow` hears of it as `Returned`.
+The last two may make another generation answer than the newest; `core.follow` hears of it as
+`Returned`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from holdfast.sdk.trials import Trials, now_ms
 
 def looks(trials: Trials, intake: Intake, now_s: float) -> Iterator[Event]:
     """Events for the machine. What was refused on the way stands in `intake.gone_back`."""
+    trials.probe()
+    if intake.keeping.again(now_s):
+        trials.renew()  # what the disk would not mark while it refused
     yield from _repinned(trials, intake)
     yield from _sent_back(trials, intake, now_s)
 

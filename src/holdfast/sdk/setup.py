@@ -11,7 +11,7 @@ import msgspec
 
 from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.memory_cache import MemoryCache
-from holdfast.core.errors import Invalid, Problem, Unavailable, Untrusted
+from holdfast.core.errors import Invalid, Problem, Untrusted
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet, decode_root_set
 from holdfast.core.trust import EVERY_CHECK, NO_CHECKS
@@ -111,11 +111,7 @@ def _cache(directory: str) -> Cache:
         return MemoryCache()
     from holdfast.adapters.disk_cache import DiskCache  # late: who has no disk needs none of it
 
-    try:
-        return DiskCache(directory)
-    except Unavailable as error:
-        loud(f"going on without a disk: {error}")
-        return MemoryCache()
+    return DiskCache(directory, patient=True)  # what is wrong with it is told when it is tried
 
 
 def _http_source(base_url: str, token: str) -> Any:

@@ -1,7 +1,7 @@
 """Probation as a follower lives it: records beside the generations, marks of who may die, pins.
 
-`core.generations` has the rules; this reads and writes what they need. What the disk refuses is
-told and not kept: trust is then what this process saw.
+`core.generations` has the rules; this reads and writes what they need. What the disk refuses waits
+in `keeping`: until then trust is what this process saw.
 """
 
 from __future__ import annotations
@@ -9,21 +9,24 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
 from holdfast.core import generations as rules
-from holdfast.core.errors import Unavailable, Untrusted
+from holdfast.core.errors import Untrusted
 from holdfast.core.generations import Pin, Record, Trial
 from holdfast.core.model import Subject
 from holdfast.core.reports import Refusal, Trust
 from holdfast.ports import Cache
+from holdfast.sdk.keeping import Keeping
 
 _EVALUATING: Final = ("holdfast.core.evaluate", "holdfast.core.targeting", "mmh3", "cbor2")
 """Modules whose code decides answers, and those below them."""
+PROBE: Final = "probe"
+"""The document of the cache that says nothing but that one could be written."""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +51,16 @@ class Trials:
         self._streak = streak
         self._records: dict[Subject, Record] = {}
         self._entered: set[str] = set()
+        self.keeping = Keeping()
+        self._probed = False
         self.running: dict[Subject, Trial] = {}
         self.pins: Mapping[str, Pin] = {}
+
+    def probe(self) -> None:
+        """See, once, whether the disk takes writes: it is told before a write is needed."""
+        if not self._probed:
+            self._probed = True
+            self.keeping.attempt("probe", partial(self._cache.note, PROBE, b""))
 
     def record(self, subject: Subject) -> Record:
         """What is known; read once, and again whenever it is written."""
@@ -121,9 +132,13 @@ class Trials:
         return "proven" if self.record(subject).proven == digest else "probation"
 
     def spared(self, subject: Subject) -> list[int]:
-        """Revisions that the cache must keep however old they are."""
+        """Revisions that the cache must keep however old they are.
+
+        Those that another process of the cache has proven since are among them.
+        """
         pin, proven = self.pin(subject), self.record(subject).revision
-        return [revision for revision in (proven, pin.revision if pin else 0) if revision]
+        theirs = self._read(subject).revision
+        return [each for each in (proven, theirs, pin.revision if pin else 0) if each]
 
     # Pins
 
@@ -176,14 +191,18 @@ class Trials:
 
     def _read(self, subject: Subject) -> Record:
         """As it is on disk now: another process may have written it."""
-        body = self._cache.noted(rules.record_name(subject))
         known = self._records.get(subject)
+        if known is not None and self.keeping.waits(("record", subject)):
+            return known  # newer than what the disk has, and refused by it
+        body = self._cache.noted(rules.record_name(subject))
         return rules.decode_record(body) if body or known is None else known
 
     def _write(self, subject: Subject, record: Record) -> None:
         self._records[subject] = record
-        with suppress(Unavailable):
-            self._cache.note(rules.record_name(subject), rules.encode(record))
+        self.keeping.attempt(("record", subject), partial(self._put, subject))
+
+    def _put(self, subject: Subject) -> None:
+        self._cache.note(rules.record_name(subject), rules.encode(self._records[subject]))
 
     def close(self) -> None:
         """The process goes on, or ends well: nothing that happens later is this follower's."""

@@ -1,0 +1,71 @@
+"""What waits for a disk that refuses: in memory, told once, written as soon as it is well again."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from holdfast.core.errors import Unavailable
+from holdfast.sdk.keeping import RETRY_S, Keeping
+
+
+class Disk:
+    """Takes writes, or refuses them."""
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.written: list[str] = []
+        self.tried = 0
+
+    def write(self, what: str) -> None:
+        self.tried += 1
+        if self.refuses:
+            raise Unavailable("[Errno 28] No space left on device")
+        self.written.append(what)
+
+
+def test_a_write_that_was_refused_is_made_when_the_disk_is_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    keeping, disk = Keeping(), Disk()
+    assert keeping.attempt("a", lambda: disk.write("a1"))
+    disk.refuses = True
+    assert not keeping.attempt("a", lambda: disk.write("a2"))
+    assert not keeping.attempt("b", lambda: disk.write("b1"))
+    assert not keeping.attempt("a", lambda: disk.write("a3")), "the newest alone waits"
+    assert "No space left" in keeping.error
+    assert keeping.waits("a")
+    assert not keeping.again(100.0)
+    disk.refuses = False
+    assert not keeping.again(100.0 + RETRY_S / 2), "not so soon"
+    assert keeping.again(100.0 + RETRY_S)
+    assert disk.written == ["a1", "a3", "b1"]
+    assert (keeping.error, keeping.failed, keeping.healed) == ("", 4, 1)
+    assert not keeping.again(1e9)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2, "once when it began, once when it was over"
+    assert "going on in memory" in told[0]
+
+
+def test_while_it_refuses_one_write_is_tried_each_time() -> None:
+    keeping, disk = Keeping(), Disk()
+    disk.refuses = True
+    for number in range(500):
+        keeping.attempt(number, lambda: disk.write("x"))
+    disk.tried = 0
+    for turn in range(10):
+        keeping.again(turn * RETRY_S)
+    assert disk.tried == 10
+
+
+def test_another_write_that_went_well_is_not_the_end_of_it() -> None:
+    keeping, disk = Keeping(), Disk()
+    disk.refuses = True
+    keeping.attempt("a", lambda: disk.write("a"))
+    disk.refuses = False
+    keeping.attempt("b", lambda: disk.write("b"))
+    assert keeping.error
+    assert keeping.again(0.0)
+    assert not keeping.error
