@@ -8,7 +8,17 @@ from typing import Final, Protocol
 from holdfast.core.access import Grant
 from holdfast.core.difference import Difference
 from holdfast.core.errors import Forbidden
-from holdfast.core.model import DeleteToken, Edit, MoveRollout, PutContexts, PutToken, Scope, Verb
+from holdfast.core.model import (
+    DeleteToken,
+    Edit,
+    MoveRollout,
+    PutContexts,
+    PutOverride,
+    PutToken,
+    Scope,
+    TouchSubject,
+    Verb,
+)
 from holdfast.core.state import State
 
 EVERY: Final = "*"
@@ -89,9 +99,9 @@ def _scopes(edits: Sequence[Edit], state: State) -> Iterator[Scope]:
 
 
 def _moved(edits: Sequence[Edit], state: State) -> Iterator[tuple[str, str]]:
-    """(environment, service) of all that a moved rollout, or a put context, is of."""
+    """(environment, service) of moved rollouts, put contexts and what stands over a subject."""
     for edit in edits:
-        if isinstance(edit, PutContexts):
+        if isinstance(edit, PutContexts | PutOverride | TouchSubject):
             yield edit.environment, edit.service
         elif isinstance(edit, MoveRollout) and edit.rollout in state.rollouts:
             rollout = state.rollouts[edit.rollout]

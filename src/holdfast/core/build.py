@@ -23,6 +23,7 @@ from holdfast.core.exposure import facts_of
 from holdfast.core.lower import Lowered, References, lower, uses
 from holdfast.core.model import JSON, Head, Setting, Subject, Targeting
 from holdfast.core.needs import contract_facts
+from holdfast.core.overrides import overlaid
 from holdfast.core.probe_choice import Given, Made, Meant, choose
 from holdfast.core.snapshot import (
     ACCESS_KEY,
@@ -47,7 +48,13 @@ from holdfast.core.staging import (
     two_sided,
 )
 from holdfast.core.state import SettingState, State, declared
-from holdfast.core.subjects import environment_of, known_services, reach, subject_revision
+from holdfast.core.subjects import (
+    environment_of,
+    known_services,
+    reach,
+    subject_revision,
+    written_revision,
+)
 from holdfast.core.targeting.check import check_flag
 from holdfast.core.targeting.prepare import measure
 from holdfast.core.visible_segments import Kept, VisibleSegments
@@ -107,7 +114,7 @@ def build(
         parts = builder.parts()
         if fragments:
             fragments.keep(subject, builder.kept)
-    return Snapshot(
+    written = Snapshot(
         evaluators=parts.evaluators,
         flags=parts.flags,
         holdfast=Facts(
@@ -131,6 +138,8 @@ def build(
         ),
         metadata={"flagSetId": subject.service, "version": str(revision)},
     )
+    over = state.overrides.get(str(subject))
+    return overlaid(written, over) if over else written
 
 
 class _Parts(msgspec.Struct):
@@ -233,7 +242,7 @@ class _Builder:
         chosen = choose(
             Given(
                 subject=subject,
-                revision=subject_revision(state, subject),
+                revision=written_revision(state, subject),
                 bucketing=self._semantics.bucketing,
                 flags=parts.flags,
                 facts=parts.settings,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from holdfast.core.model import JSON
+from holdfast.core.model import JSON, SettingType
 
 DEPTH_MAX: Final = 64
 
@@ -25,6 +25,19 @@ def faults(schema: JSON, value: JSON) -> Iterator[str]:
         yield from _faults(schema, value, "", DEPTH_MAX)
     except (TypeError, ValueError, OverflowError):
         yield "/: its schema is none"
+
+
+def fits_type(value: JSON, kind: SettingType) -> bool:
+    """Whether a value is of a setting's type; 2.0 is an integer, as in JSON Schema."""
+    match kind:
+        case "object":
+            return isinstance(value, dict | list)
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and (kind == "number" or value == int(value))
 
 
 def _faults(schema: JSON, value: JSON, path: str, depth: int) -> Iterator[str]:

@@ -32,6 +32,7 @@ from holdfast.core.model import (
     Subject,
     Token,
 )
+from holdfast.core.overrides import overridden
 from holdfast.core.state import (
     ContractState,
     EnvironmentState,
@@ -89,6 +90,7 @@ class _Batch(Marks):
                 found.services.setdefault(edit.service, None)
         for edit in entry.edits:
             self._edit(edit, found, entry.revision)
+            self._overrides = overridden(self._overrides, edit, entry)
         self._mark_nouns(found, entry.revision)
         for service, reach in found.reaches.items():
             old = found.services[service]

@@ -78,6 +78,7 @@ class Marks:
         self._contracts = state.contracts
         self._rollouts = dict(state.rollouts)
         self._contexts = state.contexts
+        self._overrides = state.overrides
         self._owned: set[str] = set()
 
     def state(self) -> State:
@@ -92,6 +93,7 @@ class Marks:
             contracts=self._contracts,
             rollouts=self._rollouts,
             contexts=self._contexts,
+            overrides=self._overrides,
         )
 
     # -- the maps

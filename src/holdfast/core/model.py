@@ -331,6 +331,28 @@ class BreakGlass(msgspec.Struct, frozen=True, tag="break-glass", forbid_unknown_
     until_s: int
 
 
+class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole flagd flag definition that was handed straight to edges (`core.overrides`)."""
+
+    flag: JSON
+
+
+class PutOverride(msgspec.Struct, frozen=True, tag="put-override", forbid_unknown_fields=True):
+    """Let `to` stand over one setting, as one subject's consumers see it; none lifts it."""
+
+    environment: str
+    service: str
+    key: str
+    to: Override | None
+
+
+class TouchSubject(msgspec.Struct, frozen=True, tag="touch-subject", forbid_unknown_fields=True):
+    """Every setting of the subject counts as touched by this entry: two histories met in it."""
+
+    environment: str
+    service: str
+
+
 Edit: TypeAlias = (
     PutService
     | DeleteService
@@ -349,6 +371,8 @@ Edit: TypeAlias = (
     | PutContexts
     | Approve
     | BreakGlass
+    | PutOverride
+    | TouchSubject
 )
 
 

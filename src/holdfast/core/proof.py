@@ -15,7 +15,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from holdfast.core.conform import faults
+from holdfast.core.conform import faults, fits_type
 from holdfast.core.errors import Untrusted
 from holdfast.core.model import JSON, Contract, SettingType
 from holdfast.core.probes import PROBES_MAX, Answering, count, replay
@@ -99,20 +99,8 @@ def _check_types(old: Snapshot, new: Snapshot, pause: Callable[[], None]) -> Non
         pause()
         kind = _kind(new, key)
         for name, value in _variants(key, flag).items():
-            if not _has_type(value, kind):
+            if not fits_type(value, kind):
                 raise Untrusted("schema", f"variant {name!r} of {key!r} is no {kind}", key)
-
-
-def _has_type(value: JSON, kind: SettingType) -> bool:
-    match kind:
-        case "object":
-            return isinstance(value, dict | list)
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and (kind == "number" or value == int(value))
 
 
 class _Valued(msgspec.Struct):

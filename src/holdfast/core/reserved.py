@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
+from holdfast.core.build import build
 from holdfast.core.errors import Problem
 from holdfast.core.model import (
     Approve,
     BreakGlass,
     Edit,
+    Head,
     MoveRollout,
     PutContexts,
+    PutOverride,
     StartRollout,
+    Subject,
+    TouchSubject,
 )
+from holdfast.core.overrides import lift_problem
 from holdfast.core.policy import policy_of
 from holdfast.core.state import State
+from holdfast.core.subjects import written_revision
 
 
 def reserved(edits: Sequence[Edit], state: State, *, automation: bool) -> Iterator[Problem]:
@@ -34,7 +43,7 @@ def reserved(edits: Sequence[Edit], state: State, *, automation: bool) -> Iterat
             )
 
 
-def _reason(edit: Edit, state: State, *, automation: bool) -> str:
+def _reason(edit: Edit, state: State, *, automation: bool) -> str:  # noqa: PLR0911  one line each
     match edit:
         case Approve():
             return "approvals are given to a waiting change (holdfast change approve ID)"
@@ -44,5 +53,20 @@ def _reason(edit: Edit, state: State, *, automation: bool) -> str:
             return "rollouts are moved, and contexts kept, by Holdfast itself"
         case StartRollout() if policy_of(state, edit.environment).rollout and not automation:
             return f"the policy of {edit.environment} says how its changes go out"
+        case PutOverride(to=None):
+            return _unliftable(edit, state)
+        case PutOverride() | TouchSubject() if not automation:
+            return "overrides come with a push that was signed (holdfast edge push --import FILE)"
         case _:
             return ""
+
+
+def _unliftable(edit: PutOverride, state: State) -> str:
+    """Why the override can't be lifted now: that would move answers, for everybody at once."""
+    subject = Subject(edit.environment, edit.service)
+    over = state.overrides.get(str(subject))
+    if over is None or edit.key not in over.keys:
+        return f"nothing stands over {edit.key!r} in {subject}"
+    head = Head(written_revision(state, subject), state.head.hash)
+    written = build(msgspec.structs.replace(state, overrides={}), subject, None, head=head)
+    return lift_problem(written, edit.key, over.keys[edit.key])

@@ -131,6 +131,27 @@ class RolloutState(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class OverrideState(msgspec.Struct, frozen=True):
+    """What stands over one setting since `revision`; without a flag it was lifted then."""
+
+    flag: JSON
+    revision: int
+    at_ms: int = 0
+    actor: str = ""
+    reason: str = ""
+
+
+class Overridden(msgspec.Struct, frozen=True):
+    """What stands over one subject, by key; `touched` counts for all of its settings."""
+
+    keys: dict[str, OverrideState] = {}
+    touched: int = 0
+
+    @property
+    def revision(self) -> int:
+        return max([self.touched, *(one.revision for one in self.keys.values())])
+
+
 class State(msgspec.Struct, frozen=True):
     """All that stands after revision `head.revision`. Shared and read-only, its maps too.
 
@@ -142,6 +163,7 @@ class State(msgspec.Struct, frozen=True):
     - `contracts`: service -> consumer -> what it needs.
     - `rollouts`: id -> a rollout that has not ended.
     - `contexts`: subject as `environment/service` -> contexts that probes are made from.
+    - `overrides`: subject in the same way -> what was pushed over it (`core.overrides`).
     """
 
     head: Head = GENESIS
@@ -154,6 +176,7 @@ class State(msgspec.Struct, frozen=True):
     contracts: dict[str, dict[str, ContractState]] = {}
     rollouts: dict[str, RolloutState] = {}
     contexts: dict[str, tuple[dict[str, JSON], ...]] = {}
+    overrides: dict[str, Overridden] = {}
 
 
 EMPTY = State()

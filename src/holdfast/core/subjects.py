@@ -36,6 +36,10 @@ def revisions(state: State) -> dict[Subject, int]:
                 _touched(services, service).get(environment, 0),
                 _environment_revision(state, environment, service),
             )
+    if state.overrides:
+        for subject, revision in found.items():
+            over = state.overrides.get(str(subject))
+            found[subject] = max(revision, over.revision) if over else revision
     return found
 
 
@@ -46,6 +50,13 @@ def subjects(state: State) -> set[Subject]:
 
 def subject_revision(state: State, subject: Subject) -> int:
     """The newest revision that touched the subject. Raises `NotFound` when it is none."""
+    written = written_revision(state, subject)
+    over = state.overrides.get(str(subject))
+    return max(written, over.revision) if over else written
+
+
+def written_revision(state: State, subject: Subject) -> int:
+    """As `subject_revision`, by what its authors wrote: overrides are not counted in."""
     if subject.service == ACCESS and subject.environment in state.environments:
         return _access_revision(state, subject.environment)
     there = subject.service in state.services or (

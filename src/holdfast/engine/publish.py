@@ -11,7 +11,7 @@ What only the door may write (rollouts, approvals, broken glass), it adds itself
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -175,6 +175,33 @@ class Publisher:
                     raise
         return self._commit(change, settled, actor, rights, mandate)
 
+    def adopt(self, entry: Entry, rights: Rights, digests: Mapping[Subject, str]) -> Committed:
+        """Append an entry that was sealed elsewhere on this very journal's head (`core.pushes`).
+
+        `digests` are of the snapshots that it made there. Raises `Conflict` when somebody wrote
+        meanwhile, or when other bytes come of it here, and otherwise as `commit`. One that is there
+        already is appended no second time.
+        """
+        with self._view.exclusive():
+            state = self._caught_up()
+            for there in self._journal.read(entry.revision - 1, 1):
+                if there.hash == entry.hash:
+                    return Committed(there.revision, there.hash)
+            if (entry.revision - 1, entry.previous) != (state.head.revision, state.head.hash):
+                raise Conflict(entry.revision - 1, state.head.revision)
+            new = fold(state, entry)
+            differences = diff(state, new)
+            authorise(rights, entry.edits, differences, state)
+            if problems := _errors(self._validate(state, entry.edits, new)):
+                raise Invalid(problems)
+            prepared = self._view.prepare(entry)
+            if {one.subject: one.digest for one in _made(prepared)} != digests:
+                raise Conflict(entry.revision - 1, state.head.revision)
+            self._view.claim(prepared)
+            self._append(entry)
+            self._view.install(prepared)
+        return Committed(entry.revision, entry.hash, differences, tuple(_made(prepared)))
+
     def _caught_up(self) -> State:
         self._view.catch_up()
         return self._view.state
@@ -278,7 +305,11 @@ class Publisher:
 def _moves(plan: _Plan, state: State) -> bool:
     """Whether anything stands otherwise after it; what is only for the record moves nothing."""
     new = plan.new
-    kept = ((state.rollouts, new.rollouts), (state.contexts, new.contexts))
+    kept = (
+        (state.rollouts, new.rollouts),
+        (state.contexts, new.contexts),
+        (state.overrides, new.overrides),
+    )
     return bool(plan.differences) or any(not same(was, now) for was, now in kept)
 
 
