@@ -25,6 +25,7 @@ import msgspec
 
 from holdfast.core.conversation import (
     Activate,
+    Answered,
     Catalogued,
     CloseStream,
     Command,
@@ -35,6 +36,7 @@ from holdfast.core.conversation import (
     Hinted,
     Keep,
     OpenStream,
+    Refused,
     Report,
     Restored,
     Returned,
@@ -53,6 +55,7 @@ from holdfast.core.roots import RootSet
 from holdfast.core.trust import EVERY_CHECK, Checks, Generation
 from holdfast.core.wire import Verify
 from holdfast.ports import Cache, Hints, Source
+from holdfast.sdk.handed import Handed, Offer
 from holdfast.sdk.intake import Held, Intake, is_stale, standing_of
 from holdfast.sdk.looks import looks
 from holdfast.sdk.status import FollowerStatus, SubjectStatus
@@ -147,7 +150,7 @@ class Follower:
         """All that does not survive a fork."""
         following = self._following
         self._sources = tuple(following.sources())
-        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._events: SimpleQueue[Event | Offer | None] = SimpleQueue()
         self._streams: dict[int, Hints] = {}
         self._stream_number = 0
         self._activated = threading.Condition()
@@ -222,6 +225,24 @@ class Follower:
         self._trials.put_pin(subject, None)
         self._look_soon()
 
+    def offer(self, offer: Offer) -> None:
+        """Judge a bundle that was handed over as one that came from an upstream; soon."""
+        self._events.put(offer)
+
+    def _take_offer(self, offer: Offer, answers: deque[Event]) -> Event:
+        subject = offer.subject
+        verdict = self._intake.ask(Handed(offer), subject, OURSELVES)
+        if isinstance(verdict, Answered) and verdict.candidate is not None:
+            if self._trials.pin(subject) is not None:
+                verdict = Refused(subject, OURSELVES, "pinned", f"{subject} is pinned here")
+            else:
+                event = Restored(subject, (verdict.candidate,))
+                self._perform(self._machine.step(event, self._clock()), answers)
+                self._intake.keep(subject)
+        self.counts[f"offered_{type(verdict).__name__.lower()}"] += 1
+        offer.told(verdict)
+        return Tick()
+
     def _look_soon(self) -> None:
         self._looked_s = float("-inf")
         self._events.put(Tick())
@@ -294,13 +315,15 @@ class Follower:
             for event in self._next(answers, wake_s):
                 if event is None:
                     break
+                if isinstance(event, Offer):
+                    event = self._take_offer(event, answers)  # noqa: PLW2901
                 wake_s = self._perform(self._machine.step(event, self._clock()), answers)
                 wake_s = self._look(answers, wake_s)
                 self._tell(self._following.on_step)
         for source in self._sources:
             source.close()
 
-    def _next(self, answers: deque[Event], wake_s: float | None) -> list[Event | None]:
+    def _next(self, answers: deque[Event], wake_s: float | None) -> list[Event | Offer | None]:
         """What is to be taken now; when there is nothing, it is waited for.
 
         All that was heard by now comes before the next answer: with thousands of subjects there
@@ -443,7 +466,7 @@ class Follower:
             hints.close()
 
     def _listen(
-        self, upstream: int, number: int, events: SimpleQueue[Event | None], source: Source
+        self, upstream: int, number: int, events: SimpleQueue[Event | Offer | None], source: Source
     ) -> None:
         """One stream, to its end. Whatever ends it, the machine hears that it closed."""
         with suppress(Exception):  # the stream is a hint: whatever ends it, the poll goes on
