@@ -18,7 +18,7 @@ class Address(msgspec.Struct, frozen=True):
 
     host: str
     port: int
-    connections_max: int = 10_000
+    connections_max: int = 12_000
     shutdown_s: float = 5.0
 
 

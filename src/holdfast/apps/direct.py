@@ -493,7 +493,9 @@ class Connection(asyncio.Protocol):
             self._leave()
             self._bounds.connections.discard(self)
             self._front.streams.add(self._transport)
-            answer.begin(self._transport, chunked=due.chunks)
+            answer.begin(
+                self._transport, chunked=due.chunks, start=self._front.starts[answer.status]
+            )
             return
         start, bodied = self._front.starts[answer.status], request.method != "HEAD"
         closing = CLOSE in answer.headers

@@ -68,13 +68,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     open_reads: bool = False
     poll_interval_s: float = POLL_INTERVAL_S
     log_level: str = "info"
-    connections_max: int = 10_000
+    connections_max: int = 12_000
+    """Nine in ten of them may be streams."""
     shutdown_s: float = 5.0
     origins: tuple[str, ...] = ()
     public_url: str = ""
     stream_secret: str = ""
     probation_s: float = PROBATION_S
     """How long new settings are on probation; see `core.generations`."""
+    streams: bool = True
+    """Whether clients may listen for hints; without, they poll."""
     unprotected: bool = False
     """Believe whatever is signed, check nothing: for game days, which show the damage."""
 

@@ -42,9 +42,6 @@ class Owner(Protocol):
     def forget(self, feed: Feed) -> None:
         """It has ended."""
 
-    def holds(self, connections: int) -> None:
-        """It took a connection over (1), or has let it go (-1)."""
-
     def cut(self, feed: Feed) -> None:
         """It read too slowly."""
 
@@ -89,7 +86,6 @@ class Feed(asyncio.Protocol):
         until the connection closes. What the client sends from here on ends the stream.
         """
         self._transport, self._chunked = transport, chunked
-        self._owner.holds(1)
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
         bounded: socket.socket | None = transport.get_extra_info("socket")
@@ -165,7 +161,6 @@ class Feed(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
-        self._owner.holds(-1)
         self.close()
 
 

@@ -72,9 +72,18 @@ class Stream(msgspec.Struct):
     feed: Feed
     first: bytes = HEARTBEAT
 
-    def begin(self, transport: asyncio.Transport, *, chunked: bool = True) -> None:
-        """Write the head and `first`; from then on the transport is the feed's."""
-        lines = [b"HTTP/1.1 %d OK\r\n" % self.status]
+    def begin(
+        self,
+        transport: asyncio.Transport,
+        *,
+        chunked: bool = True,
+        start: bytes = b"HTTP/1.1 200 OK\r\n",
+    ) -> None:
+        """Write the head and `first`; from then on the transport is the feed's.
+
+        `start`: the status line, and headers that a listener sends with every answer.
+        """
+        lines = [start]
         lines += [b"%b: %b\r\n" % header for header in self.headers]
         lines.append(b"connection: close\r\n")
         if chunked:
@@ -117,8 +126,6 @@ class Room:
         self.cuts = cuts
         self.off = False
         self.taken = 0
-        self.attached = 0
-        """Connections that feeds took over: no listener counts them any more."""
         self.fanouts: list[Fanout] = []
 
     def switch(self, *, off: bool) -> None:
@@ -237,9 +244,6 @@ class Fanout:
             topic.pop(group.sees, None)
             if not topic:
                 del self._groups[group.topic]
-
-    def holds(self, connections: int) -> None:
-        self.room.attached += connections
 
     def cut(self, feed: Feed) -> None:
         if self.room.cuts:

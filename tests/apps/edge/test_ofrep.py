@@ -253,7 +253,7 @@ def test_a_stream_needs_no_header_and_says_when_to_evaluate_again(edges, world, 
             with Raw(edge.listener.port) as client:
                 client.send(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % missed.encode())
                 assert b"refetchEvaluation" in client.read_until(b"}\n\n")
-        until(lambda: len(edge.refetches) == 0)
+        until(lambda: len(edge.hints.refetches) == 0)
         with Raw(edge.listener.port) as client:
             last = b"last-event-id: %d" % active.revision
             client.send(b"GET %b HTTP/1.1\r\nhost: x\r\n%b\r\n\r\n" % (uri.encode(), last))

@@ -149,6 +149,12 @@ def control(parent: int | None, **given: Any) -> None:
     envvar="HOLDFAST_PUBLIC_URL",
     help="This edge's base URL as clients see it, for the streams that answers point to.",
 )
+@click.option(
+    "--streams/--no-streams",
+    default=True,
+    envvar="HOLDFAST_STREAMS",
+    help="Without streams clients poll. A file streams-off in the cache does it while it runs.",
+)
 @listening(EDGE_PORT, "HOLDFAST_EDGE_PORT")
 def edge(
     parent: int | None, upstreams: tuple[str, ...], origins: tuple[str, ...], **given: Any

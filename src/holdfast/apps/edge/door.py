@@ -9,6 +9,7 @@ it is found before reads are closed. Where no tokens are known yet, none is know
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -65,6 +66,7 @@ class EdgeDoor:
     def __init__(self, clock: Clock, *, open_reads: bool = False) -> None:
         self._clock = clock
         self._tokens = _Tokens({})
+        self._sights: WeakValueDictionary[str, Callable[[Subject], bool]] = WeakValueDictionary()
         self.public = open_reads
         self.refused = 0
         """Callers turned away."""
@@ -115,15 +117,22 @@ class EdgeDoor:
     def sees(self, headers: Sequence[tuple[bytes, bytes]]) -> Callable[[Subject], bool]:
         """Which subjects a caller may read: of every environment that knows the caller's token.
 
+        Callers with the same token get the very same function, as long as one of them has it: a
+        fan-out asks it once for all of them.
+
         It goes by the tokens of the time when it is asked, so that a stream which is open when
         its token is revoked tells nothing more.
         """
         if self.public and credential(dict(headers)) is None:
-            return lambda subject: subject.service != ACCESS
+            return _settings
         tokens, grants = self._tokens, self._grants(headers)
         if not grants and not (self.public and not self.knows_tokens):
             self.refused += 1
             raise Unauthenticated("no valid token: it is missing, unknown, revoked or expired")
+        text = token_text(headers) or ""
+        known = self._sights.get(text)
+        if known is not None:
+            return known
 
         def may_read(subject: Subject) -> bool:
             nonlocal tokens, grants
@@ -134,6 +143,7 @@ class EdgeDoor:
             grant = grants.get(subject.environment)
             return grant is not None and grant.allows("read", subject.environment, subject.service)
 
+        self._sights[text] = may_read
         return may_read
 
     def _knows_no_better(self, tokens: _Tokens, subject: Subject) -> bool:
@@ -180,6 +190,11 @@ class EdgeDoor:
             self.forgotten += 1
         expires_s = tokens.by_environment[subject.environment][grant.token].expires_s
         tokens.admitted[value, str(subject)] = expires_s or NEVER
+
+
+def _settings(subject: Subject) -> bool:
+    """What everybody sees where reads are open."""
+    return subject.service != ACCESS
 
 
 def credential(headers: Mapping[bytes, bytes]) -> bytes | None:

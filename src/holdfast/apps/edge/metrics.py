@@ -17,12 +17,12 @@ from prometheus_client.registry import Collector
 from holdfast.apps.asgi import Face
 from holdfast.apps.direct import Bounds
 from holdfast.apps.edge.door import EdgeDoor
+from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.routes import Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Table
 from holdfast.apps.observe import exposition, registry
-from holdfast.apps.streams import Fanout
 from holdfast.sdk.follower import Follower
 
 
@@ -33,8 +33,7 @@ class Counted(msgspec.Struct, frozen=True):
     routes: Routes
     bounds: Bounds
     door: EdgeDoor
-    changes: Fanout
-    refetches: Fanout
+    hints: Hints
     shelf: EdgeShelf
     follower: Follower
     relay: Relay
@@ -88,7 +87,7 @@ class EdgeMetrics(Collector):
     def _bounds(self) -> Iterator[Metric]:
         """Every bound that was hit."""
         edge = self._edge
-        bounds = edge.bounds
+        bounds, tallies = edge.bounds, edge.hints.tallies
         hit = CounterMetricFamily("holdfast_limit_hits", "Bounds that were hit.", labels=["limit"])
         for limit, count in (
             ("body", edge.face.bodies_refused),
@@ -96,8 +95,9 @@ class EdgeMetrics(Collector):
             ("paths_remembered", edge.routes.counts.memo_clears),
             ("callers_remembered", edge.door.forgotten),
             ("reports_waiting", edge.relay.dropped),
-            ("streams", edge.changes.tally.refused + edge.refetches.tally.refused),
-            ("slow_readers", edge.changes.tally.cut + edge.refetches.tally.cut),
+            ("streams", sum(each.refused for each in tallies)),
+            ("slow_readers", sum(each.cut for each in tallies)),
+            ("streams_that_spoke", sum(each.spoke for each in tallies)),
         ):
             hit.add_metric([limit], count)
         yield hit
@@ -113,13 +113,30 @@ class EdgeMetrics(Collector):
             "holdfast_connections", "Open connections.", value=len(bounds.connections)
         )
         streams = GaugeMetricFamily("holdfast_streams", "Open streams.", labels=["kind"])
-        streams.add_metric(["changes"], len(edge.changes))
-        streams.add_metric(["refetch"], len(edge.refetches))
+        streams.add_metric(["changes"], len(edge.hints.changes))
+        streams.add_metric(["refetch"], len(edge.hints.refetches))
         yield streams
-        tallies = (edge.changes.tally, edge.refetches.tally)
+        yield GaugeMetricFamily(
+            "holdfast_streams_off", "Whether streams are switched off.", value=edge.hints.room.off
+        )
         for name, what, value in (
             ("streams_opened", "Streams opened.", sum(each.opened for each in tallies)),
-            ("stream_frames", "Frames queued.", sum(each.frames for each in tallies)),
+            ("stream_frames", "Events sent to readers.", sum(each.frames for each in tallies)),
+            (
+                "stream_events_merged",
+                "Events that a newer one about the same subject overtook.",
+                sum(each.merged for each in tallies),
+            ),
+            (
+                "streams_ended",
+                "Streams ended by this edge, in good order.",
+                sum(each.ended for each in tallies),
+            ),
+            (
+                "streams_refused_off",
+                "Streams refused, because they are switched off.",
+                sum(each.refused_off for each in tallies),
+            ),
             ("deltas_made", "Deltas made.", edge.shelf.deltas_made),
         ):
             yield CounterMetricFamily(f"holdfast_{name}", what, value=value)

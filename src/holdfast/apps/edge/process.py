@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.http_source import HttpSource
@@ -24,6 +26,7 @@ from holdfast.apps.asgi import Face
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
+from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
 from holdfast.apps.edge.rehearsal import Rehearsal
 from holdfast.apps.edge.relay import Relay, upward
@@ -32,9 +35,9 @@ from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.observe import logger, start_logs
+from holdfast.apps.open_files import room_for
 from holdfast.apps.serve import Server
 from holdfast.apps.settings import EdgeSettings, problems_of
-from holdfast.apps.streams import Fanout
 from holdfast.core.access import ACCESS
 from holdfast.core.conversation import Report
 from holdfast.core.errors import Invalid, Untrusted
@@ -62,6 +65,7 @@ def run(settings: EdgeSettings) -> None:
     start_logs(settings.log_level, "edge")
     if settings.unprotected:
         _log.warning("unprotected: whatever is signed is believed, nothing is checked")
+    settings = replace(settings, connections_max=room_for(settings.connections_max))
     edge = Edge(settings, once_ready=_settle)
     try:
         edge.start()
@@ -105,7 +109,12 @@ class Edge:
         self._labels = threading.Thread(target=self._label_all, name="holdfast-labels", daemon=True)
         self.table = Table()
         self.door = EdgeDoor(clock, open_reads=settings.open_reads)
-        self.changes, self.refetches = Fanout(), Fanout()
+        self.hints = Hints(
+            settings.cache_dir,
+            settings.connections_max,
+            on=settings.streams,
+            cuts=not settings.unprotected,
+        )
         self.follower = Follower(self._following())
         self.shelf = EdgeShelf(self.follower.freshness)
         self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
@@ -119,7 +128,7 @@ class Edge:
         self.listener = Server(
             self.face,
             address,
-            on_stop=self._end_streams,
+            on_stop=self.hints.close,
             deadlines=not settings.unprotected,
         )
         self._metrics = EdgeMetrics(
@@ -128,8 +137,7 @@ class Edge:
                 routes=self.routes,
                 bounds=self.listener.bounds,
                 door=self.door,
-                changes=self.changes,
-                refetches=self.refetches,
+                hints=self.hints,
                 shelf=self.shelf,
                 follower=self.follower,
                 relay=self.relay,
@@ -219,8 +227,8 @@ class Edge:
         return Parts(
             table=self.table,
             door=self.door,
-            distribution=Distribution(self.shelf, self.door, self.changes),
-            refetches=self.refetches,
+            distribution=Distribution(self.shelf, self.door, self.hints.changes),
+            refetches=self.hints.refetches,
             relay=self.relay,
             tickets=Tickets(secret, self._clock),
             cors=Cors(origins),
@@ -242,7 +250,7 @@ class Edge:
             if self._rehearsal is not None and (fault := self._rehearsal.fault(active)):
                 self._fall_silent(fault)
             self.table.put(active)
-            self.refetches.announce(subject, subject, ofrep.refetch(active))
+            self.hints.refetches.announce(subject, subject, ofrep.refetch(active))
         self.shelf.put(generation)
         self._refused.discard(subject)
         _log.info(
@@ -297,6 +305,7 @@ class Edge:
             for active in self.table:
                 self._label(active)
                 active.bulk.build(pause)
+            self.hints.look(self.table)
             behind = self._behind() if self._rehearsal is not None else set()
             if behind & lagging:
                 self._fall_silent(f"another {min(behind & lagging)} is handed on than is answered")
@@ -320,10 +329,6 @@ class Edge:
         sealed = self.follower.freshness(active.subject)
         since_s = _said_at_s(sealed) if sealed else active.activated_s
         active.stale_age_s = max(0, int(self._clock() - since_s))
-
-    def _end_streams(self) -> None:
-        self.changes.close()
-        self.refetches.close()
 
 
 class _Upstream(HttpSource):
