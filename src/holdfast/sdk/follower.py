@@ -232,11 +232,12 @@ class Follower:
     def _take_offer(self, offer: Offer, answers: deque[Event]) -> Event:
         subject = offer.subject
         verdict = self._intake.ask(Handed(offer), subject, OURSELVES)
-        if isinstance(verdict, Answered) and verdict.candidate is not None:
+        candidate = verdict.candidate if isinstance(verdict, Answered) else None
+        if candidate is not None:
             if self._trials.pin(subject) is not None:
                 verdict = Refused(subject, OURSELVES, "pinned", f"{subject} is pinned here")
             else:
-                event = Restored(subject, (verdict.candidate,))
+                event = Restored(subject, (candidate,))
                 self._perform(self._machine.step(event, self._clock()), answers)
                 self._intake.keep(subject)
         self.counts[f"offered_{type(verdict).__name__.lower()}"] += 1

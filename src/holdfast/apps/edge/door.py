@@ -82,6 +82,10 @@ class EdgeDoor:
         """Whether callers can be told apart in any environment."""
         return bool(self._tokens.by_environment)
 
+    def knows(self, environment: str) -> bool:
+        """Whether callers can be told apart there."""
+        return environment in self._tokens.by_environment
+
     def lets_read(self, credential: bytes | None, name: str) -> bool:
         """The hot path of `admit`: whether this very header value was let in there before.
 

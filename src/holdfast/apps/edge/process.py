@@ -28,6 +28,7 @@ from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
+from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.rehearsal import Rehearsal
 from holdfast.apps.edge.relay import Relay, upward
 from holdfast.apps.edge.routes import Parts, Routes
@@ -118,6 +119,7 @@ class Edge:
         self.follower = Follower(self._following())
         self.shelf = EdgeShelf(self.follower.freshness)
         self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
+        self.pushes = Pushes(self.door, self.follower.generation, self.follower.offer)
         parts = self._parts()
         self.routes = Routes(parts)
         self._rehearsal = None if settings.unprotected else Rehearsal(parts)
@@ -230,6 +232,7 @@ class Edge:
             distribution=Distribution(self.shelf, self.door, self.hints.changes),
             refetches=self.hints.refetches,
             relay=self.relay,
+            pushes=self.pushes,
             tickets=Tickets(secret, self._clock),
             cors=Cors(origins),
             health=self,

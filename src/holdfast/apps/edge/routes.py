@@ -4,6 +4,7 @@
     GET  /{environment}/{service}/ofrep/v1/stream
     GET  /config/v1/{client}/{version}
     POST /v1/reports
+    POST /v1/push  GET /v1/push/{hash}
     GET  /healthz  /readyz  /metrics
     and those of `holdfast.apps.distribute`
 
@@ -24,6 +25,7 @@ from holdfast.apps import ecs, http, ofrep
 from holdfast.apps.distribute import READ, Answer, Distribution
 from holdfast.apps.edge.cors import Cors
 from holdfast.apps.edge.door import EdgeDoor, credential
+from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
@@ -72,6 +74,7 @@ class Parts(msgspec.Struct, frozen=True):
     distribution: Distribution
     refetches: Fanout
     relay: Relay
+    pushes: Pushes
     tickets: Tickets
     cors: Cors
     health: Health
@@ -153,6 +156,8 @@ class Routes:
                 return self._ofrep(request, Subject(environment, service), rest)
             case ["", "config", "v1", client, version] if client and version:
                 return _read_only(request) or self._ecs(request, client, version)
+            case ["", "v1", "push", *_]:
+                return self._parts.pushes.handle(request)
             case ["", "v1", "reports"]:
                 return self._parts.relay.take(request)
             case ["", "healthz"]:
