@@ -78,6 +78,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long new settings are on probation; see `core.generations`."""
     streams: bool = True
     """Whether clients may listen for hints; without, they poll."""
+    take_over: bool = False
+    """Whether to take the place of an edge that runs on the same cache directory."""
+    take_over_within_s: float = 60.0
+    """How long to try to answer all that the other one does, before it is let go on."""
+    drain_s: float = 75.0
+    """How long connections at rest stay after another process took over; clients close theirs, or
+    use them once more. It is as long as they may rest on any day."""
     unprotected: bool = False
     """Believe whatever is signed, check nothing: for game days, which show the damage."""
 

@@ -155,6 +155,20 @@ def control(parent: int | None, **given: Any) -> None:
     envvar="HOLDFAST_STREAMS",
     help="Without streams clients poll. A file streams-off in the cache does it while it runs.",
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Take the place of the edge that runs on this cache, if one does, once all is proven.",
+)
+@click.option(
+    "--take-over-within",
+    "take_over_within_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to prove that; later the other one goes on, and this one ends with 1.",
+)
 @listening(EDGE_PORT, "HOLDFAST_EDGE_PORT")
 def edge(
     parent: int | None, upstreams: tuple[str, ...], origins: tuple[str, ...], **given: Any
@@ -168,6 +182,7 @@ def edge(
     Examples:
       HOLDFAST_TOKEN=hf_… holdfast edge --upstream http://control:8010
       holdfast edge --upstream http://a:8010 --upstream http://b:8010 --cache /var/lib/holdfast
+      holdfast edge … --take-over    # the same line again, after an upgrade
     """
     from holdfast.apps.edge import serve
     from holdfast.apps.settings import EdgeSettings
@@ -183,7 +198,7 @@ def edge(
     )
     _refuse(settings, parent)
     with starting():
-        import_module("holdfast.apps.edge.process")
+        import_module("holdfast.apps.edge.life")
     serve(settings)
 
 

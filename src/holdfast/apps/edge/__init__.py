@@ -11,6 +11,6 @@ def serve(settings: EdgeSettings) -> None:
     Raises `Invalid` for settings that can't be meant, `Unavailable` for an address that is taken.
     """
     # The command line reads this module; uvicorn and the metrics load when they are needed.
-    from holdfast.apps.edge.process import run
+    from holdfast.apps.edge.life import run
 
     run(settings)

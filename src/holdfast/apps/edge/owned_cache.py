@@ -38,6 +38,10 @@ class OwnedCache:
     def damaged(self) -> int:
         return self._cache.damaged
 
+    @damaged.setter
+    def damaged(self, count: int) -> None:
+        self._cache.damaged = count
+
     def take_up(self) -> None:
         """It is ours from now on; what the disk refuses now is counted and let go."""
         with self._lock:

@@ -8,14 +8,12 @@ event loop          answers, from the table; it waits for none of the others
 
 from __future__ import annotations
 
-import gc
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
-
-from msgspec.structs import replace
 
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.adapters.ed25519 import verify
@@ -35,8 +33,7 @@ from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
-from holdfast.apps.observe import logger, start_logs
-from holdfast.apps.open_files import room_for
+from holdfast.apps.observe import logger
 from holdfast.apps.serve import Server
 from holdfast.apps.settings import EdgeSettings, problems_of
 from holdfast.core.access import ACCESS
@@ -48,7 +45,7 @@ from holdfast.core.roots import RootSet
 from holdfast.core.snapshot import decode_freshness
 from holdfast.core.trust import EVERY_CHECK, NO_CHECKS, Generation
 from holdfast.core.wire import decode_envelope
-from holdfast.ports import Clock, Source
+from holdfast.ports import Cache, Clock, Source
 from holdfast.sdk.follower import Follower, Following
 from holdfast.sdk.intake import pause
 from holdfast.sdk.setup import trusted
@@ -61,31 +58,12 @@ BODY_BYTES_MAX: Final = CONTEXT_BYTES_MAX
 _log = logger("holdfast.edge")
 
 
-def run(settings: EdgeSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises `Invalid` and `Unavailable`."""
-    start_logs(settings.log_level, "edge")
-    if settings.unprotected:
-        _log.warning("unprotected: whatever is signed is believed, nothing is checked")
-    settings = replace(settings, connections_max=room_for(settings.connections_max))
-    edge = Edge(settings, once_ready=_settle)
-    try:
-        edge.start()
-        edge.listener.run()
-    finally:
-        edge.close()
-
-
-def _settle() -> None:
-    """Spare the collector what stays: settings that are loaded are walked over no more."""
-    gc.collect()
-    gc.freeze()
-
-
 class Edge:
     """One edge. `start` answers from the disk as soon as it returns; `listener.run` serves.
 
     Raises `Invalid` for settings that can't be meant, `Unavailable` for an address or a directory
-    that can't be used. `once_ready` is called once, from a thread of the edge.
+    that can't be used. `once_ready` is called once, from a thread of the edge. `sockets` listen
+    already, and `cache` is the directory's, where somebody else has a word in who writes it.
     """
 
     def __init__(
@@ -93,11 +71,15 @@ class Edge:
         settings: EdgeSettings,
         clock: Clock = time.time,
         once_ready: Callable[[], None] = lambda: None,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        cache: Cache | None = None,
     ) -> None:
         problems = problems_of(settings)
         if problems:
             raise Invalid(problems)
         self.settings = settings
+        self.cache = cache or DiskCache(settings.cache_dir)
         self._clock = clock
         self._once_ready = once_ready
         self._upstream = ""
@@ -130,6 +112,7 @@ class Edge:
         self.listener = Server(
             self.face,
             address,
+            sockets,
             on_stop=self.hints.close,
             deadlines=not settings.unprotected,
         )
@@ -208,7 +191,7 @@ class Edge:
         settings = self.settings
         return Following(
             sources=self._sources,
-            cache=DiskCache(settings.cache_dir),
+            cache=self.cache,
             verify=verify,
             catalogue=True,
             root=_root(settings),
