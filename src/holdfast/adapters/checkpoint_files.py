@@ -71,7 +71,7 @@ class CheckpointFiles:
 
     def _newest_first(self) -> list[Path]:
         found: list[tuple[int, Path]] = []
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # not there, or not readable: all of it is expendable
             for path in self._directory.iterdir():
                 match = _NAME.fullmatch(path.name)
                 if match:

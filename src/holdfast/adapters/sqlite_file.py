@@ -4,12 +4,15 @@ WAL with `synchronous=FULL`: a commit that returned survives the machine. One wr
 (a lock here, SQLite's own between processes), readers on connections of their own, kept in a small
 pool. No call waits longer than `busy_timeout_s` for another writer.
 
-Every `sqlite3` error leaves as `Damaged` or `Unavailable`, with the file and the way out.
+Every `sqlite3` error leaves as `Damaged`, `SickDisk` or `Unavailable`, with the file and the way
+out. A commit whose sync failed is undone, and its pages are written anew with the next one: what a
+kernel forgets after a failed sync was never acknowledged.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import sqlite3
@@ -18,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from holdfast.core.errors import Damaged, HoldfastError, Unavailable
+from holdfast.core.errors import Damaged, HoldfastError, SickDisk, Sickness, Unavailable
 
 _DAMAGE: Final = frozenset(
     {
@@ -28,6 +31,18 @@ _DAMAGE: Final = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+_SICK: Final[dict[int, Sickness]] = {
+    sqlite3.SQLITE_FULL: "disk-full",
+    sqlite3.SQLITE_IOERR: "disk-fault",
+    sqlite3.SQLITE_READONLY: "disk-read-only",
+}
+_SICK_ERRNO: Final[dict[int | None, Sickness]] = {
+    errno.EDQUOT: "disk-full",
+    errno.EFBIG: "disk-full",
+    errno.EIO: "disk-fault",
+    errno.ENOSPC: "disk-full",
+    errno.EROFS: "disk-read-only",
+}
 _SCHEMA: Final = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
 _WAL_BYTES_KEPT_MAX: Final = 16 * 1024 * 1024
 _READERS_KEPT_MAX: Final = 8
@@ -189,9 +204,22 @@ class SqliteFile:
             code = getattr(error, "sqlite_errorcode", None)
             if code is not None and code & 0xFF in _DAMAGE:
                 raise self.damaged(str(error)) from error
+            primary = code & 0xFF if code is not None else 0
+            if primary in _SICK:
+                raise SickDisk(f"{self.path}: {error}", self._sickness(primary)) from error
             raise Unavailable(f"{self.path}: {error}") from error
         except OSError as error:
-            raise Unavailable(f"{self.path}: {error.strerror or error}") from error
+            message = f"{self.path}: {error.strerror or error}"
+            if error.errno in _SICK_ERRNO:
+                raise SickDisk(message, _SICK_ERRNO[error.errno]) from error
+            raise Unavailable(message) from error
+
+    def _sickness(self, primary: int) -> Sickness:
+        """SQLite tells a full disk from the rest; that it is read-only, the file system says."""
+        with contextlib.suppress(OSError):
+            if os.statvfs(self.path.parent).f_flag & os.ST_RDONLY:
+                return "disk-read-only"
+        return _SICK[primary]
 
 
 @contextlib.contextmanager

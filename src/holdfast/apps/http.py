@@ -174,6 +174,8 @@ def public_message(error: HoldfastError) -> str:
             "this node runs a build of Holdfast that makes other snapshots than were published: it "
             "commits, signs and serves nothing. Ask another node; /readyz of this one says more"
         )
+    if isinstance(error, errors.SickDisk):
+        return error.public
     if isinstance(error, errors.Unavailable):
         return "a part of the system does not answer; try again"
     return "the system is at fault, not the call; its log says more"

@@ -13,6 +13,7 @@
     └── OperatorError            the operator mends the system
         ├── Damaged              stored bytes are not what was written
         ├── Unavailable          a store or a peer does not answer
+        │   └── SickDisk             a disk that is full, read-only or faulty: nothing was written
         └── Untrusted            bytes whose signature, lineage or shape can't be believed
 
 A check *returns* problems (`Problem`, all of them); an exception is for what can't go on. The HTTP
@@ -22,7 +23,7 @@ status and the exit code of each class stand in one table, in `holdfast.apps.htt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -129,7 +130,32 @@ class Damaged(OperatorError):
 
 
 class Unavailable(OperatorError):
+    """Nobody answers. `retry_after_s`: who was asked wishes to be left alone for so long, or 0."""
+
     code = "unavailable"
+
+    def __init__(self, message: str = "", retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+Sickness: TypeAlias = Literal["disk-full", "disk-read-only", "disk-fault"]
+
+
+class SickDisk(Unavailable):
+    """A disk refused a write, and nothing of it stands; `code` says in which way.
+
+    `public` is what a caller may read: it names no path.
+    """
+
+    def __init__(self, message: str, code: Sickness = "disk-fault") -> None:
+        self.code = code
+        super().__init__(message)
+
+    @property
+    def public(self) -> str:
+        what = {"disk-full": "is full", "disk-read-only": "is read-only"}.get(self.code, "failed")
+        return f"the disk of this node {what}: nothing was committed, reads go on; try again later"
 
 
 class Untrusted(OperatorError):

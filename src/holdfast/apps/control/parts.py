@@ -15,14 +15,15 @@ from holdfast.adapters.memory import (
     MemoryProposals,
 )
 from holdfast.adapters.memory_samples import MemorySamples
+from holdfast.adapters.mending_digests import MendingDigests
 from holdfast.adapters.signing import CHAIN, Keys
 from holdfast.adapters.sqlite_blobs import SqliteBlobs
-from holdfast.adapters.sqlite_digests import SqliteDigests
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.adapters.sqlite_proposals import SqliteProposals
 from holdfast.adapters.sqlite_samples import SqliteSamples
+from holdfast.apps.control.unusable import UnusableBlobs, UnusableProposals
 from holdfast.apps.observe import logger
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import Damaged, HoldfastError
 from holdfast.ports import Blobs, Digests, Journal, Proposals, Samples
 
 KEYS = "keys"
@@ -47,22 +48,45 @@ def open_parts(data_dir: Path, *, development: bool) -> Parts:
     """The stores in `data_dir`, made when they are missing.
 
     Signing keys are made in `development` only, and labelled so. Raises `Unavailable` without
-    keys, `Damaged` for stores that are not what was written.
+    keys, `Damaged` for a journal that is not what was written; stores beside it that are damaged
+    cost what they hold, and no more.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = load_keys(data_dir, development=development)
     with contextlib.ExitStack() as opened:
         journal = SqliteJournal(data_dir / "journal.db")
         opened.callback(journal.close)
-        blobs = SqliteBlobs(data_dir / "blobs.db")
-        opened.callback(blobs.close)
-        proposals = SqliteProposals(data_dir / "proposals.db")
-        opened.callback(proposals.close)
-        digests = SqliteDigests(data_dir / "digests.db")
+        blobs = _blobs(data_dir / "blobs.db", opened)
+        proposals = _proposals(data_dir / "proposals.db", opened)
+        digests = MendingDigests(data_dir / "digests.db", _begun_anew)
         opened.callback(digests.close)
         samples = _samples(data_dir / "samples.db")
         opened.callback(samples.close)
         return Parts(journal, blobs, proposals, digests, samples, keys, opened.pop_all().close)
+
+
+def _blobs(path: Path, opened: contextlib.ExitStack) -> Blobs:
+    try:
+        blobs = SqliteBlobs(path)
+    except Damaged as error:
+        _log.error("member lists of long segments can't be read", error=str(error))
+        return UnusableBlobs(error)
+    opened.callback(blobs.close)
+    return blobs
+
+
+def _proposals(path: Path, opened: contextlib.ExitStack) -> Proposals:
+    try:
+        proposals = SqliteProposals(path)
+    except Damaged as error:
+        _log.error("changes that wait can't be read", error=str(error))
+        return UnusableProposals(error)
+    opened.callback(proposals.close)
+    return proposals
+
+
+def _begun_anew(error: Damaged) -> None:
+    _log.error("the record of first digests is begun anew, the rotten one kept", error=str(error))
 
 
 def _samples(path: Path) -> Samples:

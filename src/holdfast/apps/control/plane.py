@@ -275,11 +275,15 @@ class Control:
 
     async def _keep_schedules(self) -> None:
         """Commit waiting changes when their time comes, for as long as this runs."""
+        told = ""
         while True:
             try:
                 await self.write(self.proposals.run_due)
+                told = ""
             except HoldfastError as failed:
-                _log.error("schedules can't be kept", code=failed.code, error=str(failed))
+                if failed.code != told:  # once, not every second
+                    told = failed.code
+                    _log.error("schedules can't be kept", code=failed.code, error=str(failed))
             await asyncio.sleep(SCHEDULE_S)
 
     def keep_contexts(self) -> None:
