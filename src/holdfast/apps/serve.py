@@ -26,7 +26,8 @@ import uvloop
 from holdfast.apps import direct
 from holdfast.apps.address import BACKLOG, Address, bind
 from holdfast.apps.asgi import Face
-from holdfast.apps.direct import Connection, Front, Gate
+from holdfast.apps.direct import Connection
+from holdfast.apps.front import Front, Gate
 
 __all__ = ["Gate", "Server"]
 

@@ -15,13 +15,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from holdfast.apps.asgi import Face
-from holdfast.apps.direct import Bounds
 from holdfast.apps.edge.door import EdgeDoor
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.routes import Routes
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Table
+from holdfast.apps.front import Bounds
 from holdfast.apps.observe import exposition, registry
 from holdfast.sdk.follower import Follower
 
@@ -116,6 +116,11 @@ class EdgeMetrics(Collector):
         streams.add_metric(["changes"], len(edge.hints.changes))
         streams.add_metric(["refetch"], len(edge.hints.refetches))
         yield streams
+        yield GaugeMetricFamily(
+            "holdfast_streams_behind",
+            "Readers who have something unread.",
+            value=edge.hints.changes.behind() + edge.hints.refetches.behind(),
+        )
         yield GaugeMetricFamily(
             "holdfast_streams_off", "Whether streams are switched off.", value=edge.hints.room.off
         )

@@ -1,0 +1,137 @@
+"""What the connections of one server share: who answers, who lets in, what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from time import perf_counter
+from typing import Protocol
+
+from holdfast.apps.asgi import Face
+from holdfast.apps.heads import HEAD_END, Heads
+from holdfast.apps.http import Headers
+
+
+class Gate(Protocol):
+    """Who is let in while there is too much to do. Called on the event loop; must not raise."""
+
+    def admit(
+        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+    ) -> bytes | None:
+        """None lets a request in; bytes are the whole refusal, sent on the kept connection.
+
+        Asked when a head is whole, before its body. `waited_s`: since the first bytes came after
+        the event loop last looked for any.
+        """
+
+    def done(self, took_s: float) -> None:
+        """One that was let in is answered, or gone unanswered (0 seconds then)."""
+
+    def batch(self, length_s: float, requests: int) -> None:
+        """All that came at once is answered."""
+
+
+class Swept(Protocol):
+    """A connection, as its server sees it."""
+
+    def sweep(self) -> None:
+        """Once in a while: end it if it takes too long."""
+
+    def drain(self) -> None:
+        """From now on the next answer is the last one."""
+
+    def end_if_idle(self) -> None:
+        """While draining: close it if nothing came, or went, since this was last asked."""
+
+    def abort(self) -> None:
+        """End it now; what was not sent yet is dropped."""
+
+
+class Bounds:
+    """What the connections of one server are bound by, and how often each bound was hit."""
+
+    def __init__(self, connections_max: int) -> None:
+        self.connections_max = connections_max
+        self.connections: set[Swept] = set()
+        self.connections_refused = 0
+        self.heads_refused = 0
+        self.arrivals_timed_out = 0
+        self.idle_closed = 0
+        self.aborted = 0
+
+    def hits(self) -> dict[str, int]:
+        """How often each bound was hit, by its name in the metrics."""
+        return {
+            "head": self.heads_refused,
+            "connections": self.connections_refused,
+            "arrival": self.arrivals_timed_out,
+            "idle": self.idle_closed,
+            "aborted": self.aborted,
+        }
+
+    def sweep(self) -> None:
+        """Once in `SWEEP_S`: end the connections that take too long."""
+        for connection in tuple(self.connections):
+            connection.sweep()
+
+
+class _Starts(dict[int, bytes]):
+    """Status line and date, by status; `date` is set once a second."""
+
+    date = b""
+
+    def __missing__(self, status: int) -> bytes:
+        phrase = HTTPStatus(status).phrase.encode()
+        made = self[status] = b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, phrase, self.date)
+        return made
+
+
+class Front:
+    """What all connections of one server share: who answers, who lets in, what is counted."""
+
+    def __init__(self, face: Face, connections_max: int, gate: Gate | None = None) -> None:
+        self.face = face
+        self.gate = gate
+        self.bounds = Bounds(connections_max)
+        self.heads = Heads()
+        self.starts = _Starts()
+        self.streams: set[asyncio.Transport] = set()
+        """Connections that feeds took over."""
+        self.draining = False
+        self._batch_began_s = 0.0
+        self._batch_requests = 0
+
+    def tell_date(self, date: bytes) -> None:
+        """What answers are dated with from now on."""
+        self.starts.clear()
+        self.starts.date = date
+
+    def forget_streams(self) -> None:
+        """Let go of the streams that have ended, once their last bytes are out."""
+        over = [
+            each for each in self.streams if each.is_closing() and not each.get_write_buffer_size()
+        ]
+        self.streams.difference_update(over)
+
+    def abort(self) -> None:
+        """End all that is open, whatever waits."""
+        for connection in tuple(self.bounds.connections):
+            connection.abort()
+        for transport in self.streams:
+            transport.abort()
+
+    def lets_in(self, gate: Gate, method: bytes, target: bytes, headers: Headers) -> bytes | None:
+        """Ask the gate; notes when the batch began that the request is part of."""
+        now_s = perf_counter()
+        if self._batch_requests == 0:
+            self._batch_began_s = now_s
+            asyncio.get_running_loop().call_soon(self._end_batch, gate)
+        self._batch_requests += 1
+        refusal = gate.admit(method, target, headers, now_s - self._batch_began_s)
+        if refusal is not None and method == b"HEAD":
+            return refusal[: refusal.find(HEAD_END) + 4]
+        return refusal
+
+    def _end_batch(self, gate: Gate) -> None:
+        requests, self._batch_requests = self._batch_requests, 0
+        gate.batch(perf_counter() - self._batch_began_s, requests)
