@@ -111,6 +111,12 @@ class Feed(asyncio.Protocol):
         if inbox.put(frames.plain) > UNREAD_BYTES_MAX:
             self._owner.cut(self)
 
+    def waiting_bytes(self) -> int:
+        """Written for this reader, and neither taken by the kernel nor by an application."""
+        if self._transport is not None:
+            return self._transport.get_write_buffer_size()
+        return self._inbox.size if self._inbox is not None else 0
+
     async def chunk(self) -> bytes | None:
         """All frames that wait, at least one, as one piece; none when the feed has ended."""
         inbox = self._inbox = self._inbox or _Inbox()
@@ -167,24 +173,24 @@ class Feed(asyncio.Protocol):
 class _Inbox:
     """Frames that wait for one reader under an ASGI application."""
 
-    __slots__ = ("_bytes", "frames", "wake")
+    __slots__ = ("frames", "size", "wake")
 
     def __init__(self) -> None:
         self.frames: deque[bytes] = deque()
         self.wake = asyncio.Event()
-        self._bytes = 0
+        self.size = 0
 
     def put(self, data: bytes) -> int:
         """Bytes that waited before."""
-        before = self._bytes
+        before = self.size
         self.frames.append(data)
-        self._bytes += len(data)
+        self.size += len(data)
         self.wake.set()
         return before
 
     def take(self) -> bytes:
         data = b"".join(self.frames)
         self.frames.clear()
-        self._bytes = 0
+        self.size = 0
         self.wake.clear()
         return data

@@ -156,7 +156,8 @@ class Fanout:
         self.tally = Tally()
         self._draw = draw
         self._groups: dict[Subject | None, dict[Callable[[Subject], bool], Group]] = {}
-        self._wheel: tuple[set[Feed], ...] = tuple(set() for _ in range(SLOTS))
+        self.wheel: tuple[set[Feed], ...] = tuple(set() for _ in range(SLOTS))
+        """All feeds, by the part of the interval in which they get their heartbeat."""
         self._waiting: dict[Subject | None, dict[Subject, bytes]] = {}
         self._delivery: Iterator[None] | None = None
         self._count = 0
@@ -167,6 +168,10 @@ class Fanout:
 
     def __len__(self) -> int:
         return self._count
+
+    def behind(self) -> int:
+        """Readers who have something unread."""
+        return sum(feed.waiting_bytes() > 0 for slot in self.wheel for feed in slot)
 
     def open(
         self,
@@ -192,7 +197,7 @@ class Fanout:
         ends_s = None if lifetime_s is None else self._loop.time() + lifetime_s
         feed = Feed(self, group, slot, ends_s)
         group.feeds.add(feed)
-        self._wheel[slot].add(feed)
+        self.wheel[slot].add(feed)
         self._count += 1
         self.room.taken += 1
         if self._beat is None:
@@ -236,7 +241,7 @@ class Fanout:
     def forget(self, feed: Feed) -> None:
         group = feed.group
         group.feeds.discard(feed)
-        self._wheel[feed.slot].discard(feed)
+        self.wheel[feed.slot].discard(feed)
         self._count -= 1
         self.room.taken -= 1
         topic = self._groups.get(group.topic)
@@ -269,7 +274,7 @@ class Fanout:
             self._loop = None  # the loop is closed: there is nobody left to tell
 
     def _all(self) -> list[Feed]:
-        return [feed for slot in self._wheel for feed in slot]
+        return [feed for slot in self.wheel for feed in slot]
 
     def _end(self, feed: Feed) -> None:
         if not feed.closed:
@@ -323,7 +328,7 @@ class Fanout:
         assert self._loop is not None  # noqa: S101  the timer is made by `open`, which sets it
         now_s = self._loop.time()
         self._hand = (self._hand + 1) % SLOTS
-        for feed in tuple(self._wheel[self._hand]):
+        for feed in tuple(self.wheel[self._hand]):
             if feed.ends_s is not None and feed.ends_s <= now_s:
                 self._end(feed)
             else:

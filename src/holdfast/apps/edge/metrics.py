@@ -122,6 +122,11 @@ class EdgeMetrics(Collector):
             value=edge.hints.changes.behind() + edge.hints.refetches.behind(),
         )
         yield GaugeMetricFamily(
+            "holdfast_streams_behind",
+            "Readers who have something unread.",
+            value=edge.hints.changes.behind() + edge.hints.refetches.behind(),
+        )
+        yield GaugeMetricFamily(
             "holdfast_streams_off", "Whether streams are switched off.", value=edge.hints.room.off
         )
         for name, what, value in (
