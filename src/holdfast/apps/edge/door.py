@@ -53,11 +53,12 @@ class _Tokens:
     """One state of all tokens. What was derived from it goes away with it, so that a revoked token
     can't be remembered by somebody who was in the middle of an answer."""
 
-    __slots__ = ("admitted", "by_environment")
+    __slots__ = ("admitted", "by_environment", "callers")
 
     def __init__(self, by_environment: Mapping[str, Mapping[str, Token]]) -> None:
         self.by_environment = by_environment
         self.admitted: dict[tuple[bytes, str], float] = {}
+        self.callers: dict[bytes, str] = {}
 
 
 class EdgeDoor:
@@ -97,6 +98,10 @@ class EdgeDoor:
             return self.public
         until_s = self._tokens.admitted.get((credential, name))
         return until_s is not None and (until_s == NEVER or self._clock() < until_s)
+
+    def caller(self, credential: bytes) -> str | None:
+        """The id of the token that this header value was proven to be; none for a stranger."""
+        return self._tokens.callers.get(credential)
 
     def admit(self, headers: Sequence[tuple[bytes, bytes]], verb: Verb, subject: Subject) -> None:
         if verb == "read":
@@ -191,9 +196,11 @@ class EdgeDoor:
             return
         if len(tokens.admitted) >= ADMITTED_MAX:
             tokens.admitted.clear()
+            tokens.callers.clear()
             self.forgotten += 1
         expires_s = tokens.by_environment[subject.environment][grant.token].expires_s
         tokens.admitted[value, str(subject)] = expires_s or NEVER
+        tokens.callers[value] = grant.token
 
 
 def _settings(subject: Subject) -> bool:
