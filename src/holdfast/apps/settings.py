@@ -20,6 +20,7 @@ from holdfast.apps.defaults import (
     POLL_INTERVAL_S,
     PROBATION_S,
 )
+from holdfast.core.admission import WAIT_BUDGET_S
 from holdfast.core.errors import Problem
 
 POLL_INTERVAL_S_MIN: Final = 0.05
@@ -85,6 +86,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 75.0
     """How long connections at rest stay after another process took over; clients close theirs, or
     use them once more. It is as long as they may rest on any day."""
+    admission: bool = True
+    """Whether it refuses what is too much; see `core.admission`."""
+    wait_budget_s: float = WAIT_BUDGET_S
+    """How long requests may stand in front of it before that is an overload."""
     unprotected: bool = False
     """Believe whatever is signed, check nothing: for game days, which show the damage."""
 
