@@ -117,6 +117,7 @@ def _sdk(told: Told, watcher: Watcher) -> Callable[[], Line]:
             revisions={service: state.revision for service, state in states.items()},
             refused=refused,
             last_error=" | ".join(s.last_error for s in states.values() if s.last_error)[:500],
+            cache_error=" | ".join(s.cache_error for s in states.values() if s.cache_error)[:500],
         )
 
     return look

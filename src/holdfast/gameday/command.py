@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -234,6 +235,9 @@ def _run(drill: Drill, *, seed: int, protected: bool, sample: int, keep: bool) -
         except HoldfastError as error:
             day.note("damage", f"the drill could not go on: {error}")
             day.measure("the drill ran to its end", str(error)[:200], "yes", holds=False)
+        except Exception as error:  # noqa: BLE001  a fault of one drill must not end all others
+            day.note("damage", f"the drill broke: {''.join(traceback.format_exception(error))}")
+            day.measure("the drill ran to its end", repr(error)[:200], "yes", holds=False)
         return day.findings(drill, f"holdfast {version('holdfast')}{_commit()}")
 
 

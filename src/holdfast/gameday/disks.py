@@ -27,7 +27,10 @@ Kind: TypeAlias = Literal["full", "read-only", "fsync error", "short write"]
 KINDS: Final[tuple[Kind, ...]] = ("full", "read-only", "fsync error", "short write")
 SIZE_BYTES: Final = 16 * 1024 * 1024
 ATTACH_S: Final = 10.0
+SHORT_BYTES: Final = 6_000
+"""Of a file, before the kernel cuts a write short: in the middle of a page, and of a snapshot."""
 _SYNCS: Final = "fsync,fdatasync,sync_file_range,msync"
+_CHANGES: Final = "pwrite64,pwritev,ftruncate,fallocate"
 _CLONE_NEWNS: Final = 0x00020000
 _PRIVATE: Final = (1 << 18) | (1 << 14)
 _FILLER: Final = ".filler"
@@ -63,13 +66,13 @@ class Disk:
             self.mounted = self.path.is_mount()
 
     @contextlib.contextmanager
-    def sick(self, kind: Kind, process: int = 0) -> Iterator[None]:
-        """Until the block is left. `process` is who uses it; 0 only where a mount is enough."""
+    def sick(self, kind: Kind, process: int, short_bytes: int = SHORT_BYTES) -> Iterator[None]:
+        """Until the block is left. `process` is who uses it; a write is cut at `short_bytes`."""
         with {
             "full": self._full,
             "read-only": self._read_only,
-            "fsync error": _failing_syncs,
-            "short write": _short_writes,
+            "fsync error": lambda of: failing(of, _SYNCS, "EIO"),
+            "short write": lambda of: files_bounded(of, short_bytes),
         }[kind](process):
             yield
 
@@ -99,10 +102,7 @@ class Disk:
                 _must("mount", "-o", "remount,bind,ro", self.path)
             elif os.geteuid():
                 stack.enter_context(_closed(self.path))
-            if process:
-                stack.enter_context(
-                    failing(process, "pwrite64,pwritev,ftruncate,fallocate", "EROFS")
-                )
+            stack.enter_context(failing(process, _CHANGES, "EROFS"))
             yield
 
 
@@ -134,18 +134,6 @@ def _all_traced(process: int) -> bool:
         return bool(statuses) and all("TracerPid:\t0\n" not in one.read_text() for one in statuses)
     except OSError:  # a thread has ended
         return False
-
-
-def _failing_syncs(process: int) -> contextlib.AbstractContextManager[None]:
-    return failing(process, _SYNCS, "EIO")
-
-
-def _short_writes(process: int) -> contextlib.AbstractContextManager[None]:
-    return files_bounded(process, SHORT_BYTES)
-
-
-SHORT_BYTES: Final = 6_000
-"""Of a file, before the kernel cuts a write short: in the middle of a page, and of a snapshot."""
 
 
 @contextlib.contextmanager

@@ -84,6 +84,13 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Of the process that was started last. Raises `Unavailable` if none was."""
+        if self._process is None:
+            raise Unavailable(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
     def code(self) -> int | None:
         """How it ended; none while it runs, or if it never did."""
         return self._process.poll() if self._process else None

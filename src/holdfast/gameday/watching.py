@@ -51,6 +51,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     revisions: dict[str, int] = {}
     refused: dict[str, int] = {}
     last_error: str = ""
+    cache_error: str = ""
     by: dict[str, int] = {}
     examples: tuple[str, ...] = ()
 
