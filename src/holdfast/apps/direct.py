@@ -11,28 +11,26 @@ Nothing here reads a clock for the bounds on time: whoever serves sweeps once in
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import termios
 from collections import deque
 from time import perf_counter
-from typing import Final
+from typing import Final, NoReturn
 
 import httptools
 
 from holdfast.apps import http
-from holdfast.apps.asgi import BODILESS, CLOSE, EMPTY
-from holdfast.apps.front import Front
+from holdfast.apps.asgi import BODILESS, CLOSE
+from holdfast.apps.front import Front, head_of
 from holdfast.apps.heads import (
     HEAD_END,
     TOO_LARGE,
     Fault,
-    Framing,
     Known,
     framing_of,
     request_of,
+    too_large,
 )
 from holdfast.apps.http import HEAD_BYTES_MAX, Headers, Request, Response
-from holdfast.apps.linger import Lingering
+from holdfast.apps.linger import Lingering, has_unread
 from holdfast.apps.streams import Stream
 
 SWEEP_S: Final = 1.0
@@ -60,17 +58,6 @@ CHUNK_OVERHEAD: Final = 8
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class _Due:
-    """What is to be answered: a request, or the bytes of a refusal."""
-
-    __slots__ = ("chunks", "keep", "what")
-
-    def __init__(self, what: Request | bytes, keep: bool = True, chunks: bool = True) -> None:
-        self.what = what
-        self.keep = keep
-        self.chunks = chunks
-
-
 class _Left(Exception):
     """Leaves the parser: nothing more is answered here."""
 
@@ -93,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = None
         self._short = True  # nothing of a request is here, and nothing waits
         self._inside = False  # some of a request is here, and not all
-        self._waiting: deque[_Due] = deque()
+        self._waiting: deque[tuple[Request | bytes, bool, bool]] = deque()
         self._rest = b""
         self._final = b""
         self._choked = self._paused = self._scheduled = self._ended = False
@@ -143,7 +130,7 @@ class Connection(asyncio.Protocol):
                 if type(answer) is Response and answer.wire:
                     self._transport.write(front.starts[answer.status] + answer.wire)
                 else:
-                    self._send(_Due(request), answer)
+                    self._send(request, answer, True, True)
                 return
         self._turn = 0
         if self._rest or self._waiting:
@@ -181,13 +168,13 @@ class Connection(asyncio.Protocol):
 
     def _learn(self, data: bytes) -> None:
         """Remember the head of a request that came alone, in one piece."""
-        framing, due = self._framing, self._request
-        if due is None or framing.chunked or framing.expects or self._upgrading:
+        framing, request = self._framing, self._request
+        if request is None or framing.chunked or framing.expects or self._upgrading:
             return
         cut = data.find(HEAD_END) + 4
         # Where the length comes out, the head is all that stands before it.
-        if len(data) - cut == framing.length == len(due.body):
-            self._front.heads.learn(data[:cut], due, self._target)
+        if len(data) - cut == framing.length == len(request.body):
+            self._front.heads.learn(data[:cut], request, self._target)
 
     def _go_on(self) -> None:
         """A turn for what waits: answers first, then more of what came."""
@@ -196,7 +183,7 @@ class Connection(asyncio.Protocol):
         while self._turn < ANSWERS_PER_TURN and not (self.left or self._choked):
             if self._waiting:
                 self._turn += 1
-                self._answer(self._waiting.popleft())
+                self._answer(*self._waiting.popleft())
             elif self._final:
                 self._end_with(self._final)
             elif self._rest:
@@ -271,10 +258,8 @@ class Connection(asyncio.Protocol):
         self._target = self._body = b""
         self._headers: Headers = []
         self._head_done = self._upgrading = False
-        self._keep = self._chunks = True
         self._refusal: bytes | None = None
         self._request: Request | None = None
-        self._framing = Framing()
         self._inside = True
         self._taken = 0
 
@@ -296,10 +281,11 @@ class Connection(asyncio.Protocol):
             self._upgrading = True
             return
         version = parser.get_http_version()
+        if self._taken and too_large(self._target, self._headers):
+            self._leave_parser(TOO_LARGE)
         framing = framing_of(version, self._target, self._headers)
         if isinstance(framing, Fault):
             self._leave_parser(framing)
-            return
         self._framing = framing
         self._chunks = version == "1.1"
         self._keep = self._chunks and parser.should_keep_alive()
@@ -324,25 +310,24 @@ class Connection(asyncio.Protocol):
             return
         self._inside = self._alone = False
         if self._refusal is not None:
-            self._put(_Due(self._refusal, self._keep))
+            self._put(self._refusal)
             return
         method = self._method.decode("ascii")
         body = b"" if method in BODILESS else self._body
         request = request_of(method, self._target, self._headers, body)
         if request is None:
             self._leave_parser(Fault(400, "bad-request", "the target is no path"))
-            return
         if self._keep and method != "HEAD":
             self._request = request
-        self._put(_Due(request, self._keep, self._chunks))
+        self._put(request)
 
-    def _put(self, due: _Due) -> None:
-        """Answer now, or behind what waits."""
+    def _put(self, what: Request | bytes) -> None:
+        """Answer now, or behind what waits; bytes are a refusal."""
         if self._waiting or self._choked or self._turn >= ANSWERS_PER_TURN:
-            self._waiting.append(due)
+            self._waiting.append((what, self._keep, self._chunks))
             return
         self._turn += 1
-        self._answer(due)
+        self._answer(what, self._keep, self._chunks)
         if self.left:
             raise _Left
 
@@ -355,27 +340,27 @@ class Connection(asyncio.Protocol):
         headers = list(request.headers)
         refusal = front.lets_in(front.gate, request.method.encode(), known.target, headers)
         self._let_in += refusal is None
-        self._answer(_Due(request if refusal is None else refusal))
+        self._answer(request if refusal is None else refusal, True, True)
 
-    def _answer(self, due: _Due) -> None:
+    def _answer(self, what: Request | bytes, keep: bool, chunks: bool) -> None:
         self.answered += 1
-        front, what = self._front, due.what
+        front = self._front
         if isinstance(what, bytes):
             self._transport.write(what)
-            if not due.keep or front.draining:
+            if not keep or front.draining:
                 self.close()
         elif front.gate is None:
-            self._send(due, front.face.answer(what))
+            self._send(what, front.face.answer(what), keep, chunks)
         else:
             began_s = perf_counter()
             answer = front.face.answer(what)
             self._let_in -= 1
             front.gate.done(perf_counter() - began_s)
-            self._send(due, answer)
+            self._send(what, answer, keep, chunks)
 
-    def _send(self, due: _Due, answer: Response | Stream | None) -> None:
-        request = due.what
-        assert isinstance(request, Request)  # noqa: S101  bytes are sent as they are
+    def _send(
+        self, request: Request, answer: Response | Stream | None, keep: bool, chunks: bool
+    ) -> None:
         if answer is None:
             self._front.face.count(404)
             answer = http.not_found(request.path)
@@ -383,29 +368,27 @@ class Connection(asyncio.Protocol):
             self._leave()
             self._bounds.connections.discard(self)
             self._front.streams.add(self._transport)
-            answer.begin(
-                self._transport, chunked=due.chunks, start=self._front.starts[answer.status]
-            )
+            answer.begin(self._transport, chunked=chunks, start=self._front.starts[answer.status])
             return
         start, bodied = self._front.starts[answer.status], request.method != "HEAD"
         closing = CLOSE in answer.headers
-        if closing or not due.keep or self._front.draining:
+        if closing or not keep or self._front.draining:
             more = b"\r\n" if closing else b"connection: close\r\n\r\n"
             body = answer.body if bodied else b""
-            self._transport.write(b"".join((start, _head(answer), more, body)))
+            self._transport.write(b"".join((start, head_of(answer), more, body)))
             self.close()
         elif not bodied:
-            self._transport.write(b"".join((start, _head(answer), b"\r\n")))
+            self._transport.write(b"".join((start, head_of(answer), b"\r\n")))
         elif len(answer.body) > JOINED_BYTES_MAX:
-            self._transport.writelines((b"%b%b\r\n" % (start, _head(answer)), answer.body))
+            self._transport.writelines((b"%b%b\r\n" % (start, head_of(answer)), answer.body))
         else:
             if answer.head:  # it was sent before, so it will be again
                 answer.wire = b"%b\r\n%b" % (answer.head, answer.body)
-            self._transport.write(b"".join((start, _head(answer), b"\r\n", answer.body)))
+            self._transport.write(b"".join((start, head_of(answer), b"\r\n", answer.body)))
 
     # -- the end
 
-    def _leave_parser(self, fault: Fault) -> None:
+    def _leave_parser(self, fault: Fault) -> NoReturn:
         self._refuse_head(fault)
         raise _Left
 
@@ -413,7 +396,7 @@ class Connection(asyncio.Protocol):
         self._bounds.heads_refused += 1
         self._refuse(fault)
 
-    def _refuse_body(self) -> None:
+    def _refuse_body(self) -> NoReturn:
         face = self._front.face
         face.bodies_refused += 1
         message = f"a body may have {face.body_bytes_max} bytes"
@@ -426,7 +409,7 @@ class Connection(asyncio.Protocol):
         more = [*http.error_headers(fault.status), CLOSE]
         refusal = http.fault(fault.status, fault.code, fault.message, headers=more)
         start = self._front.starts[fault.status]
-        data = b"%b%b\r\n%b" % (start, _head(refusal), refusal.body)
+        data = b"%b%b\r\n%b" % (start, head_of(refusal), refusal.body)
         if at_once:
             self._transport.write(data)
             self.close()
@@ -506,21 +489,5 @@ class Connection(asyncio.Protocol):
         """While draining: close it if nothing came, or went, since this was last asked."""
         if self._kind() != "resting" or self._seen != ("draining", self.answered):
             self._seen = ("draining", self.answered)
-        elif not _has_unread(self._transport):
+        elif not has_unread(self._transport):
             self.close()
-
-
-def _head(answer: Response) -> bytes:
-    """The headers of an answer, as they are sent; joined once and kept on it."""
-    if not answer.head:
-        lines = [b"%b: %b\r\n" % header for header in answer.headers]
-        if answer.status not in EMPTY:
-            lines.append(b"content-length: %d\r\n" % len(answer.body))
-        answer.head = b"".join(lines)
-    return answer.head
-
-
-def _has_unread(transport: asyncio.Transport) -> bool:
-    """Whether the kernel holds something that the client sent; closing would reset it."""
-    size = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
-    return size != bytes(4)

@@ -98,7 +98,7 @@ class Door(Protocol):
 Answer: TypeAlias = Response | Stream
 
 
-class _Ready(msgspec.Struct, frozen=True, gc=False):
+class Ready(msgspec.Struct, frozen=True, gc=False):
     """The answers about one shelved bundle, made once."""
 
     shelved: Shelved
@@ -124,7 +124,7 @@ class Distribution:
         self._shelf = shelf
         self._door = door
         self._fanout = fanout
-        self._ready: dict[Subject, _Ready] = {}
+        self._ready: dict[Subject, Ready] = {}
         shelf.subscribe(self._changed)
 
     def handle(self, request: Request) -> Answer | None:
@@ -153,12 +153,10 @@ class Distribution:
 
     def _snapshot(self, subject: Subject, request: Request) -> Response:
         self._door.admit(request.headers, "read", subject)
-        shelved = self._shelf.newest(subject)
-        if shelved is None:
+        ready = self.ready(subject)
+        if ready is None:
             return http.fault(404, "not-found", f"there is no snapshot of {subject}")
-        ready = self._ready.get(subject)
-        if ready is None or not ready.still(shelved):
-            ready = self._ready[subject] = self._prepare(shelved)
+        shelved = ready.shelved
         if http.etag_matches(request.header(b"if-none-match"), ready.etag):
             return ready.unchanged
         delta = self._delta(request, shelved)
@@ -168,7 +166,17 @@ class Distribution:
             return ready.zipped
         return ready.whole
 
-    def _prepare(self, shelved: Shelved) -> _Ready:
+    def ready(self, subject: Subject) -> Ready | None:
+        """The answers about what is newest of a subject: the very same ones until it changes."""
+        shelved = self._shelf.newest(subject)
+        if shelved is None:
+            return None
+        ready = self._ready.get(subject)
+        if ready is None or not ready.still(shelved):
+            ready = self._ready[subject] = self._prepare(shelved)
+        return ready
+
+    def _prepare(self, shelved: Shelved) -> Ready:
         etag = b'"%b"' % shelved.digest.encode()
         headers = [
             (b"etag", etag),
@@ -179,7 +187,7 @@ class Distribution:
         if shelved.freshness:
             headers.append((FRESHNESS_HEADER, base64.b64encode(shelved.freshness)))
         typed = [*headers, http.JSON_TYPE]
-        return _Ready(
+        return Ready(
             shelved=shelved,
             etag=etag,
             unchanged=Response(304, headers),

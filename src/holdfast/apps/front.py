@@ -7,9 +7,9 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import Protocol
 
-from holdfast.apps.asgi import Face
+from holdfast.apps.asgi import EMPTY, Face
 from holdfast.apps.heads import HEAD_END, Heads
-from holdfast.apps.http import Headers
+from holdfast.apps.http import Headers, Response
 
 
 class Gate(Protocol):
@@ -50,8 +50,9 @@ class Swept(Protocol):
 class Bounds:
     """What the connections of one server are bound by, and how often each bound was hit."""
 
-    def __init__(self, connections_max: int) -> None:
+    def __init__(self, connections_max: int, heads: Heads) -> None:
         self.connections_max = connections_max
+        self._heads = heads
         self.connections: set[Swept] = set()
         self.connections_refused = 0
         self.heads_refused = 0
@@ -67,6 +68,7 @@ class Bounds:
             "arrival": self.arrivals_timed_out,
             "idle": self.idle_closed,
             "aborted": self.aborted,
+            "heads_remembered": self._heads.cleared,
         }
 
     def sweep(self) -> None:
@@ -92,8 +94,8 @@ class Front:
     def __init__(self, face: Face, connections_max: int, gate: Gate | None = None) -> None:
         self.face = face
         self.gate = gate
-        self.bounds = Bounds(connections_max)
         self.heads = Heads()
+        self.bounds = Bounds(connections_max, self.heads)
         self.starts = _Starts()
         self.streams: set[asyncio.Transport] = set()
         """Connections that feeds took over."""
@@ -135,3 +137,13 @@ class Front:
     def _end_batch(self, gate: Gate) -> None:
         requests, self._batch_requests = self._batch_requests, 0
         gate.batch(perf_counter() - self._batch_began_s, requests)
+
+
+def head_of(answer: Response) -> bytes:
+    """The headers of an answer, as they are sent; joined once and kept on it."""
+    if not answer.head:
+        lines = [b"%b: %b\r\n" % header for header in answer.headers]
+        if answer.status not in EMPTY:
+            lines.append(b"content-length: %d\r\n" % len(answer.body))
+        answer.head = b"".join(lines)
+    return answer.head

@@ -57,7 +57,7 @@ def framing_of(version: str, target: bytes, headers: Headers) -> Framing | Fault
     fault = _too_much(version, target, headers)
     framing = Framing()
     for name, value in headers:
-        if fault is None and name in _READ:
+        if name in _READ and fault is None:
             fault = _read(framing, version, name, value)
     if fault is None and framing.hosts != 1 and (framing.hosts or version == "1.1"):
         fault = _bad("a request of HTTP/1.1 has one host header")
@@ -72,11 +72,18 @@ def _too_much(version: str, target: bytes, headers: Headers) -> Fault | None:
         return TOO_LONG
     if len(headers) > HEADERS_MAX:
         return TOO_MANY
-    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES_MAX:
-        return TOO_LARGE
-    if version not in {"1.1", "1.0"}:
+    if version not in _VERSIONS:
         return Fault(505, "bad-version", "HTTP/1.1 is spoken here, and HTTP/1.0 understood")
     return None
+
+
+_VERSIONS: Final = ("1.1", "1.0")
+
+
+def too_large(target: bytes, headers: Headers) -> bool:
+    """Whether a head that came in more than one slice is beyond its bound."""
+    size = sum(len(name) + len(value) + 4 for name, value in headers)
+    return len(target) + size > HEAD_BYTES_MAX
 
 
 def _read(framing: Framing, version: str, name: bytes, value: bytes) -> Fault | None:
@@ -156,4 +163,5 @@ class Heads:
             self.known.clear()
             self.cleared += 1
         length = len(request.body)
-        self.known[head] = Known(msgspec.structs.replace(request, body=b""), target, length)
+        kept = Request(request.method, request.path, request.query, request.headers, kept=True)
+        self.known[head] = Known(kept, target, length)

@@ -26,7 +26,7 @@ code, the log gets the message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -87,6 +87,10 @@ class Request(msgspec.Struct, gc=False):
     """One request, its body read whole.
 
     `path` is percent-decoded and begins with a slash, `query` is as sent, without the `?`.
+
+    A face that gives the very same object again, with another body, says so by `kept`. Who answers
+    may then leave a shorter way in `way`: called with the request, it answers, or gives none when
+    it is out of date.
     """
 
     method: str
@@ -94,6 +98,8 @@ class Request(msgspec.Struct, gc=False):
     query: bytes = b""
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
+    kept: bool = False
+    way: Callable[[Request], Response | None] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name (lower case), or none."""

@@ -7,6 +7,8 @@ is lost with it. So the server ends its own half and reads on for a while.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -40,3 +42,9 @@ class Lingering(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_lost(exc)
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the kernel holds something that the client sent; closing would reset it."""
+    size = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+    return size != bytes(4)

@@ -14,7 +14,7 @@ the caller's right, one decode gives the context, and the outcome brings its enc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -29,11 +29,11 @@ from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
+from holdfast.apps.edge.ways import Counts, Single, SingleWay, snapshot_way
 from holdfast.apps.http import NO_STORE, Request, Response
 from holdfast.apps.streams import HEARTBEAT, STREAM_HEADERS, Fanout, Refusal, Stream
 from holdfast.core.errors import HoldfastError, NotFound, Unavailable
 from holdfast.core.model import Subject
-from holdfast.core.targeting.outcome import Outcome
 from holdfast.ports import Clock
 
 SINGLES_MAX = 100_000
@@ -53,19 +53,6 @@ class Health(Protocol):
         """The exposition and its content type."""
 
 
-class Counts:
-    """What the routes count, as plain numbers; rendered on scrape."""
-
-    __slots__ = ("bulks", "ecs_reads", "evaluations", "memo_clears", "stale_answers")
-
-    def __init__(self) -> None:
-        self.evaluations = 0
-        self.bulks = 0
-        self.ecs_reads = 0
-        self.stale_answers = 0
-        self.memo_clears = 0
-
-
 class Parts(msgspec.Struct, frozen=True):
     """What the routes are made of; `public_url` is where clients see this edge, if not here."""
 
@@ -80,17 +67,6 @@ class Parts(msgspec.Struct, frozen=True):
     health: Health
     clock: Clock
     public_url: str = ""
-
-
-class _Single:
-    """A path of a single evaluation that was routed before."""
-
-    __slots__ = ("active", "function", "key")
-
-    def __init__(self, active: Active, key: str) -> None:
-        self.active = active
-        self.key = key
-        self.function: Callable[[Mapping[str, Any]], Outcome] = active.evaluator.function(key)
 
 
 class _Bulk:
@@ -111,13 +87,18 @@ class Routes:
         self._parts = parts
         self._table = parts.table
         self._door = parts.door
-        self._singles: dict[str, _Single] = {}
+        self._singles: dict[str, Single] = {}
         self._bulks: dict[str, _Bulk] = {}
         self._epoch = -1
         self.counts = Counts()
 
     def handle(self, request: Request) -> Answer:
         """The answer to a request."""
+        if request.way is not None:
+            answer = request.way(request)
+            if answer is not None:
+                return answer
+            request.way = None
         if self._epoch != self._table.epoch:
             self._epoch, self._singles, self._bulks = self._table.epoch, {}, {}
         single = self._singles.get(request.path)
@@ -128,7 +109,7 @@ class Routes:
             return self._bulk(bulk, request)
         return self._route(request)
 
-    def _single(self, single: _Single, request: Request) -> Response:
+    def _single(self, single: Single, request: Request) -> Response:
         """The hot path: 3 look-ups, a decode and the setting's own function."""
         active = single.active
         headers = dict(request.headers)
@@ -148,6 +129,8 @@ class Routes:
             answer = self._stale(active, answer)
         if b"origin" in headers:
             return self._readable(answer, headers[b"origin"])
+        if request.kept:
+            request.way = SingleWay(single, request, self._table, self._door, self.counts)
         return answer
 
     def _route(self, request: Request) -> Answer:  # noqa: PLR0911  one line each
@@ -166,7 +149,13 @@ class Routes:
                 return _read_only(request) or self._ready()
             case ["", "metrics"]:
                 return _read_only(request) or self._metrics()
-        return self._parts.distribution.handle(request) or http.not_found(request.path)
+        return self._distribute(request) or http.not_found(request.path)
+
+    def _distribute(self, request: Request) -> Answer | None:
+        answer = self._parts.distribution.handle(request)
+        if request.kept and isinstance(answer, Response):
+            request.way = snapshot_way(request, answer, self._parts.distribution, self._door)
+        return answer
 
     def _ofrep(self, request: Request, subject: Subject, rest: list[str]) -> Answer:
         origin = request.header(b"origin")
@@ -196,7 +185,7 @@ class Routes:
         if len(self._singles) >= SINGLES_MAX:
             self._singles.clear()
             self.counts.memo_clears += 1
-        single = self._singles[request.path] = _Single(active, key)
+        single = self._singles[request.path] = Single(active, key)
         without_origin = [header for header in request.headers if header[0] != b"origin"]
         return self._single(single, msgspec.structs.replace(request, headers=without_origin))
 

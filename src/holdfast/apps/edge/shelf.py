@@ -48,6 +48,7 @@ class EdgeShelf:
     def __init__(self, freshness: Callable[[Subject], bytes]) -> None:
         self._freshness = freshness
         self._places: dict[Subject, _Place] = {}
+        self._newest: dict[Subject, tuple[Shelved, Shelved]] = {}
         self._watchers = Watchers()
         self._work: SimpleQueue[Generation | None] = SimpleQueue()
         # Each counted by one thread alone.
@@ -79,7 +80,12 @@ class EdgeShelf:
         place = self._places.get(subject)
         if place is None:
             return None
-        return msgspec.structs.replace(place.shelved, freshness=self._freshness(subject))
+        shelved, freshness = place.shelved, self._freshness(subject)
+        made = self._newest.get(subject)
+        if made is None or made[0] is not shelved or made[1].freshness is not freshness:
+            made = (shelved, msgspec.structs.replace(shelved, freshness=freshness))
+            self._newest[subject] = made
+        return made[1]
 
     def delta(self, subject: Subject, have: str) -> bytes | None:
         place = self._places.get(subject)
