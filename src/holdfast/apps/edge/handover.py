@@ -441,8 +441,8 @@ class Giver:
             case "give" if talk is not None:
                 talk.send(Said("yours"), self._place.files())
             case "leave":
-                _log.warning("the new process serves: this one finishes and ends", by=self._pid)
                 self._stand.leave(self._pid)
+                _log.warning("the new process serves: this one finishes and ends", by=self._pid)
             case "take up":
                 self.taken_back += 1
                 self._place.sign()
