@@ -38,6 +38,11 @@ class CacheCopy:
         """The pinned root document; none where it was given from outside."""
         return next((body for _, body in self._bodies([self._own / "noted" / ROOT])), None)
 
+    def noted(self, name: str) -> bytes | None:
+        """A document by its name; none when it isn't there, or is damaged."""
+        path = self._own / "noted" / name
+        return next((body for _, body in self._bodies([path])), None)
+
     def _bodies(self, paths: list[Path]) -> Iterator[tuple[str, bytes]]:
         for path in paths[:FILES_MAX]:
             if path.suffix in (".damaged", ".aside") or not path.is_file():

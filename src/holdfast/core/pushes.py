@@ -54,11 +54,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Pushed(msgspec.Struct, frozen=True):
-    """A push as it was made: its bytes, its entry, and each subject's new snapshot."""
+    """A push as it was made: its bytes, its entry, and the bundle of each subject."""
 
     body: bytes
     entry: Entry
-    made: Mapping[Subject, bytes]
+    bundles: tuple[bytes, ...]
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -93,26 +93,25 @@ def make(
     Raises `Invalid` for what can't be built, `TooLarge` for what no edge takes.
     """
     at = Head(entry.revision, entry.hash)
-    made: dict[Subject, bytes] = {}
     bundles = []
     for order in orders:
         active = order.active
         snapshot = successor(active.snapshot, active.digest, order.flags, at)
-        body = made[active.subject] = encode(snapshot)
+        body = encode(snapshot)
         signer = sign[active.subject.environment]
         signature = decode_envelope(signer(STATEMENT_TYPE, statement(snapshot, body)))
         delta = make_delta(active.body, body)
         bundle = Bundle(
             tuple(roots), signature, delta=delta or b"", snapshot=b"" if delta else body
         )
-        bundles.append(msgspec.Raw(encode_bundle(bundle)))
+        bundles.append(encode_bundle(bundle))
     sealed = decode_envelope(next(iter(sign.values()))(ENTRY_TYPE, encode_entry(entry)))
-    push = canonical({"entry": sealed, "bundles": bundles})
+    push = canonical({"entry": sealed, "bundles": [msgspec.Raw(one) for one in bundles]})
     if len(push) > PUSH_BYTES_MAX:
         raise TooLarge(
             f"the push has {len(push)} bytes, edges take {PUSH_BYTES_MAX}: push fewer settings"
         )
-    return Pushed(push, entry, made)
+    return Pushed(push, entry, tuple(bundles))
 
 
 def decode_push(body: bytes) -> Push:

@@ -58,6 +58,24 @@ def listening(port: int, variable: str) -> Callable[[Command], Command]:
     return add
 
 
+class EdgeGroup(click.Group):
+    """An edge, run by itself; its commands are imported when they are used or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return ["push", "shards"]
+
+    def get_command(
+        self,
+        ctx: click.Context,
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = getattr(import_module(f"holdfast.apps.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101  our own table
+        return command
+
+
 @click.command()
 @DATA
 @click.option("--development", is_flag=True, help="Make signing keys that are labelled so.")
@@ -84,7 +102,7 @@ def control(parent: int | None, **given: Any) -> None:
     serve(settings)
 
 
-@click.command()
+@click.group(cls=EdgeGroup, invoke_without_command=True)
 @click.option(
     "--upstream",
     "upstreams",
@@ -170,8 +188,14 @@ def control(parent: int | None, **given: Any) -> None:
     help="How long to prove that; later the other one goes on, and this one ends with 1.",
 )
 @listening(EDGE_PORT, "HOLDFAST_EDGE_PORT")
+@click.pass_context
 def edge(
-    parent: int | None, upstreams: tuple[str, ...], origins: tuple[str, ...], **given: Any
+    context: click.Context,
+    /,
+    parent: int | None,
+    upstreams: tuple[str, ...],
+    origins: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Run an edge: follow a control plane, verify, keep on disk, answer.
 
@@ -184,6 +208,8 @@ def edge(
       holdfast edge --upstream http://a:8010 --upstream http://b:8010 --cache /var/lib/holdfast
       holdfast edge … --take-over    # the same line again, after an upgrade
     """
+    if context.invoked_subcommand:
+        return
     from holdfast.apps.edge import serve
     from holdfast.apps.settings import EdgeSettings
 

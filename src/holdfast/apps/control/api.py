@@ -21,6 +21,7 @@ from holdfast.apps.control import (
     openapi,
     policy_schemas,
     proposal_schemas,
+    push_schemas,
     refusals,
     rollout_schemas,
     schemas,
@@ -39,6 +40,7 @@ from holdfast.apps.control.routes import (
     impact,
     operations,
     policies,
+    pushes,
     rollouts,
     services,
 )
@@ -64,6 +66,7 @@ ROUTES = (
     *fleet.ROUTES,
     *rollouts.ROUTES,
     *policies.ROUTES,
+    *pushes.ROUTES,
     *impact.ROUTES,
 )
 SHAPES = (
@@ -75,6 +78,7 @@ SHAPES = (
     impact_schemas,
     policy_schemas,
     proposal_schemas,
+    push_schemas,
 )
 """Modules of the structs in requests and answers."""
 BODIES = (

@@ -48,6 +48,7 @@ _TAGS: Final = {
     "evaluation": "Explain an answer; take flagd files in and out.",
     "access": "Tokens, and the root documents that delegate signing.",
     "rollouts": "How changes go out, stage by stage, and what stops them.",
+    "pushes": "What was signed offline and taken by edges comes home.",
     "fleet": "What consumers tell: who runs what, and who refused it.",
     "operations": "For orchestrators, Prometheus and tools.",
 }

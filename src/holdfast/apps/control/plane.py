@@ -51,6 +51,7 @@ from holdfast.engine.glass import Glass
 from holdfast.engine.held_versions import HeldVersions
 from holdfast.engine.judgement import AUTOMATION
 from holdfast.engine.publish import Publisher
+from holdfast.engine.pushes import PushDoor
 from holdfast.engine.records import Records
 from holdfast.engine.sentry import Sentry
 from holdfast.engine.shelf import Shelf
@@ -117,6 +118,7 @@ class Control:
             metrics=self.metrics,
         )
         self.telemetry, self.rollouts = self.automation.telemetry, self.automation.rollouts
+        self.pushes, self.roots = PushDoor(publisher, self.view), parts.keys.root
         self.desk = Desk(
             view=self.view,
             publisher=publisher,

@@ -1,0 +1,32 @@
+"""The plan of shards as a file of JSON, the same one on every edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from holdfast.core.cells import Plan, problems_of
+from holdfast.core.errors import Invalid, Problem
+
+FILE_BYTES_MAX: Final = 1024 * 1024
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file. Raises `Invalid` with all that is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            plan = msgspec.json.decode(file.read(FILE_BYTES_MAX), type=Plan)
+    except OSError as error:
+        raise Invalid([_problem(f"{path} can't be read: {error.strerror}")]) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Invalid([_problem(f"{path} is no plan of shards: {error}")]) from None
+    if problems := problems_of(plan):
+        raise Invalid([_problem(f"{path}: {problem}") for problem in problems])
+    return plan
+
+
+def _problem(message: str) -> Problem:
+    hint = '{"edges": ["edge-1", "edge-2", "edge-3"], "per_service": 2, "everywhere": []}'
+    return Problem(code="shards", message=message, hint=f"write it as {hint}")
