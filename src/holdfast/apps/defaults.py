@@ -13,3 +13,4 @@ DATA_DIR: Final = Path(".holdfast")
 ENVIRONMENT: Final = "production"
 POLL_INTERVAL_S: Final = 30.0
 PROBATION_S: Final = 60.0
+WAIT_BUDGET_S: Final = 0.005
