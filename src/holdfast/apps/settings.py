@@ -19,12 +19,13 @@ from holdfast.apps.defaults import (
     LOOPBACK,
     POLL_INTERVAL_S,
     PROBATION_S,
+    WAIT_BUDGET_S,
 )
-from holdfast.core.admission import WAIT_BUDGET_S
 from holdfast.core.errors import Problem
 
 POLL_INTERVAL_S_MIN: Final = 0.05
 POLL_INTERVAL_S_MAX: Final = 86_400.0
+WAIT_BUDGET_S_MAX: Final = 10.0
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +133,15 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
                     code="bad-interval",
                     message=f"{settings.poll_interval_s:g} s is no interval to poll at",
                     hint=f"give seconds from {POLL_INTERVAL_S_MIN:g} to {POLL_INTERVAL_S_MAX:g}",
+                )
+            )
+        if not 0 < settings.wait_budget_s <= WAIT_BUDGET_S_MAX:
+            found.append(
+                Problem(
+                    code="bad-wait-budget",
+                    message=f"{settings.wait_budget_s:g} s is no budget for waiting",
+                    hint=f"give more than 0 and at most {WAIT_BUDGET_S_MAX:g} s; {WAIT_BUDGET_S:g} "
+                    "is usual, --admission off does without",
                 )
             )
     return tuple(found)
