@@ -19,6 +19,7 @@ from holdfast.apps.defaults import (
     LOOPBACK,
     POLL_INTERVAL_S,
     PROBATION_S,
+    WAIT_BUDGET_S,
 )
 from holdfast.apps.lean import starting
 
@@ -172,6 +173,23 @@ def control(parent: int | None, **given: Any) -> None:
     default=True,
     envvar="HOLDFAST_STREAMS",
     help="Without streams clients poll. A file streams-off in the cache does it while it runs.",
+)
+@click.option(
+    "--admission",
+    type=click.Choice(("on", "off")),
+    default="on",
+    show_default=True,
+    envvar="HOLDFAST_ADMISSION",
+    callback=lambda _context, _option, value: value == "on",
+    help="Refuse what is too much, the least important first; off, everything waits.",
+)
+@click.option(
+    "--wait-budget",
+    "wait_budget_s",
+    default=WAIT_BUDGET_S,
+    show_default=True,
+    envvar="HOLDFAST_WAIT_BUDGET_S",
+    help="Seconds that requests may stand in a queue before that is an overload.",
 )
 @click.option(
     "--take-over",
