@@ -1,0 +1,129 @@
+"""The gate of an edge: admission at the door of the parser (`apps.front.Gate`).
+
+With nothing to do it compares two numbers. Once admission has engaged, each request is told by its
+target (`apps.edge.asked`) and by its caller: a token that the door has let in before, nobody where
+reads are open, or a stranger, whose name counts for nothing until it is proven. A refusal is bytes
+that were made before, written before the body is parsed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from holdfast.apps.edge.asked import Asked, asked
+from holdfast.apps.edge.cors import Cors
+from holdfast.apps.edge.door import EdgeDoor, credential
+from holdfast.apps.edge.refusals import Refusals
+from holdfast.apps.edge.table import Table
+from holdfast.apps.http import Headers
+from holdfast.apps.observe import logger
+from holdfast.core.admission import Admission
+from holdfast.core.model import Subject
+from holdfast.core.snapshot import Pacing
+
+TARGETS_MAX: Final = 4_096
+"""Targets whose meaning is remembered."""
+TARGET_BYTES_MAX: Final = 512
+"""Of one of them."""
+STRANGER: Final = "?"
+"""All callers whose token was never proven here; no id of a token looks like that."""
+NOBODY: Final = ""
+"""All callers without a token, where reads are open."""
+UNNAMED: Final = "other"
+"""All services that there are not."""
+
+_PACING: Final = Pacing()
+_log = logger("holdfast.admission")
+
+
+class EdgeGate:
+    """Lets in, refuses, measures. Called on the event loop; `admission` may be read from others.
+
+    `clock` is monotonic, in seconds. `forgotten` counts how often too many targets were known.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        door: EdgeDoor,
+        cors: Cors,
+        wait_budget_s: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.admission = Admission(wait_budget_s, clock())
+        self.forgotten = 0
+        self._table = table
+        self._door = door
+        self._cors = cors
+        self._clock = clock
+        self._refusals = Refusals()
+        self._targets: dict[bytes, tuple[Asked, Subject | None]] = {}
+        self._epoch = -1
+
+    def admit(
+        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+    ) -> bytes | None:
+        """None lets it in; else the whole refusal."""
+        if waited_s < self.admission.alert_s:
+            return None
+        return self._judge(method, target, headers, waited_s)
+
+    def done(self, took_s: float) -> None:
+        """One that was let in was answered in `took_s`, 0 if it never was."""
+        if took_s:
+            self.admission.done(took_s)
+
+    def batch(self, length_s: float, _requests: int) -> None:
+        """All that came at once is answered, after `length_s`."""
+        admission = self.admission
+        if admission.calm and length_s < admission.wait_budget_s:
+            admission.rest()
+            return
+        admission.batch(self._clock(), length_s)
+        self._refusals.press(admission.pressure)
+        while admission.turns:
+            turn = admission.turns.popleft()
+            (_log.warning if turn.state == "engaged" else _log.info)(turn.state, why=turn.why)
+
+    def _judge(
+        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+    ) -> bytes | None:
+        if method == b"OPTIONS":
+            # A browser's question before its question: answering costs no more than refusing.
+            return None
+        what, subject = self._what(target)
+        told = dict(headers)
+        rank = what.renewal if b"if-none-match" in told else what.rank
+        place = UNNAMED if subject is None and "/" in what.place else what.place
+        caller = self._caller(credential(told))
+        why = self.admission.judge(self._clock(), waited_s, rank, caller, place)
+        if why is None:
+            return None
+        origin = told.get(b"origin") if what.ofrep else None
+        active = self._table.get(subject) if subject else None
+        pacing = active.snapshot.holdfast.pacing if active else _PACING
+        return self._refusals.next(pacing, self._cors.headers(origin), ofrep=what.ofrep)
+
+    def _caller(self, value: bytes | None) -> str:
+        if value is None:
+            return NOBODY if self._door.public else STRANGER
+        return self._door.caller(value) or STRANGER
+
+    def _what(self, target: bytes) -> tuple[Asked, Subject | None]:
+        """What is asked, and of which subject, if there is such a one here."""
+        if self._epoch != self._table.epoch:
+            self._epoch, self._targets = self._table.epoch, {}
+        found = self._targets.get(target)
+        if found is None:
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+                self.forgotten += 1
+            what = asked(target)
+            subject = Subject(*what.place.split("/")) if "/" in what.place else None
+            known = subject if subject and self._table.get(subject) else None
+            found = (what, known)
+            if len(target) <= TARGET_BYTES_MAX:
+                self._targets[target] = found
+        return found
