@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from holdfast.apps.asgi import Face
 from holdfast.apps.edge.door import EdgeDoor
+from holdfast.apps.edge.admission_metrics import admission_metrics
+from holdfast.apps.edge.gate import EdgeGate
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.routes import Routes
@@ -38,6 +40,7 @@ class Counted(msgspec.Struct, frozen=True):
     follower: Follower
     relay: Relay
     table: Table
+    gate: EdgeGate | None
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
 
 
@@ -63,6 +66,7 @@ class EdgeMetrics(Collector):
         yield from self._following()
         yield from self._subjects()
         yield from self._reports()
+        yield from admission_metrics(self._edge.gate)
 
     def _answers(self) -> Iterator[Metric]:
         face, counts = self._edge.face, self._edge.routes.counts
