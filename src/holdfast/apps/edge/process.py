@@ -24,6 +24,7 @@ from holdfast.apps.asgi import Face
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
+from holdfast.apps.edge.gate import EdgeGate
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
 from holdfast.apps.edge.push import Pushes
@@ -109,11 +110,13 @@ class Edge:
         address = Address(
             settings.host, settings.port, settings.connections_max, settings.shutdown_s
         )
+        self.gate = self._gate(parts.cors)
         self.listener = Server(
             self.face,
             address,
             sockets,
             on_stop=self.hints.close,
+            gate=self.gate,
             deadlines=not settings.unprotected,
         )
         self._metrics = EdgeMetrics(
@@ -127,6 +130,7 @@ class Edge:
                 follower=self.follower,
                 relay=self.relay,
                 table=self.table,
+                gate=self.gate,
                 ready=self.ready,
             )
         )
@@ -186,6 +190,12 @@ class Edge:
     def metrics(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
         return self._metrics.render()
+
+    def _gate(self, cors: Cors) -> EdgeGate | None:
+        settings = self.settings
+        if settings.unprotected or not settings.admission:
+            return None
+        return EdgeGate(self.table, self.door, cors, settings.wait_budget_s)
 
     def _following(self) -> Following:
         settings = self.settings
