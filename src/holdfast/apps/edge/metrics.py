@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from holdfast.apps.asgi import Face
-from holdfast.apps.edge.door import EdgeDoor
 from holdfast.apps.edge.admission_metrics import admission_metrics
+from holdfast.apps.edge.door import EdgeDoor
 from holdfast.apps.edge.gate import EdgeGate
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.relay import Relay
