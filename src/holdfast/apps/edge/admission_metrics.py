@@ -1,4 +1,4 @@
-"""What admission has decided, for Prometheus; labels are ranks, reasons and states, nothing else."""
+"""What admission has decided, for Prometheus; labels are ranks, reasons and states."""
 
 from __future__ import annotations
 

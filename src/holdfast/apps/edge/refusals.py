@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from holdfast.apps import http
+from holdfast.apps.edge.fragments import Failure
 from holdfast.apps.http import JSON_TYPE, NO_STORE, Headers
-from holdfast.apps.ofrep import Failure
 from holdfast.core.pacing import advised_pace, advised_retry_s
 from holdfast.core.snapshot import Pacing
 
