@@ -41,7 +41,7 @@ KEPT_MAX: Final = 32
 _log = logger("holdfast.edge.push")
 
 
-class Outcome(msgspec.Struct, omit_defaults=True):
+class Outcome(msgspec.Struct):
     """What became of one subject of a push: `waiting`, `taken` or `refused`, and then why."""
 
     subject: str
