@@ -167,19 +167,24 @@ class Fetched(msgspec.Struct, frozen=True):
 
     `body` is a bundle, or a delta bundle against the digest that was sent (`core.snapshot`), or
     none when the digest sent is still the newest; `freshness` is the DSSE envelope of the
-    statement that came along, as bytes (empty when none came).
+    statement that came along, as bytes (empty when none came). `poll_s`: the upstream wishes to be
+    polled no oftener than that; 0 for no wish.
     """
 
     body: bytes | None
     freshness: bytes = b""
+    poll_s: float = 0.0
 
 
 class Hints(Protocol):
     """Subjects that changed, as they change, with their new digests. Iterated by one thread.
 
     The iteration ends, or raises as a `Source` does, when the stream ends, was silent for too
-    long, or was closed.
+    long, or was closed. `on_silence` is called in it when nothing came for a while, not even a
+    heartbeat.
     """
+
+    on_silence: Callable[[], None]
 
     def __iter__(self) -> Iterator[Mapping[Subject, str]]: ...
 
@@ -195,6 +200,9 @@ class Source(Protocol):
     """
 
     name: str
+
+    def within(self, total_s: float) -> None:
+        """All calls from now on, to the next `within`, must be over by then, tables included."""
 
     def catalogue(self) -> Mapping[Subject, str]:
         """Every subject the token may follow, with the digest of its newest snapshot."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from holdfast.core.conversation import (
+    PATIENCE_S,
     Activate,
     Answered,
     Catalogued,
@@ -28,8 +29,18 @@ from holdfast.core.conversation import (
     Tick,
     WakeAt,
 )
-from holdfast.core.follow import HINT_GAP_S, HINT_SPREAD_S, Follow, Plan
+from holdfast.core.follow import (
+    HINT_GAP_S,
+    HINT_SPREAD_S,
+    PATIENCE_MAX_S,
+    START_SPREAD_S,
+    Follow,
+    Plan,
+)
+from holdfast.core.listening import REOPEN_SPREAD_S
 from holdfast.core.model import Subject
+from holdfast.core.pacing import RETRIES_PER_S
+from holdfast.core.snapshot import Pacing
 
 SHOP = Subject("production", "demo-shop")
 MAIL = Subject("production", "mail")
@@ -46,6 +57,11 @@ def follow(upstreams: int = 1, **plan: object) -> Follow:
     return Follow(asked, lambda: 0.5, 0.0)
 
 
+def asking(subject: Subject, upstream: int, have: str | None) -> Fetch:
+    """The question where nobody else could be asked."""
+    return Fetch(subject, upstream, have, PATIENCE_MAX_S)
+
+
 def wake_s(commands: Sequence[Command]) -> float:
     (wake,) = of(WakeAt, commands)
     return wake.at_s
@@ -53,17 +69,19 @@ def wake_s(commands: Sequence[Command]) -> float:
 
 def test_it_asks_at_once_then_at_a_steady_rate() -> None:
     machine = follow()
-    assert machine.step(Tick(), 0) == [Fetch(SHOP, 0, None)]
+    assert machine.step(Tick(), 0) == [asking(SHOP, 0, None)]
     commands = machine.step(Answered(SHOP, 0, ONE), 1)
     assert commands == [Activate(SHOP, ONE), Keep(SHOP, ONE), WakeAt(31)]
     assert machine.step(Tick(), 30) == [WakeAt(31)]
-    assert machine.step(Tick(), 31) == [Fetch(SHOP, 0, "digest-1")]
+    assert machine.step(Tick(), 31) == [asking(SHOP, 0, "digest-1")]
     assert machine.step(Answered(SHOP, 0, None), 31) == [WakeAt(61)]
 
 
 def test_what_was_restored_answers_before_anything_is_asked() -> None:
-    commands = follow().step(Restored(SHOP, (ONE, TWO)), 0)
-    assert commands == [Activate(SHOP, TWO), Fetch(SHOP, 0, "digest-2")]
+    machine = follow()
+    commands = machine.step(Restored(SHOP, (ONE, TWO)), 0)
+    assert commands == [Activate(SHOP, TWO), WakeAt(START_SPREAD_S / 2)]
+    assert machine.step(Tick(), 2.5) == [asking(SHOP, 0, "digest-2")]
 
 
 @pytest.mark.parametrize("late", [ONE, TWO])
@@ -75,14 +93,15 @@ def test_an_older_answer_changes_nothing(late: Standing) -> None:
 
 
 def test_the_publisher_paces_the_poll_unless_the_host_does() -> None:
-    paced = Standing(1, "digest-1", poll_interval_s=7)
+    paced = Standing(1, "digest-1", Pacing(poll_interval_s=7))
     assert wake_s(_after(follow(), paced)) == 7
     assert wake_s(_after(follow(poll_interval_s=3), paced)) == 3
 
 
-@pytest.mark.parametrize(("asked_s", "kept_s"), [(1e-9, 0.05), (1e9, 3600)])
-def test_pacing_is_bounded(asked_s: float, kept_s: float) -> None:
-    assert wake_s(_after(follow(), Standing(1, "digest-1", asked_s))) == kept_s
+@pytest.mark.parametrize(("asked_s", "kept_s"), [(0, 0.05), (10**9, 3600)])
+def test_pacing_is_bounded(asked_s: int, kept_s: float) -> None:
+    paced = Standing(1, "digest-1", Pacing(poll_interval_s=asked_s))
+    assert wake_s(_after(follow(), paced)) == kept_s
 
 
 def _after(machine: Follow, standing: Standing) -> list[Command]:
@@ -95,7 +114,7 @@ def test_a_hint_asks_soon() -> None:
     _after(machine, ONE)
     due_s = wake_s(machine.step(Hinted({SHOP: "digest-2"}), 10))
     assert 10 <= due_s <= 10 + HINT_SPREAD_S
-    assert of(Fetch, machine.step(Tick(), due_s)) == [Fetch(SHOP, 0, "digest-1")]
+    assert of(Fetch, machine.step(Tick(), due_s)) == [asking(SHOP, 0, "digest-1")]
 
 
 def test_a_hint_at_what_is_active_asks_nothing() -> None:
@@ -162,11 +181,24 @@ def test_a_failure_is_retried_soon_elsewhere() -> None:
     machine.step(Tick(), 0)
     due_s = wake_s(machine.step(Failed(SHOP, 0), 0))
     assert due_s <= 0.5
-    assert of(Fetch, machine.step(Tick(), due_s)) == [Fetch(SHOP, 1, None)]
+    assert of(Fetch, machine.step(Tick(), due_s)) == [asking(SHOP, 1, None)]
 
 
 def test_retries_end_with_the_budget_and_the_poll_goes_on() -> None:
-    """An hour of a dead upstream costs at most a fifth more than an hour of a live one."""
+    """An hour of a dead upstream costs whoever has an answer no more than an hour of a live one."""
+    machine, now_s, asked = follow(), 0.0, 0
+    commands = machine.step(Restored(SHOP, (ONE,)), now_s)
+    while now_s < 3600:
+        if of(Fetch, commands):
+            asked += 1
+            commands = machine.step(Failed(SHOP, 0), now_s)
+        else:
+            now_s = wake_s(commands)
+            commands = machine.step(Tick(), now_s)
+    assert 119 <= asked <= 121
+
+
+def test_who_has_no_answer_asks_oftener_and_within_bounds() -> None:
     machine, now_s, asked = follow(), 0.0, 0
     commands = machine.step(Tick(), now_s)
     while now_s < 3600:
@@ -176,7 +208,7 @@ def test_retries_end_with_the_budget_and_the_poll_goes_on() -> None:
         else:
             now_s = wake_s(commands)
             commands = machine.step(Tick(), now_s)
-    assert 120 <= asked <= 120 * 1.2 + 8
+    assert 120 <= asked <= 120 * 1.2 + 8 + 3600 * RETRIES_PER_S
 
 
 def test_failing_over_needs_no_budget() -> None:
@@ -190,6 +222,9 @@ def test_failing_over_needs_no_budget() -> None:
             now_s = wake_s(commands)
             commands = machine.step(Tick(), now_s)
     while now_s < 610 or not of(Fetch, commands):
+        if of(Fetch, commands):
+            commands = machine.step(Failed(SHOP, of(Fetch, commands)[0].upstream), now_s)
+            continue
         now_s = wake_s(commands)
         commands = machine.step(Tick(), now_s)
     upstream = of(Fetch, commands)[0].upstream
@@ -208,10 +243,10 @@ def test_a_refusal_is_reported_once_and_another_upstream_asked() -> None:
     commands = machine.step(Refused(SHOP, 0, "signature", "no key signed it"), 0)
     assert of(Report, commands) == [Report(SHOP, 0, "signature", "no key signed it")]
     now_s = wake_s(commands)
-    assert of(Fetch, machine.step(Tick(), now_s)) == [Fetch(SHOP, 1, None)]
+    assert of(Fetch, machine.step(Tick(), now_s)) == [asking(SHOP, 1, None)]
     machine.step(Answered(SHOP, 1, ONE), now_s)
     now_s += 90
-    assert of(Fetch, machine.step(Tick(), now_s)) == [Fetch(SHOP, 0, "digest-1")]
+    assert of(Fetch, machine.step(Tick(), now_s)) == [Fetch(SHOP, 0, "digest-1", PATIENCE_S)]
     again = machine.step(Refused(SHOP, 0, "signature", "no key signed it"), now_s)
     assert of(Report, again) == []
 
@@ -242,9 +277,9 @@ def test_when_all_refuse_they_are_asked_at_the_steady_rate() -> None:
 
 def test_the_catalogue_names_whom_to_follow() -> None:
     machine = follow(subjects=(), catalogue=True)
-    assert machine.step(Tick(), 0) == [FetchCatalogue(0)]
+    assert machine.step(Tick(), 0) == [FetchCatalogue(0, PATIENCE_MAX_S)]
     commands = machine.step(Catalogued(0, {SHOP: "digest-1"}), 0)
-    assert commands == [Fetch(SHOP, 0, None)]
+    assert commands == [asking(SHOP, 0, None)]
     commands = machine.step(Answered(SHOP, 0, ONE), 0)
     assert wake_s(commands) == 30
 
@@ -301,8 +336,8 @@ def test_a_closed_stream_reopens_with_jitter_and_asks_once() -> None:
     machine.step(Answered(SHOP, 0, None), 1)
     commands = machine.step(StreamClosed(0), 5)
     assert of(OpenStream, commands) == []
-    assert wake_s(commands) <= 6
-    assert of(OpenStream, machine.step(Tick(), 6)) == [OpenStream(0)]
+    assert wake_s(commands) <= 5 + REOPEN_SPREAD_S
+    assert of(OpenStream, machine.step(Tick(), 9)) == [OpenStream(0)]
 
 
 def test_streams_that_never_hold_are_opened_ever_less_often() -> None:

@@ -175,7 +175,7 @@ def test_a_machine_without_memory_goes_back() -> None:
     world = World(1, 2)
     world.newest, world.holds = 5, [5, 3]
     world.pass_time(60)
-    world.machine._watches[SHOP].standing = None
+    world.machine._schedule[SHOP].standing = None
     world.kill(0)
     world.pass_time(60)
     assert world.answers[-2:] == [5, 3]

@@ -310,6 +310,8 @@ class Upstream(Source):
     def __init__(self, world: World) -> None:
         self._world = world
 
+    def within(self, total_s: float) -> None: ...
+
     def catalogue(self) -> Mapping[Subject, str]:
         return {SHOP: self._world.newest_digest()}
 

@@ -8,25 +8,22 @@ make a new one: no HTTP client survives a fork with a warm pool.
 from __future__ import annotations
 
 import base64
-import codecs
-import io
 import re
-import socket
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+from urllib.parse import quote
 
 import msgspec
 import urllib3
 from sseclient import SSEClient
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
+from holdfast.adapters.http_line import Line
+from holdfast.core import pacing
 from holdfast.core.bundle import BUNDLE_BYTES_MAX
+from holdfast.core.conversation import PATIENCE_S
 from holdfast.core.errors import (
     Forbidden,
     HoldfastError,
@@ -40,17 +37,23 @@ from holdfast.core.model import NAME, Subject
 from holdfast.core.wire import UNREADABLE
 from holdfast.ports import Fetched
 
-codecs.lookup("idna")  # urllib3 encodes hosts by it: imported now, not between two forks
-
 CONNECT_S = 2.0
-READ_S = 5.0
+READ_S = 3.0
 """Longest silence in an answer."""
-TOTAL_S = 20.0
-"""Longest whole answer, however lively it drips."""
 SILENCE_S = 45.0
-"""A stream without even a heartbeat (one every 15 s) for this long counts as ended."""
+"""A stream without even a heartbeat for this long counts as ended."""
+HEARTBEATS: Final = 2.5
+"""After so many heartbeats' time without one, as they were announced, a stream is silent."""
+SILENCE_MIN_S = 5.0
+STREAM_BYTES_PER_S: Final = 1024 * 1024
+STREAM_EVENTS_PER_S: Final = 5_000
+"""A stream that brings more is read no faster; its sender waits."""
 CATALOGUE_BYTES_MAX = 64 * 1024 * 1024
 HINT_BYTES_MAX = 64 * 1024
+HEARTBEAT_HEADER: Final = "Holdfast-Heartbeat"
+"""Seconds between two heartbeats, as a stream announces them."""
+_HEARTBEAT: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
+_DIGEST_CHARS_MAX: Final = 128
 _CHUNK_BYTES: Final = 64 * 1024
 _NAMED: Final = re.compile(NAME)
 _ERRORS: Final[Mapping[int, type[HoldfastError]]] = {
@@ -61,11 +64,13 @@ _ERRORS: Final[Mapping[int, type[HoldfastError]]] = {
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds: to connect, between two bytes, for a whole answer, and of silence in a stream."""
+    """Seconds: to connect, between two bytes, for a whole answer where nobody says `within`, and of
+    silence in a stream.
+    """
 
     connect_s: float = CONNECT_S
     read_s: float = READ_S
-    total_s: float = TOTAL_S
+    total_s: float = PATIENCE_S
     silence_s: float = SILENCE_S
 
 
@@ -79,6 +84,10 @@ class HttpSource:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._line = Line(self.name, timeouts.connect_s)
+        self._until_s: float | None = None
+
+    def within(self, total_s: float) -> None:
+        self._until_s = time.monotonic() + total_s
 
     def catalogue(self) -> Mapping[Subject, str]:
         _, body = self._get("/v1/catalogue", CATALOGUE_BYTES_MAX)
@@ -98,7 +107,7 @@ class HttpSource:
             freshness = base64.b64decode(headers.get("Holdfast-Freshness", ""), validate=True)
         except ValueError:
             raise Untrusted("freshness", f"{self.name} sent bad base64 as freshness") from None
-        return Fetched(body, freshness)
+        return Fetched(body, freshness, pacing.pace_s(headers.get(pacing.PACE_HEADER, "")))
 
     def segment(self, subject: Subject, digest: str) -> bytes:
         path = f"/{quote(subject.environment)}/{quote(subject.service)}/segments/{quote(digest)}"
@@ -117,10 +126,12 @@ class HttpSource:
         """The headers and the body; no body on 304."""
         line, times = self._line, self._timeouts
         try:
-            line.bound(times.read_s, times.total_s)
-            response = line.open(path, {**self._headers, **(conditions or {})})
+            line.bound(times.read_s, self._left_s())
+            wanted = {**self._headers, **(conditions or {})}
+            response = line.open(path, wanted, body_bytes_max=bytes_max)
             try:
                 if response.status == 304:
+                    response.release_conn()
                     return response.headers, None
                 _check_status(self.name, path, response)
                 body = _body(response, bytes_max)
@@ -132,18 +143,28 @@ class HttpSource:
             raise Unavailable(f"{self.name}{path}: {error}") from error
         return response.headers, body
 
+    def _left_s(self) -> float:
+        if self._until_s is None:
+            return self._timeouts.total_s
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("no time is left for this question")
+        return left_s
+
 
 class HttpHints:
     """The `Hints` port: Server-Sent Events from `/v1/stream`. Opens in the constructor."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self._name = base_url
+        self._timeouts = timeouts
+        self.on_silence: Callable[[], None] = _nobody
         self._line = Line(base_url, timeouts.connect_s)
         # Headers must come within the total; after them only silence ends a stream.
         self._line.bound(timeouts.read_s, timeouts.total_s)
         wanted = {**headers, "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         try:
-            self._response = self._line.open("/v1/stream", wanted)
+            self._response = self._line.open("/v1/stream", wanted, body_bytes_max=float("inf"))
             _check_status(base_url, "/v1/stream", self._response)
         except (HTTPError, OSError) as error:
             self._line.close()
@@ -152,7 +173,9 @@ class HttpHints:
             self._response.close()
             self._line.close()
             raise
-        self._line.bound(timeouts.silence_s, float("inf"))
+        self._quiet_s = _quiet_s(self._response.headers.get(HEARTBEAT_HEADER, ""), timeouts)
+        self._line.bound(self._quiet_s, float("inf"))
+        self._line.on_silence = self._was_silent
 
     def __iter__(self) -> Iterator[Mapping[Subject, str]]:
         try:
@@ -168,13 +191,51 @@ class HttpHints:
     def close(self) -> None:
         self._line.cut()
 
+    def _was_silent(self) -> bool:
+        """Tell of it, and be twice as patient the next time, up to the bound."""
+        if self._quiet_s >= self._timeouts.silence_s:
+            return False
+        self.on_silence()
+        self._quiet_s = min(2 * self._quiet_s, self._timeouts.silence_s)
+        self._line.bound(self._quiet_s, float("inf"))
+        return True
+
     def _chunks(self) -> Iterator[bytes]:
         waiting_bytes = 0
+        pace = _Brake()
         while chunk := self._response.read1(_CHUNK_BYTES):
             waiting_bytes = 0 if b"\n\n" in chunk else waiting_bytes + len(chunk)
             if waiting_bytes > HINT_BYTES_MAX:
                 raise Untrusted("hint-size", f"{self._name} sent a hint without an end")
             yield chunk
+            pace.take(len(chunk), chunk.count(b"\n\n"))
+
+
+class _Brake:
+    """Lets a second's worth of a stream through in a second."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._share = 0.0
+
+    def take(self, size: int, events: int) -> None:
+        self._share += max(size / STREAM_BYTES_PER_S, events / STREAM_EVENTS_PER_S)
+        passed_s = time.monotonic() - self._began_s
+        if self._share > passed_s + 1:
+            time.sleep(min(1.0, self._share - passed_s))
+        elif passed_s > self._share + 1:
+            self._began_s, self._share = time.monotonic(), 0.0
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
+def _quiet_s(announced: str, timeouts: Timeouts) -> float:
+    """How long a stream with such heartbeats may be silent before somebody hears of it."""
+    if not _HEARTBEAT.fullmatch(announced):
+        return timeouts.silence_s
+    return min(max(HEARTBEATS * float(announced), SILENCE_MIN_S), timeouts.silence_s)
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -189,7 +250,8 @@ class _Listed(msgspec.Struct, frozen=True):
     def is_named(self) -> bool:
         """Whether the names are names: they become paths, of URLs and of files."""
         service = self.service.removeprefix("_")
-        return bool(_NAMED.match(self.environment) and _NAMED.match(service))
+        named = _NAMED.match(self.environment) and _NAMED.match(service)
+        return bool(named) and len(self.digest) <= _DIGEST_CHARS_MAX
 
 
 class _Catalogue(msgspec.Struct, frozen=True):
@@ -211,8 +273,11 @@ def _hint(data: str) -> Mapping[Subject, str]:
 def _check_status(name: str, path: str, response: urllib3.BaseHTTPResponse) -> None:
     if response.status != 200:
         # Redirects count here too: following one would send the token where nobody meant it.
-        kind = _ERRORS.get(response.status, Unavailable)
-        raise kind(f"{name}{path} answered {response.status}")
+        message = f"{name}{path} answered {response.status}"
+        if response.status in _ERRORS:
+            raise _ERRORS[response.status](message)
+        wished_s = pacing.retry_after_s(response.headers.get("Retry-After", ""), time.time())
+        raise Unavailable(message, wished_s)
 
 
 def _body(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
@@ -229,135 +294,8 @@ def _body(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
         body += unzip.decompress(chunk, bytes_max + 1 - len(body)) if unzip else chunk
         if len(body) > bytes_max or (unzip and unzip.unconsumed_tail):
             raise Untrusted("answer-size", f"an answer of more than {bytes_max} bytes")
+        if unzip and unzip.unused_data:
+            raise Untrusted("answer-size", "an answer that goes on after the end of its body")
     if unzip and not unzip.eof:
         raise Unavailable("the answer ended in the middle of its compressed body")
     return bytes(body)
-
-
-class Line:
-    """One connection at a time to one host, on which every single read has a deadline.
-
-    Neither http.client nor urllib3 bounds how long headers or a body may take as a whole: an
-    upstream that sends one byte every few seconds holds them for ever.
-    """
-
-    def __init__(self, base_url: str, connect_s: float) -> None:
-        parts = urlsplit(base_url)
-        self._prefix = parts.path.rstrip("/")
-        self._silence_s = connect_s
-        self._deadline_s = float("inf")
-        self._sock: Any = None
-        self._cut = False
-        pool = _HttpsPool if parts.scheme == "https" else _HttpPool
-        self._pool = pool(
-            parts.hostname or "",
-            parts.port,
-            maxsize=1,
-            timeout=urllib3.Timeout(connect=connect_s, read=None),
-            retries=False,
-        )
-        self._pool.conn_kw["line"] = self
-
-    def bound(self, silence_s: float, total_s: float) -> None:
-        """From now on: longest silence, and longest time in all."""
-        self._silence_s = silence_s
-        self._deadline_s = time.monotonic() + total_s
-
-    def open(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        return self._pool.urlopen(
-            "GET",
-            self._prefix + path,
-            headers=headers,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
-
-    def patience_s(self) -> float:
-        """How long the next read may wait. Raises `TimeoutError` past the deadline."""
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the answer took too long as a whole")
-        return min(self._silence_s, left_s)
-
-    def hold(self, sock: Any) -> Any:
-        self._sock = sock
-        if self._cut:
-            self.cut()
-        return _Bounded(sock, self)
-
-    def cut(self) -> None:
-        """End whatever read is waiting; from any thread."""
-        self._cut = True
-        if self._sock is not None:
-            with suppress(OSError):  # closed already
-                self._sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Bounded:
-    """A socket whose `makefile` reads under its line's deadlines; all else is the socket's own."""
-
-    def __init__(self, sock: Any, line: Line) -> None:
-        self._sock = sock
-        self._line = line
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """http.client asks for `rb`, once per answer."""
-        if mode != "rb":
-            raise ValueError(mode)
-        # The socket's own file object counts references, so that closing waits for it.
-        return io.BufferedReader(_Reads(self._sock.makefile("rb", buffering=0), self))
-
-    def read_into(self, buffer: Any) -> int:
-        self._sock.settimeout(self._line.patience_s())
-        return int(self._sock.recv_into(buffer))
-
-
-class _Reads(io.RawIOBase):
-    def __init__(self, owner: io.RawIOBase, bounded: _Bounded) -> None:
-        self._owner = owner
-        self._bounded = bounded
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._bounded.read_into(buffer)
-
-    def close(self) -> None:
-        self._owner.close()
-        super().close()
-
-
-class _HttpConnection(HTTPConnection):
-    def __init__(self, *args: Any, line: Line, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._line = line
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock = self._line.hold(self.sock)
-
-
-class _HttpsConnection(HTTPSConnection):
-    def __init__(self, *args: Any, line: Line, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._line = line
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock = self._line.hold(self.sock)
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Final
 
@@ -42,6 +42,9 @@ class MemorySource:
         for stream in list(self._streams):
             stream.close()
 
+    def within(self, total_s: float) -> None:
+        """Memory answers at once."""
+
     def catalogue(self) -> Mapping[Subject, str]:
         self._answer()
         return {subject: digest for subject, (digest, _, _) in self._newest.items()}
@@ -78,6 +81,7 @@ class MemoryHints:
     """The `Hints` port in memory."""
 
     def __init__(self) -> None:
+        self.on_silence: Callable[[], None] = self.close
         self.ended = False
         self._told: SimpleQueue[Mapping[Subject, str] | None] = SimpleQueue()
 

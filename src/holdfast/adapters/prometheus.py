@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 from urllib3.exceptions import HTTPError
 
-from holdfast.adapters.http_source import Line
+from holdfast.adapters.http_line import Line
 from holdfast.core.errors import Unavailable
 
 CONNECT_S: Final = 1.0
@@ -79,7 +79,7 @@ class Prometheus:
         with self._lock:
             self._lines.add(line)
         try:
-            answer = line.open(f"?{query}", {"User-Agent": "holdfast"})
+            answer = line.open(f"?{query}", {"User-Agent": "holdfast"}, body_bytes_max=BYTES_MAX)
             return answer.status, answer.read(BYTES_MAX + 1)
         finally:
             with self._lock:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from holdfast.core.model import Subject
+from holdfast.core.snapshot import Pacing
+
+PATIENCE_S: Final = 8.0
+"""For one question while another upstream may have the answer: the rest of a failover is short."""
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the machine needs to know of a generation. `poll_interval_s` 0: as before."""
+    """What the machine needs to know of a generation; `pacing` is the contract signed with it."""
 
     revision: int
     digest: str
-    poll_interval_s: float = 0.0
+    pacing: Pacing = Pacing()
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """Generations found on disk and admitted, any order."""
+    """Generations found on disk and admitted, any order.
+
+    `vouched_s`: so long ago somebody said that what is kept was the newest; none for never.
+    """
 
     subject: Subject
     standings: tuple[Standing, ...]
+    vouched_s: float | None = None
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -30,11 +38,15 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """An upstream answered: an admitted candidate, or none when nothing is newer."""
+    """An upstream answered: an admitted candidate, or none when nothing is newer.
+
+    `poll_s`: it wishes to be polled no oftener, 0 for no wish.
+    """
 
     subject: Subject
     upstream: int
     candidate: Standing | None
+    poll_s: float = 0.0
 
 
 class Catalogued(msgspec.Struct, frozen=True):
@@ -77,10 +89,14 @@ class Released(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """An upstream gave no answer; without a subject, it was asked for its catalogue."""
+    """An upstream gave no answer; without a subject, it was asked for its catalogue.
+
+    `retry_after_s`: it wishes to be left alone for so long, 0 for no wish.
+    """
 
     subject: Subject | None
     upstream: int
+    retry_after_s: float = 0.0
 
 
 class Hinted(msgspec.Struct, frozen=True):
@@ -94,6 +110,15 @@ class StreamOpened(msgspec.Struct, frozen=True):
 
 
 class StreamClosed(msgspec.Struct, frozen=True):
+    """A stream ended, or could not be opened."""
+
+    upstream: int
+    retry_after_s: float = 0.0
+
+
+class StreamSilent(msgspec.Struct, frozen=True):
+    """A stream is open and says nothing, no heartbeat either."""
+
     upstream: int
 
 
@@ -109,21 +134,27 @@ Event: TypeAlias = (
     | Hinted
     | StreamOpened
     | StreamClosed
+    | StreamSilent
 )
 
 
 class Fetch(msgspec.Struct, frozen=True):
-    """Ask an upstream for a subject's newest bundle. Answer with Answered, Refused or Failed."""
+    """Ask an upstream for a subject's newest bundle. Answer with Answered, Refused or Failed.
+
+    All of it must be over after `patience_s`: that is short while somebody else could be asked.
+    """
 
     subject: Subject
     upstream: int
     have: str | None
+    patience_s: float = PATIENCE_S
 
 
 class FetchCatalogue(msgspec.Struct, frozen=True):
-    """Ask an upstream for its catalogue. Answer with Catalogued or Failed."""
+    """Ask an upstream for its catalogue, as `Fetch` does. Answer with Catalogued or Failed."""
 
     upstream: int
+    patience_s: float = PATIENCE_S
 
 
 class Activate(msgspec.Struct, frozen=True):

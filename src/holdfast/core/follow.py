@@ -6,7 +6,11 @@ For each subject the machine keeps what is active (its `Standing`) and when to a
 - A hint only says "poll now". It is never believed, and never comes more often than `HINT_GAP_S`.
 - One question at a time, hinted subjects first: the load on an upstream is bounded by that.
 - A failure is retried with full jitter out of a budget; without budget the steady poll retries.
-  Moving on to an upstream that is not known to fail needs none.
+  Who has an answer and nobody else to ask waits for that poll at once. Moving on to an upstream
+  that is not known to fail needs no budget.
+- What is asked beyond the steady polls goes through a throttle for each upstream.
+- The rate is the one that was signed. An upstream's wishes slow it down, within the signed bounds.
+- A start that answers from disk spreads its first questions; one that can't answer asks at once.
 - A subject's revision never goes down, whoever answers; back goes only what failed on probation,
   or what somebody pins. What is pinned is not asked about.
 - What was refused is reported once, and asked of another upstream while the refuser rests.
@@ -16,19 +20,18 @@ Time (`now_s`, seconds on any clock that never goes back) and chance are argumen
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
-from typing import Final, TypeAlias
 
 import msgspec
 
+from holdfast.core import pacing
 from holdfast.core import upstreams as links
 from holdfast.core.conversation import (
+    PATIENCE_S,
     Activate,
     Answered,
     Catalogued,
-    CloseStream,
     Command,
     Event,
     Failed,
@@ -36,7 +39,6 @@ from holdfast.core.conversation import (
     FetchCatalogue,
     Hinted,
     Keep,
-    OpenStream,
     Refused,
     Released,
     Report,
@@ -45,67 +47,38 @@ from holdfast.core.conversation import (
     Standing,
     StreamClosed,
     StreamOpened,
+    StreamSilent,
     Tick,
     WakeAt,
 )
-from holdfast.core.limits import ENVIRONMENTS_MAX, SERVICES_MAX
+from holdfast.core.listening import Listening
 from holdfast.core.model import Subject
-from holdfast.core.pacing import RetryBudget, full_jitter, spread, steady
+from holdfast.core.pacing import POLL_INTERVAL_MIN_S, RetryBudget, full_jitter, spread, steady
+from holdfast.core.schedule import CATALOGUE, Schedule, Topic, Watch
+from holdfast.core.snapshot import Pacing
+from holdfast.core.throttle import Throttle
 
-POLL_INTERVAL_S = 30.0
-POLL_INTERVAL_MIN_S = 0.05
-POLL_INTERVAL_MAX_S = 3600.0
+__all__ = ["POLL_INTERVAL_MIN_S", "Follow", "Plan"]
+
 RETRY_BASE_S = 0.5
 HINT_SPREAD_S = 0.01
 """A hint is acted on within this time, evenly spread."""
 HINT_GAP_S = 0.05
 """Least time between two polls of one subject that hints ask for."""
 LOOK_SPREAD_S = 1.0
-"""After a stream opened or closed, polls come within this time, evenly spread."""
-STREAM_BASE_S = 0.5
-CLOSINGS_NOTED = 3
-"""Short-lived streams in a row after which one more is no reason to ask."""
-STREAM_PROVEN_S = 30.0
-"""A stream that lived this long reopens without the backoff of the failures before it."""
+"""After a stream opened or fell silent, polls come within this time, evenly spread."""
+CLOSED_SPREAD_S = 4.0
+"""After somebody ended a stream: many heard that at the same moment."""
+START_SPREAD_S = 5.0
+"""The first question of a start that answers from disk, but can't say how old that is."""
 REFUSED_REST_S = 60.0
 """How long other upstreams are preferred for a subject after a refusal, at least."""
+PATIENCE_MAX_S = 60.0
+"""For one question while nobody else could be asked: a large answer on a slow line arrives."""
 LASTING = frozenset(
     {"schema", "contract", "shape", "probe", "unexplained", "crash-streak", "health"}
 )
 """Codes of candidates that this consumer refuses whoever brings them: no hint about one hurries."""
-SUBJECTS_MAX = ENVIRONMENTS_MAX * SERVICES_MAX
-
-
-CATALOGUE: Final = None
-"""The topic of catalogue questions, beside one topic per subject."""
-_Topic: TypeAlias = Subject | None
-
-
-class _Watch(msgspec.Struct):
-    """One topic. `due_s` is when to ask next; `wanted` the digest that a hint named last.
-
-    `lasting` is the digest of what this consumer refuses whoever brings it.
-    """
-
-    due_s: float
-    urgent: bool = False
-    standing: Standing | None = None
-    wanted: str | None = None
-    failures: int = 0
-    asked_s: float = float("-inf")
-    pinned: bool = False
-    lasting: str = ""
-    rests_until_s: dict[int, float] = msgspec.field(default_factory=dict)
-    reported: dict[int, tuple[str, str]] = msgspec.field(default_factory=dict)
-
-
-class _Stream(msgspec.Struct):
-    """`upstream` is where a stream is, or is being, opened; none while there is none."""
-
-    upstream: int | None = None
-    opened_s: float | None = None
-    failures: int = 0
-    reopen_s: float = 0.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +86,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `subjects` are followed from the start. With `catalogue`, the upstream's catalogue is polled
     too and every subject in it is followed; one that leaves it is still answered from what is
-    there. Without `poll_interval_s` the interval is the one that the snapshots ask for.
+    there. Without `poll_interval_s` the interval is the one that the snapshots ask for. `gentle`
+    off, in game days alone: no jitter, no budget, no throttle, no wish of an upstream obeyed.
     """
 
     upstreams: int
@@ -121,28 +95,30 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: bool = False
     streams: bool = True
     poll_interval_s: float | None = None
+    gentle: bool = True
 
 
 class Follow:
     """The machine; see the module's docstring. `draw` gives chance, evenly from [0, 1)."""
 
     def __init__(self, plan: Plan, draw: Callable[[], float], now_s: float) -> None:
+        self._plan = plan
         self._draw = draw
         self._links = links.known(plan.upstreams, now_s)
-        self._paced_by_server = plan.poll_interval_s is None
-        self._poll_interval_s = plan.poll_interval_s or POLL_INTERVAL_S
-        self._budget = RetryBudget()
+        self._throttles = [Throttle() for _ in range(plan.upstreams)]
+        self._away_until_s = [0.0] * plan.upstreams
+        self._slowed_s = [0.0] * plan.upstreams
+        self._budget = RetryBudget(since_s=now_s)
+        self._contracts: Counter[Pacing] = Counter()
         self._asking = False
-        self._streams = plan.streams and plan.upstreams > 0
-        self._stream = _Stream()
-        self._watches: dict[_Topic, _Watch] = {}
-        self._order = count()
-        self._queues: tuple[list[tuple[float, int, _Topic]], ...] = ([], [])
-        self.subjects_dropped = 0
+        self._listening = Listening(wanted=plan.streams and plan.upstreams > 0, gentle=plan.gentle)
+        self._schedule = Schedule()
+        self.throttled = 0
+        """Questions that were not asked, because too few of late were answered."""
         if plan.catalogue:
-            self._watch(CATALOGUE, now_s)
+            self._schedule.watch(CATALOGUE, now_s)
         for subject in plan.subjects:
-            self._watch(subject, now_s)
+            self._schedule.watch(subject, now_s)
 
     @property
     def upstream(self) -> int:
@@ -154,15 +130,20 @@ class Follow:
         """Whether no upstream answers."""
         return links.silent(self._links)
 
+    @property
+    def subjects_dropped(self) -> int:
+        """How often a subject was beyond the bound of those that are followed."""
+        return self._schedule.dropped
+
     def standing(self, subject: Subject) -> Standing | None:
-        watch = self._watches.get(subject)
+        watch = self._schedule.get(subject)
         return watch.standing if watch else None
 
     def step(self, event: Event, now_s: float) -> list[Command]:
         """Take one event in; the commands are to be performed in their order."""
         commands = self._take(event, now_s)
         commands += self._ask(now_s)
-        commands += self._listen(now_s)
+        commands += self._listening.step(self._links.current, now_s)
         wake = self._wake_s()
         return commands if wake is None else [*commands, WakeAt(wake)]
 
@@ -184,73 +165,89 @@ class Follow:
                 return self._returned(event, now_s)
             case Released():
                 return self._released(event, now_s)
-            case StreamOpened():
-                return self._stream_opened(event, now_s)
-            case StreamClosed():
-                return self._stream_closed(event, now_s)
+            case StreamOpened() | StreamClosed() | StreamSilent():
+                return self._of_stream(event, now_s)
             case Tick():
                 return []
 
+    # What is heard
+
     def _restored(self, event: Restored, now_s: float) -> list[Command]:
-        watch = self._watch(event.subject, now_s)
+        watch = self._schedule.watch(event.subject, now_s)
         newest = max(event.standings, key=lambda standing: standing.revision, default=None)
-        if watch is None or newest is None or _revision(watch) >= newest.revision:
+        if watch is None or newest is None or watch.revision >= newest.revision:
             return []
-        watch.standing = newest
-        self._obey(newest)
+        self._stand(watch, newest)
+        if self._plan.gentle and watch.asked_s < 0:
+            self._start_gently(event, newest.pacing, now_s)
         return [Activate(event.subject, newest)]
 
+    def _start_gently(self, event: Restored, contract: Pacing, now_s: float) -> None:
+        """A fleet that starts together must not ask together; what is on disk answers meanwhile.
+
+        Right after a restart the first poll comes when it would have come without one.
+        """
+        within_s, known_s = START_SPREAD_S, event.vouched_s
+        if (
+            known_s is not None
+            and known_s <= 2 * contract.stale_after_s
+            and not self._plan.catalogue
+        ):
+            within_s = self._interval_s(event.subject)
+        at_s = now_s + spread(min(within_s, self._interval_s(event.subject)), self._draw())
+        look_s = LOOK_SPREAD_S if self._listening.wanted else 0.0
+        self._schedule.put(event.subject, at_s + look_s)  # an open stream has it asked before
+        if not self._plan.catalogue:
+            self._listening.not_before(at_s)
+
     def _returned(self, event: Returned, now_s: float) -> list[Command]:
-        watch = self._watch(event.subject, now_s)
+        watch = self._schedule.watch(event.subject, now_s)
         if watch is None:
             return []
         watch.pinned = event.pinned
         if watch.standing == event.standing:
             return []
-        watch.standing = event.standing
+        self._stand(watch, event.standing)
         return [Activate(event.subject, event.standing)]
 
     def _released(self, event: Released, now_s: float) -> list[Command]:
-        watch = self._watches.get(event.subject)
+        watch = self._schedule.get(event.subject)
         if watch and watch.pinned:
             watch.pinned, watch.lasting = False, ""
             self._hurry(event.subject, watch, now_s)
         return []
 
     def _answered(self, event: Answered, now_s: float) -> list[Command]:
-        watch, candidate = self._watches[event.subject], event.candidate
-        if candidate and candidate.revision < _revision(watch) and not watch.pinned:
-            message = f"revision {candidate.revision} is older than {_revision(watch)}"
+        watch, candidate = self._schedule[event.subject], event.candidate
+        if candidate and candidate.revision < watch.revision and not watch.pinned:
+            message = f"revision {candidate.revision} is older than {watch.revision}"
             return self._refused(Refused(event.subject, event.upstream, "rollback", message), now_s)
-        self._asking = False
-        self._links = links.answered(self._links, event.upstream, now_s)
+        self._heard(event.upstream, now_s)
+        self._slowed_s[event.upstream] = event.poll_s if self._plan.gentle else 0.0
         watch.failures = 0
         watch.rests_until_s.pop(event.upstream, None)
         watch.reported.pop(event.upstream, None)
         commands: list[Command] = []
-        if candidate and candidate.revision > _revision(watch) and not watch.pinned:
-            watch.standing = candidate
-            self._obey(candidate)
+        if candidate and candidate.revision > watch.revision and not watch.pinned:
+            self._stand(watch, candidate)
             commands = [Activate(event.subject, candidate), Keep(event.subject, candidate)]
         self._next_poll(event.subject, watch, now_s)
         return commands
 
     def _catalogued(self, event: Catalogued, now_s: float) -> list[Command]:
-        self._asking = False
-        self._links = links.answered(self._links, event.upstream, now_s)
-        watch = self._watches[CATALOGUE]
+        self._heard(event.upstream, now_s)
+        watch = self._schedule[CATALOGUE]
         watch.failures = 0
         self._next_poll(CATALOGUE, watch, now_s)
         for subject in event.digests:
-            self._watch(subject, now_s)
-        known = {s: digest for s, digest in event.digests.items() if s in self._watches}
+            self._schedule.watch(subject, now_s)
+        known = {s: digest for s, digest in event.digests.items() if s in self._schedule}
         return self._hinted(known, now_s)
 
     def _refused(self, event: Refused, now_s: float) -> list[Command]:
-        self._asking = False
-        self._links = links.answered(self._links, event.upstream, now_s)
-        watch = self._watches[event.subject]
-        a_round_s = self._poll_interval_s * (1 + len(self._links.links))
+        self._heard(event.upstream, now_s)
+        watch = self._schedule[event.subject]
+        a_round_s = self._interval_s(event.subject) * (1 + len(self._links.links))
         watch.rests_until_s[event.upstream] = now_s + max(REFUSED_REST_S, a_round_s)
         resting = sum(until_s > now_s for until_s in watch.rests_until_s.values())
         if resting < len(self._links.links):
@@ -275,163 +272,128 @@ class Follow:
             )
         ]
 
+    def _heard(self, upstream: int, now_s: float) -> None:
+        """An upstream answered, whatever it said."""
+        self._asking = False
+        self._links = links.answered(self._links, upstream, now_s)
+        self._throttles[upstream].accepted(now_s)
+        self._listening.answered(upstream)
+
     def _failed(self, event: Failed, now_s: float) -> list[Command]:
         self._asking = False
         self._links = links.failed(self._links, event.upstream, now_s, self._draw())
+        watch = self._schedule[event.subject]
+        if event.retry_after_s and self._plan.gentle:
+            contract = self._contract(event.subject)
+            wait_s = pacing.obeyed_wait_s(contract, event.retry_after_s, self._draw())
+            self._away_until_s[event.upstream] = now_s + wait_s
         # Moving to one that isn't known to fail happens once per upstream: it needs no budget.
         untried = any(not link.failures for link in self._links.links)
-        self._retry(event.subject, self._watches[event.subject], now_s, free=untried)
+        if not untried and watch.standing is None:
+            self._budget = self._budget.wait(now_s)
+        if untried or watch.standing is None or len(self._links.links) > 1 or not self._plan.gentle:
+            self._retry(event.subject, watch, now_s, free=untried)
+        else:
+            watch.failures += 1
+            self._next_poll(event.subject, watch, now_s)
         return []
 
     def _hinted(self, digests: Mapping[Subject, str], now_s: float) -> list[Command]:
         for subject, digest in digests.items():
-            watch = self._watches.get(subject)
+            watch = self._schedule.get(subject)
             if watch is None:
                 self._look_around(now_s, HINT_SPREAD_S, (CATALOGUE,))
-            elif digest != watch.lasting and _is_news(watch, digest):
+            elif digest != watch.lasting and watch.is_news(digest):
                 watch.wanted = digest
                 self._hurry(subject, watch, now_s)
         return []
 
-    def _stream_opened(self, event: StreamOpened, now_s: float) -> list[Command]:
-        if event.upstream == self._stream.upstream:
-            self._stream.opened_s = now_s
-            # What changed while nobody listened was not heard.
-            self._look_around(now_s, LOOK_SPREAD_S, self._topics())
+    def _of_stream(
+        self, event: StreamOpened | StreamClosed | StreamSilent, now_s: float
+    ) -> list[Command]:
+        topics = self._topics()
+        match event:
+            case StreamOpened() if self._listening.opened(event.upstream, now_s):
+                # What changed while nobody listened was not heard.
+                self._look_around(now_s, LOOK_SPREAD_S, topics)
+            case StreamClosed() if self._closed(event, now_s) and self._alternatives(now_s):
+                # The upstream may be gone: one question finds out, long before the steady poll.
+                self._look_around(now_s, CLOSED_SPREAD_S, topics[:1])
+            case StreamSilent() if event.upstream == self.upstream and self._alternatives(now_s):
+                self._look_around(now_s, LOOK_SPREAD_S, topics[:1])
         return []
 
-    def _stream_closed(self, event: StreamClosed, now_s: float) -> list[Command]:
-        stream = self._stream
-        if event.upstream != stream.upstream:
-            return []
-        opened_s = stream.opened_s
-        proven = opened_s is not None and now_s - opened_s >= STREAM_PROVEN_S
-        failures = 1 if proven else stream.failures + 1
-        wait_s = full_jitter(failures, STREAM_BASE_S, self._poll_interval_s, self._draw())
-        self._stream = _Stream(failures=failures, reopen_s=now_s + wait_s)
-        if opened_s is not None and failures <= CLOSINGS_NOTED:
-            # The upstream may be gone: one question finds out, long before the steady poll.
-            self._look_around(now_s, LOOK_SPREAD_S, self._topics()[:1])
-        return []
+    def _closed(self, event: StreamClosed, now_s: float) -> bool:
+        """Whether it had been open."""
+        topic = next(iter(self._topics()), CATALOGUE)
+        contract = self._contract(topic)
+        wait_s = pacing.obeyed_wait_s(contract, event.retry_after_s, self._draw())
+        event = msgspec.structs.replace(event, retry_after_s=wait_s)
+        return self._listening.closed(event, now_s, self._interval_s(topic), self._draw())
+
+    # What is asked
 
     def _ask(self, now_s: float) -> list[Command]:
         """The next question, if none is open and one is due."""
         if self._asking or not self._links.links:
             return []
-        due = self._due(now_s)
-        while due and self._watches[due[0]].pinned:  # whatever is new, it would not be taken
-            self._next_poll(due[0], self._watches[due[0]], now_s)
-            due = self._due(now_s)
-        if due is None:
-            return []
-        (topic,) = due
-        watch = self._watches[topic]
+        while (due := self._schedule.due(now_s)) is not None:
+            (topic,) = due
+            watch = self._schedule[topic]
+            if watch.pinned:  # whatever is new, it would not be taken
+                self._next_poll(topic, watch, now_s)
+                continue
+            upstream = self._upstream_for(topic, watch, now_s)
+            if upstream is None:
+                continue
+            if not watch.extra:
+                self._budget = self._budget.earn()
+            if not self._may_ask(watch, upstream, now_s):
+                self.throttled += 1
+                self._schedule.put(topic, max(watch.steady_s, now_s))  # which always may be asked
+                continue
+            self._asking = True
+            self._schedule.open(topic, now_s)
+            patience_s = self._patience_s(upstream, watch, now_s)
+            if topic is CATALOGUE:
+                return [FetchCatalogue(upstream, patience_s)]
+            have = watch.standing.digest if watch.standing else None
+            return [Fetch(topic, upstream, have, patience_s)]
+        return []
+
+    def _may_ask(self, watch: Watch, upstream: int, now_s: float) -> bool:
+        """Whether the throttle lets it pass; steady polls do, and the first try elsewhere."""
+        moves_on = watch.failures > 0 and not self._links.links[upstream].failures
+        agreed = not watch.extra or moves_on or not self._plan.gentle
+        return self._throttles[upstream].ask(now_s, self._draw(), agreed=agreed)
+
+    def _upstream_for(self, topic: Topic, watch: Watch, now_s: float) -> int | None:
+        """Whom to ask; none when all asked to be left alone: it is put off until that is over."""
         self._links, upstream = links.pick(self._links, now_s)
         upstream = self._unrefused(watch, upstream, now_s)
-        if not watch.urgent and not watch.failures:
-            self._budget = self._budget.earn()
-        self._asking = True
-        watch.asked_s, watch.due_s, watch.wanted = now_s, float("inf"), None
-        if topic is CATALOGUE:
-            return [FetchCatalogue(upstream)]
-        return [Fetch(topic, upstream, watch.standing.digest if watch.standing else None)]
-
-    def _listen(self, now_s: float) -> list[Command]:
-        """Keep the one stream on the upstream in use."""
-        stream, current = self._stream, self._links.current
-        if not self._streams or stream.upstream == current:
-            return []
-        if stream.upstream is not None:
-            self._stream = _Stream(failures=stream.failures, reopen_s=now_s)
-            return [CloseStream(), *self._listen(now_s)]
-        if now_s < stream.reopen_s:
-            return []
-        self._stream = _Stream(upstream=current, failures=stream.failures)
-        return [OpenStream(current)]
-
-    def _watch(self, topic: _Topic, now_s: float) -> _Watch | None:
-        watch = self._watches.get(topic)
-        if watch is None:
-            if len(self._watches) > SUBJECTS_MAX:
-                self.subjects_dropped += 1
-                return None
-            watch = self._watches[topic] = _Watch(due_s=now_s)
-            self._schedule(topic, watch, now_s)
-        return watch
-
-    def _topics(self) -> list[_Topic]:
-        """Whom to ask to learn what changed: the catalogue, if there is one, says it at once."""
-        return [CATALOGUE] if CATALOGUE in self._watches else list(self._watches)
-
-    def _look_around(self, now_s: float, within_s: float, topics: Iterable[_Topic]) -> None:
-        for topic in topics:
-            watch = self._watches.get(topic)
-            due_s = now_s + spread(within_s, self._draw())
-            if watch and due_s < watch.due_s and not self._is_open(watch):
-                self._schedule(topic, watch, due_s)
-
-    def _next_poll(self, topic: _Topic, watch: _Watch, now_s: float) -> None:
-        self._schedule(topic, watch, now_s + steady(self._poll_interval_s, self._draw()))
-        if watch.wanted and _is_news(watch, watch.wanted) and not watch.pinned:
-            self._hurry(topic, watch, now_s)
-
-    def _retry(self, topic: _Topic, watch: _Watch, now_s: float, *, free: bool = False) -> None:
-        watch.failures += 1
-        budget = self._budget if free else self._budget.spend()
-        if budget is None:
-            self._next_poll(topic, watch, now_s)
-            return
-        self._budget = budget
-        wait_s = full_jitter(watch.failures, RETRY_BASE_S, self._poll_interval_s, self._draw())
-        self._schedule(topic, watch, now_s + wait_s)
-
-    def _obey(self, standing: Standing) -> None:
-        """Poll at the rate that the publisher asks for, within bounds."""
-        if self._paced_by_server and standing.poll_interval_s:
-            wished_s = max(standing.poll_interval_s, POLL_INTERVAL_MIN_S)
-            self._poll_interval_s = min(wished_s, POLL_INTERVAL_MAX_S)
-
-    def _hurry(self, topic: _Topic, watch: _Watch, now_s: float) -> None:
-        """Ask soon because of a hint; while its question is open, the answer looks at `wanted`."""
-        if self._is_open(watch):
-            return
-        due_s = max(now_s + spread(HINT_SPREAD_S, self._draw()), watch.asked_s + HINT_GAP_S)
-        if due_s < watch.due_s or not watch.urgent:  # overdue polls wait behind hints
-            self._schedule(topic, watch, min(due_s, watch.due_s), urgent=True)
-
-    @staticmethod
-    def _is_open(watch: _Watch) -> bool:
-        return watch.due_s == float("inf")
-
-    def _schedule(
-        self, topic: _Topic, watch: _Watch, due_s: float, *, urgent: bool = False
-    ) -> None:
-        watch.due_s, watch.urgent = due_s, urgent
-        heapq.heappush(self._queues[0 if urgent else 1], (due_s, next(self._order), topic))
-
-    def _due(self, now_s: float) -> tuple[_Topic] | None:
-        for queue in self._queues:
-            self._drop_outdated(queue)
-            if queue and queue[0][0] <= now_s:
-                return (heapq.heappop(queue)[2],)
+        if self._away_until_s[upstream] <= now_s:
+            return upstream
+        others = [one for one, until_s in enumerate(self._away_until_s) if until_s <= now_s]
+        usable = [one for one in links.usable(self._links, now_s) if one in others] or others
+        if usable:
+            return self._unrefused(watch, usable[0], now_s)
+        until_s = min(self._away_until_s)
+        self._schedule.put(topic, until_s, extra=watch.extra, urgent=watch.urgent)
         return None
 
-    def _drop_outdated(self, queue: list[tuple[float, int, _Topic]]) -> None:
-        while queue and self._watches[queue[0][2]].due_s != queue[0][0]:
-            heapq.heappop(queue)
+    def _patience_s(self, upstream: int, watch: Watch, now_s: float) -> float:
+        others = [other for other in self._alternatives(now_s) if other != upstream]
+        unrefused = [one for one in others if watch.rests_until_s.get(one, 0.0) <= now_s]
+        return PATIENCE_S if unrefused else PATIENCE_MAX_S
 
-    def _wake_s(self) -> float | None:
-        """When the next thing is due by itself."""
-        times = []
-        if not self._asking and self._links.links:
-            for queue in self._queues:
-                self._drop_outdated(queue)
-                times += [queue[0][0]] if queue else []
-        if self._streams and self._stream.upstream is None:
-            times.append(self._stream.reopen_s)
-        return min(times, default=None)
+    def _alternatives(self, now_s: float) -> list[int]:
+        """Upstreams beside the one in use that may well answer."""
+        usable = links.usable(self._links, now_s)
+        return [
+            one for one in usable if one != self._links.current and self._away_until_s[one] <= now_s
+        ]
 
-    def _unrefused(self, watch: _Watch, upstream: int, now_s: float) -> int:
+    def _unrefused(self, watch: Watch, upstream: int, now_s: float) -> int:
         """Another upstream, if this one's answers about the topic were refused of late."""
         refused = {other for other, until_s in watch.rests_until_s.items() if until_s > now_s}
         if upstream not in refused:
@@ -444,10 +406,80 @@ class Follow:
         # When all were refused, the longest ago comes first: each has its turn.
         return min(refused, key=lambda other: watch.rests_until_s[other])
 
+    # When it is asked
 
-def _is_news(watch: _Watch, digest: str) -> bool:
-    return watch.standing is None or watch.standing.digest != digest
+    def _topics(self) -> list[Topic]:
+        """Whom to ask to learn what changed: the catalogue, if there is one, says it at once."""
+        return [CATALOGUE] if CATALOGUE in self._schedule else list(self._schedule)
 
+    def _look_around(self, now_s: float, within_s: float, topics: Iterable[Topic]) -> None:
+        for topic in topics:
+            watch = self._schedule.get(topic)
+            due_s = now_s + self._spread_s(within_s)
+            if watch and due_s < watch.due_s and not watch.is_open:
+                self._schedule.put(topic, due_s, extra=True)
 
-def _revision(watch: _Watch) -> int:
-    return watch.standing.revision if watch.standing else 0
+    def _next_poll(self, topic: Topic, watch: Watch, now_s: float) -> None:
+        interval_s = self._interval_s(topic)
+        wait_s = steady(interval_s, self._draw()) if self._plan.gentle else interval_s
+        self._schedule.put(topic, now_s + wait_s)
+        if watch.wanted and watch.is_news(watch.wanted) and not watch.pinned:
+            self._hurry(topic, watch, now_s)
+
+    def _retry(self, topic: Topic, watch: Watch, now_s: float, *, free: bool = False) -> None:
+        watch.failures += 1
+        if not self._plan.gentle:
+            self._schedule.put(topic, now_s + RETRY_BASE_S, extra=True)
+            return
+        budget = self._budget if free else self._budget.spend()
+        if budget is None:
+            self._next_poll(topic, watch, now_s)
+            return
+        self._budget = budget
+        cap_s = self._interval_s(topic)
+        wait_s = full_jitter(watch.failures, RETRY_BASE_S, cap_s, self._draw())
+        if watch.steady_s <= now_s:
+            self._schedule.put(topic, now_s + steady(cap_s, self._draw()))
+        self._schedule.put(topic, min(now_s + wait_s, watch.steady_s), extra=True)
+
+    def _hurry(self, topic: Topic, watch: Watch, now_s: float) -> None:
+        """Ask soon because of a hint; while its question is open, the answer looks at `wanted`."""
+        if watch.is_open:
+            return
+        due_s = max(now_s + self._spread_s(HINT_SPREAD_S), watch.asked_s + HINT_GAP_S)
+        if due_s < watch.due_s or not watch.urgent:  # overdue polls wait behind hints
+            self._schedule.put(topic, min(due_s, watch.due_s), urgent=True)
+
+    def _spread_s(self, within_s: float) -> float:
+        return spread(within_s, self._draw()) if self._plan.gentle else 0.0
+
+    def _wake_s(self) -> float | None:
+        """When the next thing is due by itself."""
+        asks = self._schedule.next_s() if not self._asking and self._links.links else None
+        times = (asks, self._listening.wake_s(self._links.current))
+        return min((each for each in times if each is not None), default=None)
+
+    # The contract
+
+    def _stand(self, watch: Watch, standing: Standing) -> None:
+        """This is active from now on, and what it says of pacing holds."""
+        if watch.standing is not None:
+            self._contracts[watch.standing.pacing] -= 1
+        watch.standing = standing
+        self._contracts[standing.pacing] += 1
+        self._contracts = +self._contracts
+        streams = any(each.streams for each in self._contracts)
+        self._listening.wanted = streams and self._plan.streams and self._plan.upstreams > 0
+
+    def _contract(self, topic: Topic) -> Pacing:
+        """What was signed with the subject; for the catalogue, the quickest of all subjects."""
+        watch = self._schedule.get(topic)
+        if watch is not None and watch.standing is not None:
+            return watch.standing.pacing
+        signed = self._contracts if topic is CATALOGUE else ()
+        return min(signed, key=lambda each: each.poll_interval_s, default=pacing.UNSIGNED)
+
+    def _interval_s(self, topic: Topic) -> float:
+        hint_s = self._slowed_s[self._links.current] if self._slowed_s else 0.0
+        own_s = self._plan.poll_interval_s
+        return pacing.obeyed_interval_s(self._contract(topic), own_s, hint_s)

@@ -223,7 +223,7 @@ class Client:
             swarm.last_error = str(found)
             return Refused(swarm.subject, upstream, found.code, str(found))
         pacing = found.snapshot.holdfast.pacing
-        standing = Standing(found.revision, found.digest, pacing.poll_interval_s)
+        standing = Standing(found.revision, found.digest, pacing)
         return Answered(swarm.subject, upstream, standing)
 
     def _open(self, upstream: int) -> None:

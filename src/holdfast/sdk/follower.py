@@ -17,11 +17,9 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final
-
-import msgspec
 
 from holdfast.core.conversation import (
     Activate,
@@ -43,23 +41,24 @@ from holdfast.core.conversation import (
     Standing,
     StreamClosed,
     StreamOpened,
+    StreamSilent,
     Tick,
     WakeAt,
 )
-from holdfast.core.errors import HoldfastError, NotFound
+from holdfast.core.errors import HoldfastError, NotFound, Unavailable
 from holdfast.core.follow import Follow, Plan
 from holdfast.core.generations import Pin
 from holdfast.core.generations import refusal as refusal_of
-from holdfast.core.model import Contract, Subject
+from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet
-from holdfast.core.trust import EVERY_CHECK, Checks, Generation
-from holdfast.core.wire import Verify
-from holdfast.ports import Cache, Hints, Source
+from holdfast.core.trust import Generation
+from holdfast.ports import Hints, Source
+from holdfast.sdk.following import Following
 from holdfast.sdk.handed import Handed, Offer
 from holdfast.sdk.intake import Held, Intake, is_stale, standing_of
 from holdfast.sdk.looks import looks
 from holdfast.sdk.status import FollowerStatus, SubjectStatus
-from holdfast.sdk.trials import Host, Trials, now_ms
+from holdfast.sdk.trials import Trials, now_ms
 
 __all__ = ["Follower", "FollowerStatus", "Following", "SubjectStatus", "boot_clock", "draw"]
 
@@ -84,44 +83,6 @@ _BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def draw() -> float:
     """Chance, evenly from [0, 1); another one in every process, after a fork too."""
     return int.from_bytes(os.urandom(6)) / 2**48
-
-
-def _pass_over(*_: object) -> None:
-    """The callback of who doesn't want to know."""
-
-
-class Following(msgspec.Struct, frozen=True, kw_only=True):
-    """What to follow, from where, and whom to tell.
-
-    - `sources` makes the upstreams, preferred one first: at the start, and again after a fork.
-    - `subjects` are followed, and with `catalogue` all that the upstream names.
-    - `root`: the roots to trust; none pins the first ones seen, in `cache`.
-    - Callbacks run on the follower's thread (`on_activate`, `on_root` also in `start`); what they
-      raise is counted as `callbacks_failed`. `on_activate(subject, generation)`: it answers from
-      now on. `on_fresh(subject, envelope)`: a newer freshness statement came. `on_report(report)`:
-      an answer was refused. `on_root(roots, seen_first)`: these are trusted from now on, by sight
-      if `seen_first`. `on_step()`: something happened.
-    - `poll_interval_s` overrides the interval that the snapshots ask for.
-    - `contract` is what the host reads; a candidate that doesn't have it is refused. `host` says
-      when a generation is proven; `checks` are all, but in tests and game days.
-    """
-
-    sources: Callable[[], Sequence[Source]]
-    cache: Cache
-    verify: Verify
-    subjects: tuple[Subject, ...] = ()
-    catalogue: bool = False
-    root: RootSet | None = None
-    on_activate: Callable[[Subject, Generation], None] = _pass_over
-    on_fresh: Callable[[Subject, bytes], None] = _pass_over
-    on_report: Callable[[Report], None] = _pass_over
-    on_root: Callable[[RootSet, bool], None] = _pass_over
-    on_step: Callable[[], None] = _pass_over
-    poll_interval_s: float | None = None
-    streams: bool = True
-    contract: Contract | None = None
-    host: Host = Host()
-    checks: Checks = EVERY_CHECK
 
 
 class Follower:
@@ -160,6 +121,7 @@ class Follower:
             catalogue=following.catalogue,
             streams=following.streams,
             poll_interval_s=following.poll_interval_s,
+            gentle=following.gentle,
         )
         self._machine = Follow(plan, draw, self._clock())
         self._thread: threading.Thread | None = None
@@ -180,7 +142,9 @@ class Follower:
     def _restored(self, subject: Subject, standings: tuple[Standing, ...]) -> Event:
         if standings and self._trials.pin(subject) is not None:
             return Returned(subject, standings[0], pinned=True)
-        return Restored(subject, standings)
+        newest = max(standings, key=lambda one: one.revision, default=None)
+        vouched_s = self._intake.vouched_s(subject, newest.digest) if newest else None
+        return Restored(subject, standings, vouched_s)
 
     def renew(self) -> None:
         """In a child after a fork: new connections, locks and threads, the same generations."""
@@ -300,6 +264,7 @@ class Follower:
                 "cache_damaged": self._following.cache.damaged,
                 "cache_failed": intake.keeping.failed,
                 "cache_healed": intake.keeping.healed,
+                "throttled": self._machine.throttled,
             },
         )
 
@@ -389,15 +354,15 @@ class Follower:
                     self._close_streams()
                 case Report():
                     self._report(command)
-                case FetchCatalogue(upstream=upstream):
-                    events.append(self._fetch_catalogue(upstream))
+                case FetchCatalogue():
+                    events.append(self._fetch_catalogue(command))
         return wake_s
 
     def _fetch(self, command: Fetch) -> Event:
         self.counts["asked"] += 1
         subject, source = command.subject, self._sources[command.upstream]
         sealed, generation = self.freshness(subject), self.generation(subject)
-        event = self._intake.ask(source, subject, command.upstream)
+        event = self._intake.ask(source, subject, command.upstream, command.patience_s)
         self.counts[type(event).__name__.lower()] += 1
         renewed = self.generation(subject)
         if renewed is not None and renewed is not generation:  # the same, under newer roots
@@ -408,17 +373,20 @@ class Follower:
             self._tell(self._following.on_fresh, subject, self.freshness(subject))
         return event
 
-    def _fetch_catalogue(self, upstream: int) -> Event:
+    def _fetch_catalogue(self, command: FetchCatalogue) -> Event:
+        upstream, wished_s = command.upstream, 0.0
         source = self._sources[upstream]
         self.counts["asked"] += 1
         try:
+            source.within(command.patience_s)
             return Catalogued(upstream, source.catalogue())
         except HoldfastError as error:
+            wished_s = getattr(error, "retry_after_s", 0.0)
             self._intake.note_error(f"{source.name}: {error}")
         except Exception as error:  # noqa: BLE001  one bad catalogue must not end the thread
             self._intake.note_error(f"{source.name}: {error!r}")
         self.counts["failed"] += 1
-        return Failed(None, upstream)
+        return Failed(None, upstream, wished_s)
 
     def _activate(self, command: Activate) -> None:
         generation = self._intake.activate(command.subject, command.standing.digest)
@@ -470,8 +438,10 @@ class Follower:
         self, upstream: int, number: int, events: SimpleQueue[Event | Offer | None], source: Source
     ) -> None:
         """One stream, to its end. Whatever ends it, the machine hears that it closed."""
-        with suppress(Exception):  # the stream is a hint: whatever ends it, the poll goes on
+        closed = StreamClosed(upstream)
+        try:
             hints = source.hints()
+            hints.on_silence = partial(events.put, StreamSilent(upstream))
             self._streams[number] = hints
             if number != self._stream_number or self._closed:
                 hints.close()
@@ -481,9 +451,13 @@ class Follower:
                     events.put(Hinted(digests))
                 else:
                     self.counts["hints_dropped"] += 1
+        except Unavailable as error:
+            closed = StreamClosed(upstream, error.retry_after_s)
+        except Exception:  # noqa: BLE001  the stream is a hint: whatever ends it, the poll goes on
+            self.counts["streams_failed"] += 1
         self._streams.pop(number, None)
         if number == self._stream_number:
-            events.put(StreamClosed(upstream))
+            events.put(closed)
 
     def _subject_status(self, held: Held, generation: Generation, now_s: float) -> SubjectStatus:
         subject = generation.subject

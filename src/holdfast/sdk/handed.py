@@ -34,6 +34,9 @@ class Handed:
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
 
+    def within(self, total_s: float) -> None:
+        """It is there already."""
+
     def snapshot(self, subject: Subject, have: str | None) -> Fetched:
         if have is None or subject != self._offer.subject:
             raise Unavailable("a push is a delta to what stood where it was made, and nothing more")

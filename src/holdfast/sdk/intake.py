@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from holdfast.core import trust
-from holdfast.core.conversation import Answered, Failed, Refused, Standing
+from holdfast.core.conversation import PATIENCE_S, Answered, Failed, Refused, Standing
 from holdfast.core.errors import Forbidden, HoldfastError, NotFound, Unavailable, Untrusted
 from holdfast.core.generations import CRASH_STREAK, STREAK
 from holdfast.core.generations import refusal as refusal_of
@@ -30,8 +30,8 @@ from holdfast.ports import Cache, Source
 from holdfast.sdk.trials import Trials, now_ms
 
 ROOT: Final = "root"
-FRESHNESS_KEPT_S = 600.0
-"""The newest freshness statement is written to disk at most this often."""
+FRESHNESS_KEPT_S = 45.0
+"""The newest freshness statement is written to disk at most this often; a restart looks at it."""
 TURN_S: Final = 0.002
 """How long the checks of a candidate work before others get a turn, of at least `PAUSE_S`."""
 PAUSE_S: Final = 0.000_05
@@ -114,6 +114,17 @@ class Intake:
             return self._offer(held, generation)
         return self._offer(held, doubtful) if doubtful is not None else ()
 
+    def vouched_s(self, subject: Subject, digest: str) -> float | None:
+        """How long ago somebody said that this was the newest, by the wall clock; none for never.
+
+        What this says decides how soon a start asks, and nothing else: the clock may be wrong.
+        """
+        held = self.held.get(subject)
+        said = held.freshness if held else None
+        if said is None or said.digest != digest:
+            return None
+        return max(0.0, (now_ms() - said.at_ms) / 1000)
+
     def back(self, subject: Subject, revision: int = 0) -> Standing | None:
         """Another generation on disk: the one of that revision, else the last that is proven."""
         held = self.held.setdefault(subject, Held())
@@ -190,17 +201,21 @@ class Intake:
         self._restore_freshness(generation.subject, held, generation.admitted)
         return (standing_of(generation),)
 
-    def ask(self, source: Source, subject: Subject, upstream: int) -> Answered | Refused | Failed:
+    def ask(
+        self, source: Source, subject: Subject, upstream: int, within_s: float = PATIENCE_S
+    ) -> Answered | Refused | Failed:
         """One conditional read and all that follows from its answer. Never raises."""
         held = self.held.setdefault(subject, Held())
         try:
-            return Answered(subject, upstream, self._take(source, subject, held))
+            source.within(within_s)
+            taken, poll_s = self._take(source, subject, held)
+            return Answered(subject, upstream, taken, poll_s)
         except (Untrusted, NotFound, Forbidden) as error:
             self.note_error(f"{source.name}: {error}")
             return _refused(subject, upstream, error)
         except HoldfastError as error:
             self.note_error(str(error))
-            return Failed(subject, upstream)
+            return Failed(subject, upstream, getattr(error, "retry_after_s", 0.0))
         except Exception as error:  # noqa: BLE001  one bad snapshot must not end the thread
             self.note_error(f"{source.name}: {error!r}")
             return Refused(subject, upstream, DEFECT, repr(error))
@@ -244,17 +259,18 @@ class Intake:
         self._note_freshness(subject, held)
         self._drop_tables(held, generation)
 
-    def _take(self, source: Source, subject: Subject, held: Held) -> Standing | None:
+    def _take(self, source: Source, subject: Subject, held: Held) -> tuple[Standing | None, float]:
+        """What may be activated, and how often the upstream wishes to be polled at most."""
         active = held.generation
         fetched = source.snapshot(subject, active.digest if active else None)
         if fetched.body is None and active is not None:
             self._judge_again(source, held, active, fetched.freshness)
-            return None
+            return None, fetched.poll_s
         admitted = self._admit(source, subject, held, fetched.body or b"")
         if active is not None and admitted.digest == active.digest:
             renewed = self._renew(held, active, admitted)
             self._judge(subject, held, renewed, fetched.freshness)
-            return None
+            return None, fetched.poll_s
         self._trials.check(subject, admitted.digest)
         candidate = self._equip(admitted, source)
         self._prove(candidate, active)
@@ -263,7 +279,7 @@ class Intake:
             self._judge(subject, held, candidate, fetched.freshness)
         except Untrusted as error:
             self.note_error(f"{source.name}: {error}")  # a label less; the snapshot is right
-        return standing_of(candidate)
+        return standing_of(candidate), fetched.poll_s
 
     def _prove(self, candidate: Generation, active: Generation | None) -> None:
         from holdfast.core import proof  # late: a start from disk needs none of it
@@ -430,7 +446,7 @@ def is_stale(held: Held, now_s: float) -> bool:
 def standing_of(generation: Generation) -> Standing:
     """What the machine needs to know of it."""
     pacing = generation.snapshot.holdfast.pacing
-    return Standing(generation.revision, generation.digest, pacing.poll_interval_s)
+    return Standing(generation.revision, generation.digest, pacing)
 
 
 def _segment_name(subject: Subject, digest: str) -> str:

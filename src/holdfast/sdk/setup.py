@@ -43,6 +43,9 @@ class LaterSource:
         self._make = partial(_http_source, base_url, token)
         self._source: Any = None
 
+    def within(self, total_s: float) -> None:
+        self._made().within(total_s)
+
     def catalogue(self) -> Any:
         return self._made().catalogue()
 
@@ -86,6 +89,7 @@ def follower_for(
             contract=settings.contract,
             host=Host(probation_s=settings.probation_s, health=settings.health, used=used),
             checks=NO_CHECKS if settings.unprotected else EVERY_CHECK,
+            gentle=not settings.unprotected,
             **callbacks,
         )
     )
