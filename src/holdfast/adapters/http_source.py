@@ -42,7 +42,7 @@ READ_S = 3.0
 """Longest silence in an answer."""
 SILENCE_S = 45.0
 """A stream without even a heartbeat for this long counts as ended."""
-HEARTBEATS: Final = 2.5
+HEARTBEATS: Final = 2.0
 """After so many heartbeats' time without one, as they were announced, a stream is silent."""
 SILENCE_MIN_S = 5.0
 STREAM_BYTES_PER_S: Final = 1024 * 1024

@@ -22,7 +22,8 @@ from holdfast.core.model import Subject
 
 FEEDS_MAX = 10_000
 """Readers of one process, all its fan-outs together, where nobody says another number."""
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 2.5
+"""Often, so that a consumer finds out within seconds that a line is dead in one direction."""
 SLOTS: Final = 60
 """Parts of the heartbeat's interval; each reader has its place in one of them."""
 WRITES_PER_TURN = 200
@@ -42,6 +43,7 @@ STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
+    (b"holdfast-heartbeat", b"%.1f" % HEARTBEAT_S),
 ]
 
 
