@@ -271,7 +271,7 @@ def test_many_readers_are_written_to_in_turns_and_a_burst_is_merged(direct):
 
 
 def test_a_change_of_everything_comes_in_pieces_of_a_bounded_size(direct):
-    fanout = Fanout()
+    fanout = Fanout(heartbeat_s=3600.0)
     subjects = [Subject("production", f"service-{number}") for number in range(2000)]
     with direct(fanout) as listener, reading(listener.port) as client:
         for subject in subjects:
