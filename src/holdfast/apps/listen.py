@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from holdfast.apps import http
 from holdfast.apps.address import BACKLOG, Address, bind
 from holdfast.apps.asgi import App
+from holdfast.apps.heads import TOO_LARGE, Fault, framing_of
 from holdfast.apps.linger import Lingering
 
 SWEEP_S: Final = 1.0
@@ -105,7 +106,8 @@ class Connection(HttpToolsProtocol):
     def _count_head(self, size: int) -> None:
         self.head_bytes += size
         if self.head_bytes > http.HEAD_BYTES_MAX and not self.is_leaving():
-            self.refuse_head(431, "the head of a request may have 32 KiB")
+            self.bounds.heads_refused += 1
+            self.refuse(TOO_LARGE.status, TOO_LARGE.code, TOO_LARGE.message)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -141,11 +143,10 @@ class Connection(HttpToolsProtocol):
     def check_head(self) -> None:
         """The head is whole: refuse it, and leave the parser, when it is out of bounds."""
         self.in_head = False
-        if len(self.url) > http.TARGET_BYTES_MAX:
-            self.refuse_head(414, "a path with its query may have 8 KiB")
-            raise Refused
-        if len(self.headers) > http.HEADERS_MAX:
-            self.refuse_head(431, "a request may have 64 headers")
+        found = framing_of(self.parser.get_http_version(), self.url, self.headers)
+        if isinstance(found, Fault):
+            self.bounds.heads_refused += 1
+            self.refuse(found.status, found.code, found.message)
             raise Refused
 
     def send_400_response(self, msg: str) -> None:
@@ -178,10 +179,6 @@ class Connection(HttpToolsProtocol):
     def arriving(self) -> bool:
         cycle = self.cycle
         return self.in_head or (cycle.more_body and not cycle.response_complete)
-
-    def refuse_head(self, status: int, message: str) -> None:
-        self.bounds.heads_refused += 1
-        self.refuse(status, "head-too-large", message)
 
     def refuse(self, status: int, code: str, message: str, *, at_once: bool = False) -> None:
         """Answer at the transport, below any request, and close; `at_once`: without lingering."""
@@ -233,7 +230,7 @@ class _Answering:
 
 
 MakeConnection: TypeAlias = Callable[..., Connection]
-"""`Connection` itself, or one that knows a shorter way (`holdfast.apps.direct`)."""
+"""`Connection` itself, or one with other deadlines."""
 
 
 class Listener(uvicorn.Server):
