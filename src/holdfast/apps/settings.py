@@ -25,6 +25,7 @@ from holdfast.core.errors import Problem
 
 POLL_INTERVAL_S_MIN: Final = 0.05
 POLL_INTERVAL_S_MAX: Final = 86_400.0
+WORKERS_MAX: Final = 64
 WAIT_BUDGET_S_MAX: Final = 10.0
 
 
@@ -80,6 +81,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long new settings are on probation; see `core.generations`."""
     streams: bool = True
     """Whether clients may listen for hints; without, they poll."""
+    workers: int = 1
+    """Processes, one for each core; each follows for itself and has a cache of its own."""
     take_over: bool = False
     """Whether to take the place of an edge that runs on the same cache directory."""
     take_over_within_s: float = 60.0
@@ -127,6 +130,14 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
         )
     if isinstance(settings, EdgeSettings):
         found.extend(_problems_of_upstreams(settings.upstreams))
+        if not 1 <= settings.workers <= WORKERS_MAX:
+            found.append(
+                Problem(
+                    code="bad-workers",
+                    message=f"{settings.workers} is no number of workers",
+                    hint=f"give --workers 1 to {WORKERS_MAX}, at most one for each core",
+                )
+            )
         if not POLL_INTERVAL_S_MIN <= settings.poll_interval_s <= POLL_INTERVAL_S_MAX:
             found.append(
                 Problem(

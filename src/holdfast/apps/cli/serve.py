@@ -192,6 +192,13 @@ def control(parent: int | None, **given: Any) -> None:
     help="Seconds that requests may stand in a queue before that is an overload.",
 )
 @click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    envvar="HOLDFAST_WORKERS",
+    help="Processes that share the port, at most one for each core.",
+)
+@click.option(
     "--take-over",
     is_flag=True,
     help="Take the place of the edge that runs on this cache, if one does, once all is proven.",

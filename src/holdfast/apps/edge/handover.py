@@ -250,6 +250,13 @@ class Place:
             os.close(self._lock)
             self._lock = -1
 
+    def let_go(self) -> None:
+        """In a child: the talk and the door are its parent's; the lock is held by both."""
+        self._hang_up()
+        if self.door is not None:
+            self.door.close()
+            self.door = None
+
     def files(self) -> tuple[int, int]:
         """What goes over with the cache: the lock and the door."""
         assert self.door is not None  # noqa: S101  whoever has the lock has the door

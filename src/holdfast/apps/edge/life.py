@@ -7,8 +7,6 @@ to take over, and starts a successor when it is told to (SIGHUP).
 from __future__ import annotations
 
 import contextlib
-import gc
-import os
 import select
 import signal
 import socket
@@ -16,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
 from holdfast.adapters.disk_cache import DiskCache
+from holdfast.apps.edge.alone import Alone, lacks, settle
 from holdfast.apps.edge.handover import Giver, Place, Stand, take
 from holdfast.apps.edge.owned_cache import OwnedCache
 from holdfast.apps.edge.process import Edge
@@ -34,8 +33,6 @@ from holdfast.core.errors import Unavailable
 
 TURN_S: Final = 0.5
 PROOF_LOOK_S: Final = 0.02
-SHOWN: Final = 5
-"""Subjects named in one message."""
 TAKE_OVER: Final = "--take-over"
 
 _log = logger("holdfast.edge")
@@ -50,11 +47,20 @@ def run(settings: EdgeSettings) -> None:
     if settings.unprotected:
         _log.warning("unprotected: whatever is signed is believed, nothing is checked")
     settings = replace(settings, connections_max=room_for(settings.connections_max))
+    if settings.workers > 1:
+        from holdfast.apps.edge.workers import run_workers
+
+        run_workers(settings)
+    else:
+        _run_alone(settings)
+
+
+def _run_alone(settings: EdgeSettings) -> None:
     cache = OwnedCache(DiskCache(settings.cache_dir), ours=False)
     with place_of(settings) as place:
         if place.ours:
             cache.take_up()
-        edge = Edge(settings, once_ready=_settle, sockets=place.sockets, cache=cache)
+        edge = Edge(settings, once_ready=settle, sockets=place.sockets, cache=cache)
         with contextlib.closing(edge):
             edge.start()
             if not place.ours:
@@ -64,62 +70,6 @@ def run(settings: EdgeSettings) -> None:
             with contextlib.closing(keeper), succeeding(keeper.succeed):
                 keeper.start()
                 edge.listener.run()
-
-
-def lacks(edge: Edge, holds: Mapping[str, int]) -> str:
-    """What this edge can't answer yet of what another one does: subject -> revision; empty for
-    nothing. Raises `Unavailable` for an edge that answers wrongly."""
-    ready, facts = edge.ready()
-    if "fault" in facts:
-        raise Unavailable(f"not taken over: this build answers wrongly: {facts['fault']}")
-    mine = held_by(edge)
-    older = [f"{each} {holds[each]}" for each in holds if mine.get(each, -1) < holds[each]]
-    if older:
-        return f"there is nothing here as new as {', '.join(older[:SHOWN])}"
-    return "" if ready else f"it is not ready: {dict(facts)}"
-
-
-def held_by(edge: Edge) -> dict[str, int]:
-    """Subject -> revision of all that an edge has."""
-    found = {one: edge.follower.generation(one) for one in edge.follower.subjects()}
-    return {str(one): has.revision for one, has in found.items() if has is not None}
-
-
-class Alone:
-    """The `Stand` of one edge in one process."""
-
-    def __init__(self, edge: Edge, cache: OwnedCache) -> None:
-        self._edge = edge
-        self._cache = cache
-
-    def sockets(self) -> Sequence[socket.socket]:
-        return self._edge.listener.sockets
-
-    def holds(self) -> Mapping[str, int]:
-        return held_by(self._edge)
-
-    def lay_down(self) -> None:
-        self._cache.lay_down()
-
-    def take_up(self) -> None:
-        self._cache.take_up()
-
-    def leave(self, pid: int) -> None:
-        # A service manager follows the new process from now on.
-        notify(MAINPID=pid)
-        self._edge.listener.stop_accepting(self._edge.settings.drain_s)
-        self._edge.hints.changes.dismiss()
-        self._edge.hints.refetches.dismiss()
-
-    def stay(self) -> None:
-        notify(MAINPID=os.getpid())
-        self._edge.listener.accept_again()
-
-
-def _settle() -> None:
-    """Spare the collector what stays: settings that are loaded are walked over no more."""
-    gc.collect()
-    gc.freeze()
 
 
 @contextlib.contextmanager
@@ -148,17 +98,41 @@ def await_proof(lacks: Callable[[], str], place: Place, within_s: float) -> None
     place.settle()
 
 
+class Successor:
+    """The process that this one starts in its place, if it does."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """The command of this process once more, as it is installed now, to take over from it."""
+        if self._process is not None:
+            return
+        command = [sys.executable, *_without_parent(sys.orig_argv[1:])]
+        if TAKE_OVER not in command:
+            command.append(TAKE_OVER)
+        _log.warning("starting a successor")
+        reloading()
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  our own
+
+    def look(self) -> None:
+        """Tell if it has ended while this process is here: then this one goes on."""
+        if self._process is not None and (code := self._process.poll()) is not None:
+            self._process = None
+            _log.error("the successor has ended: this process goes on", code=code)
+            notify(READY=1, STATUS=f"serving; a successor ended with {code}, see its log")
+
+
 class Keeper:
     """Keeps the place of a process that serves, in a thread; `listening` is set when it does."""
 
     def __init__(self, place: Place, stand: Stand, listening: threading.Event) -> None:
         self._place = place
-        self._stand = stand
         self._listening = listening
         self._giver = Giver(place, stand)
         self._ours, self._theirs = socket.socketpair()
         self._closed = False
-        self._successor: subprocess.Popen[bytes] | None = None
+        self._successor = Successor()
         self._thread = threading.Thread(target=self._run, name="holdfast-keeper", daemon=True)
 
     def start(self) -> None:
@@ -187,22 +161,15 @@ class Keeper:
         while not self._closed:
             watched = [self._theirs, *self._giver.watched()]
             ready, _, _ = select.select(watched, (), (), TURN_S)
-            if self._theirs in ready and self._theirs.recv(64).strip(b"c"):
-                self._start_successor()
+            if self._theirs in ready and b"s" in self._theirs.recv(64):
+                self._succeed()
             self._giver.turn(ready)
-            self._look_after_successor()
+            self._successor.look()
         self._giver.close()
 
-    def _start_successor(self) -> None:
-        if self._successor is None and self._giver.state == "serving":
-            reloading()
-            self._successor = start_successor()
-
-    def _look_after_successor(self) -> None:
-        if self._successor is not None and (code := self._successor.poll()) is not None:
-            self._successor = None
-            _log.error("the successor has ended: this process goes on", code=code)
-            notify(READY=1, STATUS=f"serving; a successor ended with {code}, see its log")
+    def _succeed(self) -> None:
+        if self._giver.state == "serving":
+            self._successor.start()
 
 
 @contextlib.contextmanager
@@ -213,16 +180,6 @@ def succeeding(succeed: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def start_successor() -> subprocess.Popen[bytes]:
-    """The command of this process once more, as it is installed now, to take over from it."""
-    command = [sys.executable, *_without_parent(sys.orig_argv[1:])]
-    if TAKE_OVER not in command:
-        command.append(TAKE_OVER)
-    _log.warning("starting a successor", command=" ".join(command))
-    # Our own command, as this process was started.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
 
 
 def _without_parent(arguments: list[str]) -> list[str]:

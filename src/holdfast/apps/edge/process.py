@@ -32,6 +32,7 @@ from holdfast.apps.edge.rehearsal import Rehearsal
 from holdfast.apps.edge.relay import Relay, upward
 from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shelf import EdgeShelf
+from holdfast.apps.edge.siblings import Siblings
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.observe import logger
@@ -65,9 +66,10 @@ class Edge:
     Raises `Invalid` for settings that can't be meant, `Unavailable` for an address or a directory
     that can't be used. `once_ready` is called once, from a thread of the edge. `sockets` listen
     already, and `cache` is the directory's, where somebody else has a word in who writes it.
+    `siblings` are the other workers of the same edge.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is told, and what it is given by whoever runs it
         self,
         settings: EdgeSettings,
         clock: Clock = time.time,
@@ -75,12 +77,14 @@ class Edge:
         *,
         sockets: Sequence[socket.socket] = (),
         cache: Cache | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         problems = problems_of(settings)
         if problems:
             raise Invalid(problems)
         self.settings = settings
         self.cache = cache or DiskCache(settings.cache_dir)
+        self._siblings = siblings
         self._clock = clock
         self._once_ready = once_ready
         self._upstream = ""
@@ -131,7 +135,7 @@ class Edge:
                 relay=self.relay,
                 table=self.table,
                 gate=self.gate,
-                ready=self.ready,
+                ready=self.own_ready,
             )
         )
 
@@ -142,6 +146,8 @@ class Edge:
         self._restored = True
         self.relay.start()
         self._labels.start()
+        if self._siblings is not None:
+            self._siblings.start(self.own_ready, self._metrics.render)
         _log.info(
             "edge started",
             host=self.settings.host,
@@ -154,12 +160,19 @@ class Edge:
     def close(self) -> None:
         """End the threads; what is on disk is complete at any time."""
         self._stop.set()
+        if self._siblings is not None:
+            self._siblings.close()
         self.relay.close()
         self.follower.close()
         self.shelf.close()
         _log.info("edge stopped")
 
     def ready(self) -> tuple[bool, Mapping[str, Any]]:
+        """As `own_ready`; where there are more workers, none of them may answer wrongly."""
+        own = self.own_ready()
+        return self._siblings.ready(*own) if self._siblings is not None else own
+
+    def own_ready(self) -> tuple[bool, Mapping[str, Any]]:
         """Ready once every subject known has a generation, or was refused, and callers can be told
         apart; and then for good, unless its own answers turn out to be wrong (`rehearsal`).
 
@@ -189,7 +202,10 @@ class Edge:
 
     def metrics(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
-        return self._metrics.render()
+        body, content_type = self._metrics.render()
+        if self._siblings is not None:
+            body = self._siblings.metrics(body.decode()).encode()
+        return body, content_type
 
     def _gate(self, cors: Cors) -> EdgeGate | None:
         settings = self.settings
@@ -210,6 +226,7 @@ class Edge:
             poll_interval_s=settings.poll_interval_s,
             host=Host(probation_s=settings.probation_s),
             checks=NO_CHECKS if settings.unprotected else EVERY_CHECK,
+            gentle=not settings.unprotected,
         )
 
     def _sources(self) -> Sequence[Source]:
@@ -295,7 +312,7 @@ class Edge:
     def _label_all(self) -> None:
         settled, lagging = False, set[Subject]()
         while not self._stop.wait(LABELS_S):
-            if not settled and self.ready()[0]:
+            if not settled and self.own_ready()[0]:
                 settled = True
                 self._once_ready()
             for active in self.table:

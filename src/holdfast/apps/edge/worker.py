@@ -1,0 +1,125 @@
+"""One worker: an edge of its own, that does what its parent orders.
+
+A thread listens to the parent, so that a worker answers it while it restores, and when its event
+loop is busy. A parent that is gone, however it ended, is an order to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from holdfast.adapters.disk_cache import DiskCache
+from holdfast.apps.edge.alone import Alone, held_by, lacks, settle
+from holdfast.apps.edge.handover import Gone, Said, Talk
+from holdfast.apps.edge.owned_cache import OwnedCache
+from holdfast.apps.edge.process import Edge
+from holdfast.apps.edge.siblings import Siblings
+from holdfast.apps.observe import start_logs
+from holdfast.apps.settings import EdgeSettings
+from holdfast.core.errors import Unavailable
+
+WORKERS_FOLDER: Final = "workers"
+_PATIENCE_S: Final = 3600.0
+
+
+def work(settings: EdgeSettings, number: int, sockets: Sequence[socket.socket], talk: Talk) -> None:
+    """Be worker `number` until it is told to end."""
+    start_logs(settings.log_level, f"edge-{number}")
+    cache = OwnedCache(_cache(settings.cache_dir, number), ours=False)
+    siblings = Siblings(settings.cache_dir / "holdfast-1" / WORKERS_FOLDER, number)
+    edge = Edge(settings, once_ready=settle, sockets=sockets, cache=cache, siblings=siblings)
+    orders = Orders(edge, cache, siblings, talk)
+    with contextlib.closing(edge):
+        orders.start()
+        edge.start()
+        orders.started = True
+        orders.accepts.wait()
+        if not orders.ended:
+            edge.listener.run()
+
+
+class Orders:
+    """What the parent orders, performed in a thread."""
+
+    def __init__(self, edge: Edge, cache: OwnedCache, siblings: Siblings, talk: Talk) -> None:
+        self._edge = edge
+        self._alone = Alone(edge, cache)
+        self._siblings = siblings
+        self._talk = talk
+        self.accepts = threading.Event()
+        self.started = self.ended = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="holdfast-orders", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    said, _ = self._talk.receive(_PATIENCE_S)
+                    self._talk.send(self._perform(said))
+        except Gone:
+            self.ended = True
+            self._edge.listener.stop()
+            self.accepts.set()
+
+    def _perform(self, said: Said) -> Said:
+        match said.say:
+            case "lacks":
+                return self._lacking(said)
+            case "holds":
+                return Said("holds", holds=held_by(self._edge))
+            case "accept":
+                self._siblings.tell(on=True)
+                self.accepts.set()
+            case "accepts" if not self._edge.listener.listening.is_set():
+                return Said("no")
+            case "take up":
+                self._alone.take_up()
+            case "lay down":
+                self._alone.lay_down()
+            case "leave":
+                self._siblings.tell(on=False)
+                self._alone.finish()
+            case "stay":
+                self._siblings.tell(on=True)
+                self._edge.listener.accept_again()
+        return Said("done")
+
+    def _lacking(self, said: Said) -> Said:
+        if not self.started:
+            return Said("lacks", why="it restores what the disk has")
+        try:
+            return Said("lacks", why=lacks(self._edge, said.holds))
+        except Unavailable as error:
+            return Said("wrong", why=str(error))
+
+
+def _cache(cache_dir: Path, number: int) -> DiskCache:
+    """A worker's own directory: the first one's is the edge's, so that an edge that ran alone goes
+    on with what it had; a new one begins with a copy of that."""
+    if number == 0:
+        return DiskCache(cache_dir)
+    cache = DiskCache(cache_dir / f"worker-{number}")
+    if not cache.subjects():
+        for name in ("generations", "noted"):
+            with contextlib.suppress(OSError, shutil.Error):
+                shutil.copytree(
+                    cache_dir / "holdfast-1" / name,
+                    cache_dir / f"worker-{number}" / "holdfast-1" / name,
+                    dirs_exist_ok=True,
+                )
+    return cache
+
+
+def exit_code(status: int) -> str:
+    """How a process ended, in words, from what `os.waitpid` says."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"code {code}"
