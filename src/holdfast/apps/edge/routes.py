@@ -29,7 +29,15 @@ from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.relay import Relay
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
-from holdfast.apps.edge.ways import Counts, Single, SingleWay, snapshot_way
+from holdfast.apps.edge.ways import (
+    Bulk,
+    BulkWay,
+    Counts,
+    RefusedWay,
+    Single,
+    SingleWay,
+    snapshot_way,
+)
 from holdfast.apps.http import NO_STORE, Request, Response
 from holdfast.apps.streams import HEARTBEAT, STREAM_HEADERS, Fanout, Refusal, Stream
 from holdfast.core.errors import HoldfastError, NotFound, Unavailable
@@ -69,17 +77,6 @@ class Parts(msgspec.Struct, frozen=True):
     public_url: str = ""
 
 
-class _Bulk:
-    """A path of a bulk evaluation that was routed before."""
-
-    __slots__ = ("active", "tail", "ticket")
-
-    def __init__(self, active: Active) -> None:
-        self.active = active
-        self.ticket = ""
-        self.tail: ofrep.Tail | None = None
-
-
 class Routes:
     """All routes of an edge over its parts. Called on the event loop only."""
 
@@ -88,7 +85,7 @@ class Routes:
         self._table = parts.table
         self._door = parts.door
         self._singles: dict[str, Single] = {}
-        self._bulks: dict[str, _Bulk] = {}
+        self._bulks: dict[str, Bulk] = {}
         self._epoch = -1
         self.counts = Counts()
 
@@ -116,7 +113,7 @@ class Routes:
         if not self._door.lets_read(credential(headers), active.name):
             refusal = self._refusal(request, active.subject)
             if refusal is not None:
-                return self._readable(refusal, headers.get(b"origin"))
+                return self._refused(request, refusal, headers.get(b"origin"))
         try:
             context = ofrep.read_context(request.body)
         except ofrep.BadContext as error:
@@ -173,7 +170,9 @@ class Routes:
         if request.method != method:
             return http.method_not_allowed(request.method, f"{method}, OPTIONS")
         refusal = self._refusal(request, subject)
-        return self._readable(refusal or answer(), origin)
+        if refusal is not None:
+            return self._refused(request, refusal, origin)
+        return self._readable(answer(), origin)
 
     def _first_single(self, request: Request, subject: Subject, key: str) -> Response:
         """A path's first evaluation; afterwards `handle` knows the way."""
@@ -197,17 +196,17 @@ class Routes:
         if len(self._bulks) >= SINGLES_MAX:
             self._bulks.clear()
             self.counts.memo_clears += 1
-        bulk = self._bulks[request.path] = _Bulk(active)
+        bulk = self._bulks[request.path] = Bulk(active)
         without_origin = [header for header in request.headers if header[0] != b"origin"]
         return self._bulk(bulk, msgspec.structs.replace(request, headers=without_origin))
 
-    def _bulk(self, bulk: _Bulk, request: Request) -> Response:
+    def _bulk(self, bulk: Bulk, request: Request) -> Response:
         active = bulk.active
         headers = dict(request.headers)
         if not self._door.lets_read(credential(headers), active.name):
             refusal = self._refusal(request, active.subject)
             if refusal is not None:
-                return self._readable(refusal, headers.get(b"origin"))
+                return self._refused(request, refusal, headers.get(b"origin"))
         self.counts.bulks += 1
         ticket = self._parts.tickets.issue(active.name)
         if bulk.tail is None or bulk.ticket is not ticket:
@@ -217,6 +216,15 @@ class Routes:
             answer = self._stale(active, answer)
         if b"origin" in headers:
             return self._readable(answer, headers[b"origin"])
+        if request.kept:
+            request.way = BulkWay(
+                bulk,
+                request,
+                self._table,
+                self._door,
+                tickets=self._parts.tickets,
+                counts=self.counts,
+            )
         return answer
 
     def _place(self, active: Active, ticket: str) -> dict[str, Any]:
@@ -281,6 +289,12 @@ class Routes:
         except HoldfastError as error:
             return ofrep.failure(http.status_of(error), "GENERAL", str(error))
         return None
+
+    def _refused(self, request: Request, refusal: Response, origin: bytes | None) -> Response:
+        answer = self._readable(refusal, origin)
+        if request.kept:
+            request.way = RefusedWay(answer, self._door)
+        return answer
 
     def _no_subject(self, subject: Subject, key: str | None) -> Response:
         error = self._missing(f"there is no {subject} here", subject)

@@ -8,15 +8,18 @@ and the request goes the long way, once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from holdfast.apps import ofrep
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.door import EdgeDoor, credential
 from holdfast.apps.edge.table import Active, Table
+from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.http import Request, Response
 from holdfast.core.model import Subject
 from holdfast.core.targeting.outcome import Outcome
+
+REFUSED: Final = frozenset({401, 403})
 
 
 class Counts:
@@ -74,6 +77,72 @@ class SingleWay:
         return ofrep.answer(active, self._function(context))
 
 
+class Bulk:
+    """A path of a bulk evaluation that was routed before; `tail` is good as long as `ticket`."""
+
+    __slots__ = ("active", "tail", "ticket")
+
+    def __init__(self, active: Active) -> None:
+        self.active = active
+        self.ticket = ""
+        self.tail: ofrep.Tail | None = None
+
+
+class BulkWay:
+    """All settings for one caller."""
+
+    __slots__ = ("_bulk", "_counts", "_credential", "_door", "_epoch", "_had", "_table", "_tickets")
+
+    def __init__(  # noqa: PLR0913 - all that may have changed since
+        self,
+        bulk: Bulk,
+        request: Request,
+        table: Table,
+        door: EdgeDoor,
+        *,
+        tickets: Tickets,
+        counts: Counts,
+    ) -> None:
+        headers = dict(request.headers)
+        self._bulk = bulk
+        self._credential = credential(headers)
+        self._had = headers.get(b"if-none-match")
+        self._table = table
+        self._epoch = table.epoch
+        self._door = door
+        self._tickets = tickets
+        self._counts = counts
+
+    def __call__(self, request: Request) -> Response | None:
+        bulk = self._bulk
+        active, tail = bulk.active, bulk.tail
+        if self._table.epoch != self._epoch or active.stale_age_s is not None:
+            return None
+        if not self._door.lets_read(self._credential, active.name):
+            return None
+        if tail is None or self._tickets.issue(active.name) is not bulk.ticket:
+            return None
+        self._counts.bulks += 1
+        return ofrep.bulk(active, request.body, self._had, tail)
+
+
+class RefusedWay:
+    """A caller who was turned away is so again, as long as no tokens were learnt."""
+
+    __slots__ = ("_answer", "_door", "_tokens")
+
+    def __init__(self, answer: Response, door: EdgeDoor) -> None:
+        self._answer = answer
+        self._door = door
+        self._tokens = door.tokens
+
+    def __call__(self, _request: Request) -> Response | None:
+        if self._door.tokens is not self._tokens:
+            return None
+        self._door.refused += 1
+        return self._answer
+
+
 class SnapshotWay:
     """One caller's look at one snapshot: the same answer, as long as the snapshot is the newest."""
 
@@ -99,8 +168,10 @@ class SnapshotWay:
 
 def snapshot_way(
     request: Request, answer: Response, distribution: Distribution, door: EdgeDoor
-) -> SnapshotWay | None:
+) -> SnapshotWay | RefusedWay | None:
     """The way to the same answer again; none for an answer that is no snapshot's."""
+    if answer.status in REFUSED:
+        return RefusedWay(answer, door)
     if answer.status not in {200, 304} or not request.path.endswith("/snapshot"):
         return None
     return SnapshotWay(request, answer, distribution, door)
