@@ -152,7 +152,7 @@ def test_nothing_is_refused_before_a_queue_stands() -> None:
     assert admission.alert_s == 4 * WAIT_BUDGET_S
     for rank in Rank:
         assert admission.judge(1.0, 0.004, rank, "t", "s") is None
-    assert admission.admitted.total() == 0
+    assert sum(admission.admitted) == 0
 
 
 def test_a_queue_that_stands_for_an_interval_engages() -> None:
@@ -236,10 +236,10 @@ def test_every_decision_is_counted_whatever_happens(
             waited_s = now_s - start_s
             why = None
             if waited_s >= admission.alert_s:
-                was_engaged, before = admission.engaged, admission.admitted.total()
+                was_engaged, before = admission.engaged, sum(admission.admitted)
                 why = admission.judge(now_s, waited_s, rank, token, service)
                 if was_engaged:
-                    assert (why is None) == (admission.admitted.total() == before + 1)
+                    assert (why is None) == (sum(admission.admitted) == before + 1)
             if why is None:
                 now_s += took_s
                 admission.done(took_s)
@@ -248,7 +248,7 @@ def test_every_decision_is_counted_whatever_happens(
                 assert admission.engaged
         admission.batch(now_s, now_s - start_s)
         now_s += 0.001
-    assert admission.refused.total() == refused
+    assert sum(map(sum, admission.refused)) == admission.refusals == refused
     assert all(price > 0 for price in admission.prices_s) or not batches
     # Changes of state follow each other as they can.
     follows = {

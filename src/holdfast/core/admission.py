@@ -71,6 +71,11 @@ class Why(IntEnum):
     LIMIT = 2
 
 
+_BULK: Final = Rank.BULK
+_WAITED, _SHARE, _LIMIT = Why
+# Members of an enumeration by name take longer than what is decided with them.
+
+
 class Turn(msgspec.Struct, frozen=True):
     """A change of state: `engaged`, `released`, `aside`, `disarmed`, `armed`; and why."""
 
@@ -83,12 +88,13 @@ class Admission:
     and may call `rest` instead of `batch` while it is `calm` (armed, with nothing to do) and a
     batch was below `wait_budget_s`.
 
-    `admitted` counts by rank, `refused` by (rank, reason), both while it is engaged. `pressure` is
+    `admitted` counts by rank, `refused` by rank and reason, both while it is engaged. `pressure` is
     the work that was asked for in the last window, in times of what can be done.
     """
 
     __slots__ = (
         "_begun",
+        "_bounds_s",
         "_calm_windows",
         "_costly",
         "_paid",
@@ -108,6 +114,7 @@ class Admission:
         "limit",
         "pressure",
         "prices_s",
+        "refusals",
         "refused",
         "served",
         "services",
@@ -118,7 +125,8 @@ class Admission:
     )
 
     def __init__(self, wait_budget_s: float, now_s: float) -> None:
-        self._wait_budget_s = self.wait_budget_s = wait_budget_s
+        self._wait_budget_s = wait_budget_s
+        self._budget(wait_budget_s)
         self._queue = Queue(now_s)
         self._window_s = self._shared_s = now_s
         self.limit = Limit()
@@ -129,8 +137,9 @@ class Admission:
         self.engaged = False
         self.calm = True
         self.pressure = 0.0
-        self.admitted: Counter[Rank] = Counter()
-        self.refused: Counter[tuple[Rank, Why]] = Counter()
+        self.admitted = [0] * len(Rank)
+        self.refused = [[0] * len(Why) for _ in Rank]
+        self.refusals = 0
         self.changes: Counter[str] = Counter()
         self.turns: deque[Turn] = deque(maxlen=TURNS_MAX)
         self.busy_s = 0.0
@@ -162,21 +171,14 @@ class Admission:
             return None
         self._rank = rank
         level = self._level(rank, token, service)
-        if waited_s > self._bound_s(level, rank):
-            return self._refuse(rank, Why.SHARE if level else Why.WAITED)
-        if rank >= Rank.BULK:
+        if waited_s > self._bounds_s[level][rank]:
+            return self._refuse(rank, _SHARE if level else _WAITED)
+        if rank >= _BULK:
             if level and self._costly >= self.limit.most:
-                return self._refuse(rank, Why.LIMIT)
+                return self._refuse(rank, _LIMIT)
             self._costly += 1
         self.admitted[rank] += 1
         return None
-
-    def _bound_s(self, level: int, rank: Rank) -> float:
-        budget_s = self.wait_budget_s
-        if not level and rank <= Rank.INTERACTIVE:
-            # No setting may be so strict that what matters and hardly costs anything goes first.
-            budget_s = max(budget_s, WAIT_BUDGET_S)
-        return BOUNDS[level][rank] * budget_s
 
     def _must_engage(self, now_s: float, waited_s: float) -> bool:
         """Whether so long a wait is a queue that can't be left to itself."""
@@ -191,14 +193,14 @@ class Admission:
 
     def _level(self, rank: Rank, token: Hashable, service: Hashable) -> int:
         # What is important is accounted for apart, or a caller's bulk work would cost him that.
-        price_s = self.prices_s[rank]
-        important = rank is Rank.IMPORTANT
+        price_s, important = self.prices_s[rank], rank == 0
         heavy = self.tokens.is_heavy((important, token), price_s)
         heavy_service = self.services.is_heavy((important, service), price_s)
         return (1 + heavy_service) if heavy else 0
 
     def _refuse(self, rank: Rank, why: Why) -> Why:
-        self.refused[rank, why] += 1
+        self.refused[rank][why] += 1
+        self.refusals += 1
         self._rank = None
         return why
 
@@ -246,11 +248,11 @@ class Admission:
         useful_per_s, self._useful = self._useful / length_s, 0
         before, engaged = self.trial.arms, self.engaged
         standing = self._queue.last_s > STANDING_S
-        total = self.refused.total()
-        refusing, self._refused_before = total > self._refused_before, total
+        refusing = self.refusals > self._refused_before
+        self._refused_before = self.refusals
         arms = self.trial.window(now_s, useful_per_s, refusing=refusing, standing=standing)
         eased = self.trial.is_eased(now_s)
-        self.wait_budget_s = max(self._wait_budget_s, WAIT_BUDGET_S if eased else 0.0)
+        self._budget(max(self._wait_budget_s, WAIT_BUDGET_S if eased else 0.0))
         if engaged:
             capacity_s = CAPACITY * (now_s - self._shared_s)
             self.pressure = self.tokens.turn(capacity_s) / capacity_s
@@ -264,6 +266,15 @@ class Admission:
             self._ease(refusing=refusing)
         elif arms is Arms.ON:
             self._stand_by()
+
+    def _budget(self, wait_budget_s: float) -> None:
+        """From now on that is the budget, and bounds are what follows from it."""
+        self.wait_budget_s = wait_budget_s
+        self._bounds_s = [[times * wait_budget_s for times in level] for level in BOUNDS]
+        for rank in range(_BULK):
+            # No setting may be so strict that what matters and hardly costs anything goes first.
+            usual_s = BOUNDS[0][rank] * WAIT_BUDGET_S
+            self._bounds_s[0][rank] = max(self._bounds_s[0][rank], usual_s)
 
     def _stand_by(self) -> None:
         """Armed, with nothing to do."""

@@ -40,10 +40,13 @@ class Shares:
     def is_heavy(self, caller: Hashable, cost_s: float) -> bool:
         """Count a request that would cost so much; whether its caller has had his share."""
         now = self._now
-        if caller not in now and len(now) >= KEYS_MAX:
-            caller = REST
-            self.beyond += 1
-        wanted_s = now[caller] = now.get(caller, 0.0) + cost_s
+        before_s = now.get(caller)
+        if before_s is None:
+            if len(now) >= KEYS_MAX:
+                caller = REST
+                self.beyond += 1
+            before_s = now.get(caller, 0.0)
+        wanted_s = now[caller] = before_s + cost_s
         if self._new:
             # The first window: who is behind most of it all is plain before it is over.
             self._all_s += cost_s

@@ -56,7 +56,7 @@ def _decisions(admission: Admission) -> Metric:
         name = rank.name.lower()
         decisions.add_metric([name, "admitted"], admission.admitted[rank])
         for why in Why:
-            decisions.add_metric([name, why.name.lower()], admission.refused[rank, why])
+            decisions.add_metric([name, why.name.lower()], admission.refused[rank][why])
     return decisions
 
 

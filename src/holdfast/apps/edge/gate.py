@@ -15,7 +15,7 @@ from typing import Final
 from holdfast.apps.edge.asked import Asked, asked
 from holdfast.apps.edge.cors import Cors
 from holdfast.apps.edge.door import EdgeDoor, credential
-from holdfast.apps.edge.refusals import Refusals
+from holdfast.apps.edge.refusals import VARIANTS, Refusals
 from holdfast.apps.edge.table import Table
 from holdfast.apps.http import Headers
 from holdfast.apps.observe import logger
@@ -34,8 +34,20 @@ NOBODY: Final = ""
 UNNAMED: Final = "other"
 """All services that there are not."""
 
-_PACING: Final = Pacing()
 _log = logger("holdfast.admission")
+
+
+class _Target:
+    """A target that was asked for: what it means, and the refusals to send for it now."""
+
+    __slots__ = ("epoch", "ofrep", "pacing", "place", "rank", "refusals", "renewal")
+
+    def __init__(self, what: Asked, place: str, pacing: Pacing) -> None:
+        self.rank, self.renewal, self.ofrep = what.rank, what.renewal, what.ofrep
+        self.place = place
+        self.pacing = pacing
+        self.epoch = -1
+        self.refusals: list[bytes] = []
 
 
 class EdgeGate:
@@ -59,8 +71,9 @@ class EdgeGate:
         self._cors = cors
         self._clock = clock
         self._refusals = Refusals()
-        self._targets: dict[bytes, tuple[Asked, Subject | None]] = {}
+        self._targets: dict[bytes, _Target] = {}
         self._epoch = -1
+        self._turn = 0
 
     def admit(
         self, method: bytes, target: bytes, headers: Headers, waited_s: float
@@ -93,37 +106,44 @@ class EdgeGate:
         if method == b"OPTIONS":
             # A browser's question before its question: answering costs no more than refusing.
             return None
-        what, subject = self._what(target)
+        what = self._targets.get(target) if self._epoch == self._table.epoch else None
+        if what is None:
+            what = self._learn(target)
         told = dict(headers)
         rank = what.renewal if b"if-none-match" in told else what.rank
-        place = UNNAMED if subject is None and "/" in what.place else what.place
         caller = self._caller(credential(told))
-        why = self.admission.judge(self._clock(), waited_s, rank, caller, place)
-        if why is None:
+        if self.admission.judge(self._clock(), waited_s, rank, caller, what.place) is None:
             return None
-        origin = told.get(b"origin") if what.ofrep else None
-        active = self._table.get(subject) if subject else None
-        pacing = active.snapshot.holdfast.pacing if active else _PACING
-        return self._refusals.next(pacing, self._cors.headers(origin), ofrep=what.ofrep)
+        self._turn = (self._turn + 1) % VARIANTS
+        if b"origin" in told and what.ofrep:
+            return self._for_page(what, told[b"origin"])
+        if what.epoch != self._refusals.epoch:
+            what.epoch = self._refusals.epoch
+            what.refusals = self._refusals.made(what.pacing, [], ofrep=what.ofrep)
+        return what.refusals[self._turn]
+
+    def _for_page(self, what: _Target, origin: bytes) -> bytes:
+        """A refusal that a web page may read, if it may read answers."""
+        headers = self._cors.headers(origin)
+        return self._refusals.make(what.pacing, headers, self._turn, ofrep=True)
 
     def _caller(self, value: bytes | None) -> str:
         if value is None:
             return NOBODY if self._door.public else STRANGER
         return self._door.caller(value) or STRANGER
 
-    def _what(self, target: bytes) -> tuple[Asked, Subject | None]:
+    def _learn(self, target: bytes) -> _Target:
         """What is asked, and of which subject, if there is such a one here."""
         if self._epoch != self._table.epoch:
             self._epoch, self._targets = self._table.epoch, {}
-        found = self._targets.get(target)
-        if found is None:
+        what = asked(target)
+        subject = Subject(*what.place.split("/")) if "/" in what.place else None
+        active = self._table.get(subject) if subject else None
+        place = UNNAMED if subject and not active else what.place
+        found = _Target(what, place, active.snapshot.holdfast.pacing if active else Pacing())
+        if len(target) <= TARGET_BYTES_MAX:
             if len(self._targets) >= TARGETS_MAX:
                 self._targets.clear()
                 self.forgotten += 1
-            what = asked(target)
-            subject = Subject(*what.place.split("/")) if "/" in what.place else None
-            known = subject if subject and self._table.get(subject) else None
-            found = (what, known)
-            if len(target) <= TARGET_BYTES_MAX:
-                self._targets[target] = found
+            self._targets[target] = found
         return found

@@ -22,7 +22,6 @@ VARIANTS: Final = 16
 STRIDE: Final = 7
 """From one to the next refusal; no divisor of `VARIANTS`, so that each has its turn."""
 WAIT_MOST_S: Final = 32.0
-KEPT_MAX: Final = 256
 MESSAGE: Final = (
     "more is asked than this edge can answer: come back after Retry-After, or ask another"
 )
@@ -32,11 +31,13 @@ _OWN: Final = msgspec.json.encode({"error": http.Fault("overloaded", MESSAGE)})
 
 
 class Refusals:
-    """The refusals that are sent now. `pressure` is what is asked, in times of what can be done."""
+    """The refusals that are sent now. `pressure` is what is asked, in times of what can be done.
+
+    `epoch` counts how often they changed.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Pacing, bool, tuple[tuple[bytes, bytes], ...]], list[bytes]] = {}
-        self._turn = 0
+        self.epoch = 0
         self._times = 1.0
 
     def press(self, pressure: float) -> None:
@@ -44,22 +45,15 @@ class Refusals:
         times = float(2 ** max(0, min(int(pressure), 16)).bit_length())
         if times != self._times:
             self._times = times
-            self._kept.clear()
+            self.epoch += 1
 
-    def next(self, pacing: Pacing, headers: Headers, *, ofrep: bool) -> bytes:
-        """The next one; `headers` are further ones, from a bounded set."""
-        key = (pacing, ofrep, tuple(headers))
-        made = self._kept.get(key)
-        if made is None:
-            if len(self._kept) >= KEPT_MAX:
-                self._kept.clear()
-            made = self._kept[key] = [
-                self._make(pacing, headers, n, ofrep) for n in range(VARIANTS)
-            ]
-        self._turn = (self._turn + STRIDE) % VARIANTS
-        return made[self._turn]
+    def made(self, pacing: Pacing, headers: Headers, *, ofrep: bool) -> list[bytes]:
+        """Refusals to be sent in turn, until `epoch` changes; `headers` are further ones."""
+        order = [number * STRIDE % VARIANTS for number in range(VARIANTS)]
+        return [self.make(pacing, headers, number, ofrep=ofrep) for number in order]
 
-    def _make(self, pacing: Pacing, headers: Headers, number: int, ofrep: bool) -> bytes:
+    def make(self, pacing: Pacing, headers: Headers, number: int, *, ofrep: bool) -> bytes:
+        """One of them, by its number below `VARIANTS`: the higher, the later to come back."""
         wait_s = min(2 * self._times, WAIT_MOST_S) * (number + 1) / VARIANTS
         body = _OFREP if ofrep else _OWN
         lines: Headers = [
