@@ -55,7 +55,10 @@ HEARTBEAT_HEADER: Final = "Holdfast-Heartbeat"
 _HEARTBEAT: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 _DIGEST_CHARS_MAX: Final = 128
 _CHUNK_BYTES: Final = 64 * 1024
+TAGS_MAX: Final = 10_000
+"""Snapshots of which it is known how a cache names them."""
 _NAMED: Final = re.compile(NAME)
+_TAG: Final = re.compile(r'W/"([0-9a-f]{64})\.[0-9a-f]{1,16}"')
 _ERRORS: Final[Mapping[int, type[HoldfastError]]] = {
     401: Unauthenticated,
     403: Forbidden,
@@ -84,6 +87,7 @@ class HttpSource:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._line = Line(self.name, timeouts.connect_s)
+        self._tags: dict[str, str] = {}
         self._until_s: float | None = None
 
     def within(self, total_s: float) -> None:
@@ -101,13 +105,22 @@ class HttpSource:
         path = f"/{quote(subject.environment)}/{quote(subject.service)}/snapshot"
         conditions = {}
         if have is not None:
-            path, conditions = f"{path}?have={have}", {"If-None-Match": f'"{have}"'}
+            conditions = {"If-None-Match": f'"{have}"{self._tags.get(have, "")}'}
+            path = f"{path}?have={have}"
         headers, body = self._get(path, BUNDLE_BYTES_MAX, conditions)
+        self._note_tag(headers.get("ETag", ""))
         try:
             freshness = base64.b64decode(headers.get("Holdfast-Freshness", ""), validate=True)
         except ValueError:
             raise Untrusted("freshness", f"{self.name} sent bad base64 as freshness") from None
         return Fetched(body, freshness, pacing.pace_s(headers.get(pacing.PACE_HEADER, "")))
+
+    def _note_tag(self, tag: str) -> None:
+        """A cache on the way knows its answer by the whole tag, of which the digest is a part."""
+        if found := _TAG.fullmatch(tag):
+            if len(self._tags) >= TAGS_MAX:
+                self._tags.clear()
+            self._tags[found[1]] = f", {tag}"
 
     def segment(self, subject: Subject, digest: str) -> bytes:
         path = f"/{quote(subject.environment)}/{quote(subject.service)}/segments/{quote(digest)}"

@@ -22,12 +22,26 @@ import msgspec
 from holdfast.apps import http
 from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.streams import STREAM_HEADERS, Fanout, Refusal, Stream, frame
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, Untrusted
 from holdfast.core.model import RESERVED_ENVIRONMENTS, Subject, Verb
+from holdfast.core.snapshot import decode_freshness
+from holdfast.core.wire import decode_envelope
 
 READ: tuple[str, ...] = ("GET", "HEAD")
 MONTH_S = 30 * 24 * 3600
 YEAR_S = 365 * 24 * 3600
+TAG_S = 30
+"""How old a freshness statement a cache may call the newest, a few seconds of its own on top."""
+MAX_AGE_S = 1
+"""A shared cache answers by itself for so long: many clients that heard one hint ask once."""
+REVALIDATE_S = 30
+_SHARED = b"max-age=%d, stale-while-revalidate=%d, stale-if-error=%d" % (
+    MAX_AGE_S,
+    REVALIDATE_S,
+    MONTH_S,
+)
+_PRIVATE = b"no-cache, stale-if-error=%d" % MONTH_S
+_FOREVER = b"max-age=%d, immutable" % YEAR_S
 FRESHNESS_HEADER = b"holdfast-freshness"
 REVISION_HEADER = b"holdfast-revision"
 
@@ -99,10 +113,17 @@ Answer: TypeAlias = Response | Stream
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):
-    """The answers about one shelved bundle, made once."""
+    """The answers about one shelved bundle, made once.
+
+    `etag` is the digest, quoted: consumers ask by it, whatever form they had. `tag` is what is
+    sent. It is weak, since the snapshot whole, zipped and as a delta is one state in other bytes.
+    It changes with the freshness that comes along, every `TAG_S`: a cache that only marks an old
+    answer as good again would hand out the old statement for ever.
+    """
 
     shelved: Shelved
     etag: bytes
+    tag: bytes
     unchanged: Response
     whole: Response
     zipped: Response
@@ -120,8 +141,10 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 class Distribution:
     """The routes over a shelf. `handle` is called on the event loop (streams live there)."""
 
-    def __init__(self, shelf: Shelf, door: Door, fanout: Fanout) -> None:
+    def __init__(self, shelf: Shelf, door: Door, fanout: Fanout, *, shared: bool = False) -> None:
+        """`shared`: caches that many share may keep what was asked for with a token."""
         self._shelf = shelf
+        self._shared = shared
         self._door = door
         self._fanout = fanout
         self._ready: dict[Subject, Ready] = {}
@@ -159,6 +182,8 @@ class Distribution:
         shelved = ready.shelved
         if http.etag_matches(request.header(b"if-none-match"), ready.etag):
             return ready.unchanged
+        if http.etag_matches(request.header(b"if-none-match"), ready.tag):
+            return ready.unchanged
         delta = self._delta(request, shelved)
         if delta is not None:
             return Response(200, ready.whole.headers, delta)
@@ -177,10 +202,11 @@ class Distribution:
         return ready
 
     def _prepare(self, shelved: Shelved) -> Ready:
-        etag = b'"%b"' % shelved.digest.encode()
+        digest = shelved.digest.encode()
+        etag, tag = b'"%b"' % digest, b'"%b.%x"' % (digest, _said_at(shelved.freshness))
         headers = [
-            (b"etag", etag),
-            (b"cache-control", self._cache_control(b"no-cache, stale-if-error=%d" % MONTH_S)),
+            (b"etag", b"W/" + tag),
+            (b"cache-control", self._cache_control(_SHARED, _PRIVATE)),
             (b"vary", b"accept-encoding, authorization, x-api-key"),
             (REVISION_HEADER, b"%d" % shelved.revision),
         ]
@@ -190,15 +216,19 @@ class Distribution:
         return Ready(
             shelved=shelved,
             etag=etag,
+            tag=tag,
             unchanged=Response(304, headers),
             whole=Response(200, typed, shelved.body),
             zipped=Response(200, [*typed, (b"content-encoding", b"gzip")], shelved.gzipped),
         )
 
-    def _cache_control(self, rest: bytes) -> bytes:
+    def _cache_control(self, shared: bytes, private: bytes) -> bytes:
         # Bytes carry their own signature, so a cache that hands out old ones does no harm; one
-        # that hands them to those without a token does.
-        return (b"public, " if self._door.public else b"private, ") + rest
+        # that hands them to those without a token does. `Vary` keeps tokens apart in it, and yet
+        # it would go on for a while with a token that was revoked: so the operator says.
+        if self._shared or self._door.public:
+            return b"public, " + shared
+        return b"private, " + private
 
     def _delta(self, request: Request, shelved: Shelved) -> bytes | None:
         have = _HAVE.search(request.query) if request.query else None
@@ -215,7 +245,7 @@ class Distribution:
         etag = b'"%b"' % digest.encode()
         headers: Headers = [
             (b"etag", etag),
-            (b"cache-control", self._cache_control(b"max-age=%d, immutable" % YEAR_S)),
+            (b"cache-control", self._cache_control(_FOREVER, _FOREVER)),
             (b"vary", b"authorization, x-api-key"),
         ]
         if http.etag_matches(request.header(b"if-none-match"), etag):
@@ -265,3 +295,11 @@ def listed_of(shelved: Mapping[Subject, Shelved]) -> list[Listed]:
         Listed(subject.environment, subject.service, each.revision, each.digest)
         for subject, each in shelved.items()
     ]
+
+
+def _said_at(sealed: bytes) -> int:
+    """When a freshness statement was made, in steps of `TAG_S`; 0 for none that can be read."""
+    try:
+        return decode_freshness(decode_envelope(sealed).body()).at_ms // (TAG_S * 1000)
+    except Untrusted:
+        return 0
