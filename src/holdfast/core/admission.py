@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 
 from holdfast.core.admission_limit import Limit
-from holdfast.core.admission_queue import Queue
+from holdfast.core.admission_queue import INTERVAL_S, Queue
 from holdfast.core.admission_shares import Shares
 from holdfast.core.admission_trial import FUSE_S, STANDING_S, USEFUL_S, Arms, Trial
 
@@ -253,7 +253,7 @@ class Admission:
         arms = self.trial.window(now_s, useful_per_s, refusing=refusing, standing=standing)
         eased = self.trial.is_eased(now_s)
         self._budget(max(self._wait_budget_s, WAIT_BUDGET_S if eased else 0.0))
-        if engaged:
+        if engaged and now_s - self._shared_s > INTERVAL_S / 2:
             capacity_s = CAPACITY * (now_s - self._shared_s)
             self.pressure = self.tokens.turn(capacity_s) / capacity_s
             self.services.turn(capacity_s)
