@@ -138,7 +138,7 @@ class Shelf:
         published, place = self.newest(subject), self._places.get(subject)
         if published is None or place is None or not _is_current(published, standing):
             return b""
-        if place.freshness and current_s - place.fresh_s < FRESHNESS_INTERVAL_S:
+        if place.freshness and 0.0 <= current_s - place.fresh_s < FRESHNESS_INTERVAL_S:
             return place.freshness
         head = standing.state.head
         made = Freshness(

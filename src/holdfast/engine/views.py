@@ -233,7 +233,7 @@ class View:
                 if self._journal.watch(self.state.head.revision, self._watch_s):
                     self.catch_up()
                 else:
-                    self.current_s = max(asked_s, self.current_s)
+                    self.current_s = asked_s  # a clock that was set back is right from then on
                 self.fault = None
                 self._save_if_due()
             except HoldfastError as error:

@@ -68,12 +68,13 @@ class Disk:
     @contextlib.contextmanager
     def sick(self, kind: Kind, process: int, short_bytes: int = SHORT_BYTES) -> Iterator[None]:
         """Until the block is left. `process` is who uses it; a write is cut at `short_bytes`."""
-        with {
-            "full": self._full,
-            "read-only": self._read_only,
-            "fsync error": lambda of: failing(of, _SYNCS, "EIO"),
-            "short write": lambda of: files_bounded(of, short_bytes),
-        }[kind](process):
+        makes: dict[Kind, contextlib.AbstractContextManager[None]] = {
+            "full": self._full(process),
+            "read-only": self._read_only(process),
+            "fsync error": failing(process, _SYNCS, "EIO"),
+            "short write": files_bounded(process, short_bytes),
+        }
+        with makes[kind]:
             yield
 
     @contextlib.contextmanager

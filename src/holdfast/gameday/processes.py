@@ -55,10 +55,14 @@ class Process:
     ) -> None:
         self.name = name
         self.build = Build("")
-        self._command = (sys.executable, "-m", module, *arguments)
+        self._module = (module, *arguments)
         self._log = log
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+
+    def through(self, *module: str) -> None:
+        """From its next start on, run it by another module, which is told what to run."""
+        self._module = (*module, *self._module)
 
     def start(self, build: Build, **environment: str) -> None:
         """Start it on a build; it must not be running."""
@@ -70,7 +74,7 @@ class Process:
             told["PYTHONDONTWRITEBYTECODE"] = "1"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  our own command
-                self._command,
+                (sys.executable, "-m", *self._module),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

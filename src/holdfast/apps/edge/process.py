@@ -22,6 +22,7 @@ from holdfast.apps import ofrep
 from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face
 from holdfast.apps.distribute import Distribution
+from holdfast.apps.edge.attested import AttestedClock
 from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.gate import EdgeGate
@@ -48,7 +49,7 @@ from holdfast.core.snapshot import decode_freshness
 from holdfast.core.trust import EVERY_CHECK, NO_CHECKS, Generation
 from holdfast.core.wire import decode_envelope
 from holdfast.ports import Cache, Clock, Source
-from holdfast.sdk.follower import Follower, Following
+from holdfast.sdk.follower import Follower, Following, boot_clock
 from holdfast.sdk.intake import pause
 from holdfast.sdk.setup import trusted
 from holdfast.sdk.trials import Host
@@ -96,7 +97,8 @@ class Edge:
         self._stop = threading.Event()
         self._labels = threading.Thread(target=self._label_all, name="holdfast-labels", daemon=True)
         self.table = Table()
-        self.door = EdgeDoor(clock, open_reads=settings.open_reads)
+        self.attested = AttestedClock(clock, boot_clock)
+        self.door = EdgeDoor(self.attested, open_reads=settings.open_reads)
         self.hints = Hints(
             settings.cache_dir,
             settings.connections_max,
@@ -222,6 +224,7 @@ class Edge:
             catalogue=True,
             root=_root(settings),
             on_activate=self._activated,
+            on_fresh=lambda _, sealed: self.attested.hear(sealed),
             on_report=self._reported,
             poll_interval_s=settings.poll_interval_s,
             host=Host(probation_s=settings.probation_s),
