@@ -45,6 +45,7 @@ _BAD_DELTA: Final = {"delta", "delta-base", "size", "digest"}
 class Held(msgspec.Struct):
     """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock.
 
+    `heard`: a statement came since this process began, and what comes after it is younger.
     `unused` are digests of tables on disk that nothing there referred to when last looked.
     `since_ms` is when the generation was activated, in unix milliseconds; `refusals` are the last
     candidates that were not, newest last.
@@ -56,6 +57,7 @@ class Held(msgspec.Struct):
     sealed_freshness: bytes = b""
     fresh_s: float | None = None
     noted_s: float = float("-inf")
+    heard: bool = False
     unused: set[str] = set()
     since_ms: int = 0
     refusals: tuple[Refusal, ...] = ()
@@ -350,7 +352,10 @@ class Intake:
         if sealed:
             said = trust.vouch(sealed, generation.admitted, known, self._verify)
         if said is not known:
-            held.freshness, held.sealed_freshness, held.fresh_s = said, sealed, now_s
+            held.freshness, held.sealed_freshness = said, sealed
+            if held.heard or _is_of_today(said, generation):
+                held.fresh_s = now_s
+            held.heard = True
             if now_s - held.noted_s >= FRESHNESS_KEPT_S:
                 with suppress(Unavailable):
                     self._note_freshness(subject, held)
@@ -441,6 +446,15 @@ def is_stale(held: Held, now_s: float) -> bool:
     if held.generation is None or held.fresh_s is None:
         return True
     return now_s - held.fresh_s > held.generation.snapshot.holdfast.pacing.stale_after_s
+
+
+def _is_of_today(said: Freshness | None, generation: Generation) -> bool:
+    """Whether a first statement may count: a cache on the way may have kept it for a month.
+
+    Where clocks differ by more than that, the next one counts, which is younger than the first.
+    """
+    stale_after_s = generation.snapshot.holdfast.pacing.stale_after_s
+    return said is not None and now_ms() - said.at_ms <= 1000 * stale_after_s
 
 
 def standing_of(generation: Generation) -> Standing:
