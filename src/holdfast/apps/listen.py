@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from holdfast.apps import http
 from holdfast.apps.address import BACKLOG, Address, bind
 from holdfast.apps.asgi import App
-from holdfast.apps.heads import TOO_LARGE, Fault, framing_of
+from holdfast.apps.heads import TOO_LARGE, Fault, Framing, framing_of
 from holdfast.apps.linger import Lingering
 
 SWEEP_S: Final = 1.0
@@ -31,6 +31,9 @@ ARRIVAL_SWEEPS_MAX: Final = 10
 FLUSH_SWEEPS_MAX: Final = 10
 """Sweeps that a closing connection may take to send what is left."""
 KEEP_ALIVE_S: Final = 75
+
+
+UPGRADE: Final = Fault(400, "no-upgrade", "a body can't come with an upgrade: send it without one")
 
 
 class Bounds:
@@ -144,6 +147,9 @@ class Connection(HttpToolsProtocol):
         """The head is whole: refuse it, and leave the parser, when it is out of bounds."""
         self.in_head = False
         found = framing_of(self.parser.get_http_version(), self.url, self.headers)
+        if isinstance(found, Framing) and self.parser.should_upgrade():
+            # uvicorn stops at such a head, and would take the body for the next request.
+            found = UPGRADE if found.length or found.chunked else found
         if isinstance(found, Fault):
             self.bounds.heads_refused += 1
             self.refuse(found.status, found.code, found.message)
