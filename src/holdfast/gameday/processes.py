@@ -67,21 +67,43 @@ class Process:
     def start(self, build: Build, **environment: str) -> None:
         """Start it on a build; it must not be running."""
         self.build = build
-        told = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
-        told |= {"NO_COLOR": "1", **self._environment, **environment}
-        if build.tree is not None:
-            told["PYTHONPATH"] = str(build.tree)
-            told["PYTHONDONTWRITEBYTECODE"] = "1"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  our own command
                 (sys.executable, "-m", *self._module),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=told,
+                env=self._told(build, environment),
                 cwd=self._log.parent,
                 start_new_session=True,
             )
+
+    def output(self, build: Build, *arguments: str, timeout_s: float = 120.0) -> bytes:
+        """Run it to its end, with these arguments more; what it printed. Raises `Unavailable`."""
+        self.build = build
+        command = (sys.executable, "-m", *self._module, *arguments)
+        with self._log.open("ab") as log:
+            done = subprocess.run(  # noqa: S603  our own command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._told(build, {}),
+                cwd=self._log.parent,
+                check=False,
+                timeout=timeout_s,
+            )
+        if done.returncode:
+            raise Unavailable(f"{self.name} ended with {done.returncode}: {self.tail()[-500:]}")
+        return done.stdout
+
+    def _told(self, build: Build, environment: Mapping[str, str]) -> dict[str, str]:
+        told = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
+        told |= {"NO_COLOR": "1", **self._environment, **environment}
+        if build.tree is not None:
+            told["PYTHONPATH"] = str(build.tree)
+            told["PYTHONDONTWRITEBYTECODE"] = "1"
+        return told
 
     @property
     def alive(self) -> bool:
