@@ -133,17 +133,17 @@ def started(fleet: Fleet, name: str, **more: object) -> Started:
     return msgspec.json.decode(process.output(fleet.good), type=Started)
 
 
-def quickest_ms(day: Day, what: str, starts: Sequence[Started]) -> float:
-    """Of several starts the one that was least disturbed by what else runs on the machine."""
-    all_ms = sorted(round(1_000 * one.took_s, 1) for one in starts)
-    day.note("step", f"{what}: median {statistics.median(all_ms):.0f} ms, all {all_ms}")
-    return all_ms[0]
+def start_ms(day: Day, what: str, starts: Sequence[Started]) -> float:
+    """CPU time of the median start: what it takes where nothing else runs on the machine."""
+    wall_ms = round(1_000 * statistics.median(one.took_s for one in starts))
+    day.note("step", f"{what}: median {wall_ms} ms on this machine, with all that runs beside")
+    return round(1_000 * statistics.median(one.cpu_s for one in starts), 1)
 
 
 def _judge(day: Day, torn: Torn, starts: list[Started]) -> None:
     tried = torn.truncations + torn.flips
     previous = sum(one.right == one.asked and one.damaged == 1 for one in starts)
-    took_ms = quickest_ms(day, "starts on a torn cache", starts)
+    took_ms = start_ms(day, "starts on a torn cache", starts)
     day.measure("torn or rotten files", tried, "more than 0", holds=tried > 0)
     day.measure("detected", torn.detected, f"all {tried}", holds=torn.detected == tried)
     day.measure("given back all the same", torn.served, "0", holds=not torn.served)
@@ -152,7 +152,7 @@ def _judge(day: Day, torn: Torn, starts: list[Started]) -> None:
         previous, f"all {len(starts)}", holds=previous == len(starts),
     )  # fmt: skip
     day.measure(
-        "such a start, import included, ms (the quickest: others run beside)",
+        "such a start, import included, CPU ms",
         took_ms, f"at most {1_000 * STARTED_S_MAX:.0f}", holds=took_ms <= 1_000 * STARTED_S_MAX,
     )  # fmt: skip
     day.affected = "nobody" if not torn.served else "whoever starts"
