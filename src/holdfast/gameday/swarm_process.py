@@ -152,6 +152,7 @@ class Client:
             subjects=(self._swarm.subject,),
             streams=told.streams,
             poll_interval_s=told.poll_interval_s,
+            gentle=told.protected,
         )
         self._machine = Follow(plan, self._swarm.draw, time.monotonic())
         self._step(Tick())
@@ -169,8 +170,8 @@ class Client:
             case WakeAt(at_s=at_s):
                 wait_s = max(0.0, at_s - time.monotonic())
                 self._wake = self._loop.call_later(wait_s, self._step, Tick())
-            case Fetch(upstream=upstream, have=have):
-                self._fetch(upstream, have)
+            case Fetch(upstream=upstream, have=have, patience_s=patience_s):
+                self._fetch(upstream, have, patience_s)
             case OpenStream(upstream=upstream):
                 self._open(upstream)
             case CloseStream():
@@ -187,7 +188,7 @@ class Client:
         self._revision = standing.revision
         swarm.revisions[self._revision] += 1
 
-    def _fetch(self, upstream: int, have: str | None) -> None:
+    def _fetch(self, upstream: int, have: str | None, patience_s: float) -> None:
         swarm = self._swarm
         swarm.polls[upstream] += 1
         wire = self._wires.get(upstream)
@@ -201,7 +202,7 @@ class Client:
         def told(answer: Answer) -> None:
             self._answered(upstream, have, answer)
 
-        wire.ask(self._loop, path, extra, told, CONNECT_S + READ_S)
+        wire.ask(self._loop, path, extra, told, min(patience_s, CONNECT_S + READ_S))
 
     def _answered(self, upstream: int, have: str | None, answer: Answer) -> None:
         swarm = self._swarm
@@ -214,17 +215,16 @@ class Client:
     def _event(self, upstream: int, have: str | None, answer: Answer) -> Event:
         swarm = self._swarm
         if answer.status == 304:
-            return Answered(swarm.subject, upstream, None)
+            return Answered(swarm.subject, upstream, None, answer.pace_s)
         if answer.status != 200:
-            return Failed(swarm.subject, upstream)
+            return Failed(swarm.subject, upstream, answer.retry_after_s)
         found = swarm.admit(have, answer.body)
         if isinstance(found, Untrusted):
             swarm.refused += 1
             swarm.last_error = str(found)
             return Refused(swarm.subject, upstream, found.code, str(found))
-        pacing = found.snapshot.holdfast.pacing
-        standing = Standing(found.revision, found.digest, pacing)
-        return Answered(swarm.subject, upstream, standing)
+        standing = Standing(found.revision, found.digest, found.snapshot.holdfast.pacing)
+        return Answered(swarm.subject, upstream, standing, answer.pace_s)
 
     def _open(self, upstream: int) -> None:
         swarm = self._swarm
@@ -243,7 +243,7 @@ class Client:
             swarm.statuses[answer.status] += not was_open
             if self._listening is listening:
                 self._listening = None
-                self._step(StreamClosed(upstream))
+                self._step(StreamClosed(upstream, answer.retry_after_s))
 
         listening = Listening(swarm.places[upstream], swarm.told.token, opened, hinted, closed)
         self._listening = listening

@@ -11,9 +11,11 @@ from urllib.parse import SplitResult
 import msgspec
 
 from holdfast.core.model import Subject
+from holdfast.core.pacing import pace_s
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RETRY: Final = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
+_PACE: Final = re.compile(rb"\r\nholdfast-pace: *([^\r]+)", re.IGNORECASE)
 _DATA: Final = re.compile(rb"event: change\ndata: (\{[^\n]*\})\n")
 
 
@@ -25,9 +27,15 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
 
     @property
-    def retry_after_s(self) -> int | None:
+    def retry_after_s(self) -> float:
+        """0 for none."""
         found = _RETRY.search(self.head)
-        return int(found[1]) if found else None
+        return float(found[1]) if found else 0.0
+
+    @property
+    def pace_s(self) -> float:
+        found = _PACE.search(self.head)
+        return pace_s(found[1].decode("latin-1")) if found else 0.0
 
 
 NO_ANSWER: Final = Answer(0)
