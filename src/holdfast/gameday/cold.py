@@ -17,7 +17,6 @@ import msgspec
 
 from holdfast.gameday.watching import Case
 
-
 NEVER_S: Final = 1e6
 """In the place of a time, where there was no answer."""
 
