@@ -7,7 +7,7 @@ adds to the answers is the content-length, and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, MutableSequence
 from typing import Any, TypeAlias
 
 from holdfast.apps import http
@@ -49,6 +49,8 @@ class Face:
         self._otherwise = otherwise
         self.answered: dict[int, int] = {200: 0}
         self.bodies_refused = 0
+        self.doing: MutableSequence[int] = [0]
+        """Set to 0 with every answer: what was noted there while it was made is over."""
         self.failures = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +83,7 @@ class Face:
             self.failures += 1
             _log.exception("a request failed", method=request.method, path=request.path[:256])
             answer = http.fault(500, "system", "the system is at fault, not the call")
+        self.doing[0] = 0
         if answer is not None:
             self.count(answer.status)
         return answer

@@ -67,6 +67,8 @@ class Server:
         self._servers: list[asyncio.Server] = []
         self._told_to_stop = False
         self._rest_s = 0.0
+        self.swept_s = time.monotonic()
+        """When the event loop last had its turn, about once a second while it has."""
 
     def run(self) -> None:
         """Serve until it is stopped; blocks."""
@@ -177,6 +179,7 @@ class Server:
 
     async def _sweep(self) -> None:
         while True:
+            self.swept_s = time.monotonic()
             await asyncio.sleep(direct.SWEEP_S)
             self._tick(time.time())
             self._front.forget_streams()

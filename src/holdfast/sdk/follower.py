@@ -208,6 +208,12 @@ class Follower:
         offer.told(verdict)
         return Tick()
 
+    def put_away(self, subject: Subject, digest: str, code: str, message: str) -> None:
+        """Answer from that generation no more, in no process of this cache: it goes back to another
+        one, where there is one. From any thread; soon."""
+        self._trials.condemn(subject, digest, code, message)
+        self._look_soon()
+
     def _look_soon(self) -> None:
         self._looked_s = float("-inf")
         self._events.put(Tick())

@@ -268,26 +268,32 @@ class Intake:
         if fetched.body is None and active is not None:
             self._judge_again(source, held, active, fetched.freshness)
             return None, fetched.poll_s
-        admitted = self._admit(source, subject, held, fetched.body or b"")
+        sealed, poll_s, body = fetched.freshness, fetched.poll_s, fetched.body or b""
+        admit = self._admit_delta if _is_delta(body) else self._admit
+        if (admitted := admit(subject, held, body)) is None:
+            # A delta that doesn't fit is its server's fault, perhaps; the whole may be right.
+            del fetched, body  # two whole answers at a time would be too much
+            admitted = self._admit(subject, held, source.snapshot(subject, None).body or b"")
         if active is not None and admitted.digest == active.digest:
             renewed = self._renew(held, active, admitted)
-            self._judge(subject, held, renewed, fetched.freshness)
-            return None, fetched.poll_s
+            self._judge(subject, held, renewed, sealed)
+            return None, poll_s
         self._trials.check(subject, admitted.digest)
         candidate = self._equip(admitted, source)
         self._prove(candidate, active)
         held.candidates = {candidate.digest: candidate}
         try:
-            self._judge(subject, held, candidate, fetched.freshness)
+            self._judge(subject, held, candidate, sealed)
         except Untrusted as error:
             self.note_error(f"{source.name}: {error}")  # a label less; the snapshot is right
-        return standing_of(candidate), fetched.poll_s
+        return standing_of(candidate), poll_s
 
     def _prove(self, candidate: Generation, active: Generation | None) -> None:
         from holdfast.core import proof  # late: a start from disk needs none of it
 
         demands = proof.Demands(self._contract, self._checks, pause)
-        proof.prove(candidate, active, demands)
+        with self._trials.proving(candidate.subject, candidate.digest):
+            proof.prove(candidate, active, demands)
         if self._checks.probes:
             self._trials.note_tested(candidate.subject, candidate.digest)
 
@@ -313,20 +319,18 @@ class Intake:
             self._trust(admitted.roots)
         return active
 
-    def _admit(self, source: Source, subject: Subject, held: Held, bundle: bytes) -> Admitted:
+    def _admit(self, subject: Subject, held: Held, bundle: bytes) -> Admitted:
         active = held.generation.admitted if held.generation else None
+        return trust.admit(bundle, subject, active, self.pinned, self._verify, checks=self._checks)
+
+    def _admit_delta(self, subject: Subject, held: Held, bundle: bytes) -> Admitted | None:
+        """None for one that doesn't fit what is held."""
         try:
-            return trust.admit(
-                bundle, subject, active, self.pinned, self._verify, checks=self._checks
-            )
+            return self._admit(subject, held, bundle)
         except Untrusted as error:
-            if error.code not in _BAD_DELTA or active is None:
+            if error.code not in _BAD_DELTA or held.generation is None:
                 raise
-        # A delta that doesn't fit is its server's fault, perhaps; the whole may be right.
-        whole = source.snapshot(subject, None).body
-        return trust.admit(
-            whole or b"", subject, active, self.pinned, self._verify, checks=self._checks
-        )
+        return None
 
     def _equip(self, admitted: Admitted, source: Source | None) -> Generation:
         tables: dict[str, bytes] = {}
@@ -405,6 +409,11 @@ class Intake:
         for digest in extra & held.unused:
             self._cache.forget(prefix + digest)
         held.unused = extra - held.unused
+
+
+def _is_delta(bundle: bytes) -> bool:
+    """As bundles are written: members in order."""
+    return bundle.startswith(b'{"delta":')
 
 
 def _refused(subject: Subject, upstream: int, error: HoldfastError) -> Refused:

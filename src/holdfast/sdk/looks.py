@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from holdfast.core.conversation import Event, Released, Returned, Standing
 from holdfast.core.generations import HEALTH, refusal
 from holdfast.core.model import Subject
@@ -21,6 +23,7 @@ def looks(trials: Trials, intake: Intake, now_s: float) -> Iterator[Event]:
     if intake.keeping.again(now_s):
         trials.renew()  # what the disk would not mark while it refused
     yield from _repinned(trials, intake)
+    yield from _put_away(trials, intake)
     yield from _sent_back(trials, intake, now_s)
 
 
@@ -46,6 +49,21 @@ def _held_at(intake: Intake, subject: Subject, revision: int) -> Standing | None
     if generation is not None and generation.revision == revision:
         return standing_of(generation)
     return intake.back(subject, revision)
+
+
+def _put_away(trials: Trials, intake: Intake) -> Iterator[Event]:
+    """Generations that the host says are not to answer: the newest other one comes back."""
+    while trials.condemned:
+        subject, refused = trials.condemned.popleft()
+        held = intake.held.get(subject)
+        generation = held.generation if held else None
+        if generation is None or generation.digest != refused.digest:
+            continue
+        refused = structs.replace(refused, revision=generation.revision)
+        trials.refuse(subject, refused)
+        intake.gone_back.append((subject, refused))
+        for standing in intake.restore(subject):
+            yield Returned(subject, standing)
 
 
 def _sent_back(trials: Trials, intake: Intake, now_s: float) -> Iterator[Event]:

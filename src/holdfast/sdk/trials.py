@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final
@@ -27,6 +29,8 @@ _EVALUATING: Final = ("holdfast.core.evaluate", "holdfast.core.targeting", "mmh3
 """Modules whose code decides answers, and those below them."""
 PROBE: Final = "probe"
 """The document of the cache that says nothing but that one could be written."""
+CONDEMNED_MAX: Final = 1_000
+"""Generations to be put away that nobody looked at yet."""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +58,7 @@ class Trials:
         self.keeping = Keeping()
         self._probed = False
         self.running: dict[Subject, Trial] = {}
+        self.condemned: deque[tuple[Subject, Refusal]] = deque(maxlen=CONDEMNED_MAX)
         self.pins: Mapping[str, Pin] = {}
 
     def probe(self) -> None:
@@ -81,6 +86,28 @@ class Trials:
         if not self._streak or self.record(subject).proven == digest:
             return False
         return self._cache.deaths(rules.mark_of(subject, digest)) >= rules.STREAK
+
+    @contextmanager
+    def proving(self, subject: Subject, digest: str) -> Iterator[None]:
+        """A candidate is evaluated for the first time: who dies of it is counted as its victim.
+
+        Raises `Untrusted` code `crash-streak` when so many did.
+        """
+        mark = rules.mark_of(subject, digest)
+        if self.is_doubtful(subject, digest):
+            message = f"{rules.STREAK} processes in a row died while they proved it"
+            self.refuse(subject, rules.refusal(0, digest, rules.CRASH_STREAK, message, now_ms()))
+            raise Untrusted(rules.CRASH_STREAK, message)
+        self._cache.enter(mark)
+        try:
+            yield
+        finally:
+            if mark not in self._entered:
+                self._cache.leave(mark)
+
+    def condemn(self, subject: Subject, digest: str, code: str, message: str) -> None:
+        """The host wants this generation put away; from any thread."""
+        self.condemned.append((subject, rules.refusal(0, digest, code, message, now_ms())))
 
     def begin(self, subject: Subject, revision: int, digest: str, now_s: float) -> None:
         """It answers from now on: on probation, unless it is proven."""

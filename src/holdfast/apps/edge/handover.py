@@ -54,6 +54,8 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     within_s: float = 0.0
     holds: Mapping[str, int] = {}
     why: str = ""
+    subject: str = ""
+    digest: str = ""
 
 
 class Stand(Protocol):

@@ -8,6 +8,7 @@ event loop          answers, from the table; it waits for none of the others
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import socket
 import threading
@@ -17,31 +18,37 @@ from typing import Any, Final
 
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.adapters.ed25519 import verify
-from holdfast.adapters.http_source import HttpSource
 from holdfast.apps import ofrep
 from holdfast.apps.address import Address
 from holdfast.apps.asgi import Face
 from holdfast.apps.distribute import Distribution
 from holdfast.apps.edge.attested import AttestedClock
+from holdfast.apps.edge.cell import CellGate
 from holdfast.apps.edge.cors import ANY, Cors
+from holdfast.apps.edge.doing import Doing
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.gate import EdgeGate
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
 from holdfast.apps.edge.push import Pushes
+from holdfast.apps.edge.quarantine import Quarantine
 from holdfast.apps.edge.rehearsal import Rehearsal
 from holdfast.apps.edge.relay import Relay, upward
 from holdfast.apps.edge.routes import Parts, Routes
+from holdfast.apps.edge.shard import Shard
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.siblings import Siblings
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
+from holdfast.apps.edge.upstream import EdgeSource, Place
 from holdfast.apps.observe import logger
-from holdfast.apps.serve import Server
+from holdfast.apps.serve import Gate, Server
 from holdfast.apps.settings import EdgeSettings, problems_of
+from holdfast.apps.shards import read_plan
 from holdfast.core.access import ACCESS
 from holdfast.core.conversation import Report
 from holdfast.core.errors import Invalid, Untrusted
+from holdfast.core.generations import CRASH_STREAK
 from holdfast.core.limits import CONTEXT_BYTES_MAX
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet
@@ -67,7 +74,7 @@ class Edge:
     Raises `Invalid` for settings that can't be meant, `Unavailable` for an address or a directory
     that can't be used. `once_ready` is called once, from a thread of the edge. `sockets` listen
     already, and `cache` is the directory's, where somebody else has a word in who writes it.
-    `siblings` are the other workers of the same edge.
+    `siblings` are the other workers of the same edge, `doing` is where one notes what it evaluates.
     """
 
     def __init__(  # noqa: PLR0913 - what it is told, and what it is given by whoever runs it
@@ -79,6 +86,7 @@ class Edge:
         sockets: Sequence[socket.socket] = (),
         cache: Cache | None = None,
         siblings: Siblings | None = None,
+        doing: Doing | None = None,
     ) -> None:
         problems = problems_of(settings)
         if problems:
@@ -96,7 +104,8 @@ class Edge:
         self._restored = False
         self._stop = threading.Event()
         self._labels = threading.Thread(target=self._label_all, name="holdfast-labels", daemon=True)
-        self.table = Table()
+        self._doing = doing
+        self.table = Table() if doing is None else Table(doing.sampler)
         self.attested = AttestedClock(clock, boot_clock)
         self.door = EdgeDoor(self.attested, open_reads=settings.open_reads)
         self.hints = Hints(
@@ -105,7 +114,10 @@ class Edge:
             on=settings.streams,
             cuts=not settings.unprotected,
         )
+        self.shard = _shard(settings)
+        self._place = Place(_name_of(settings))
         self.follower = Follower(self._following())
+        self.quarantine = Quarantine(self.table, self._put_away)
         self.shelf = EdgeShelf(self.follower.freshness)
         self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
         self.pushes = Pushes(self.door, self.follower.generation, self.follower.offer)
@@ -113,16 +125,19 @@ class Edge:
         self.routes = Routes(parts)
         self._rehearsal = None if settings.unprotected else Rehearsal(parts)
         self.face = Face(self.routes.handle, BODY_BYTES_MAX)
+        if doing is not None:
+            self.face.doing = doing.now
         address = Address(
             settings.host, settings.port, settings.connections_max, settings.shutdown_s
         )
         self.gate = self._gate(parts.cors)
+        self.entrance = self._at_the_door()
         self.listener = Server(
             self.face,
             address,
             sockets,
             on_stop=self.hints.close,
-            gate=self.gate,
+            gate=self.entrance,
             deadlines=not settings.unprotected,
         )
         self._metrics = EdgeMetrics(
@@ -195,12 +210,19 @@ class Edge:
             "missing": missing[:20],
             "refused": sorted(map(str, self._refused))[:20],
             "stale": sum(active.stale_age_s is not None for active in self.table),
+            "pushed": [active.name for active in self.table if active.pushed][:20],
+            **({"cell": self.settings.cell} if self.settings.cell else {}),
+            **({"shard": self.shard.name} if self.shard.plan else {}),
         }
         return ready, {**facts, "fault": self._fault} if self._fault else facts
 
     def expects(self, subject: Subject) -> bool:
-        """Whether it was refused, with nothing older that could answer."""
-        return subject in self._refused and self.table.get(subject) is None
+        """Whether there is something of it, refused or put away, and nothing that may answer."""
+        known = subject in self._refused or subject in self.quarantine
+        return known and self.table.get(subject) is None
+
+    def _put_away(self, subject: Subject, digest: str) -> None:
+        self.follower.put_away(subject, digest, CRASH_STREAK, "processes died while they used it")
 
     def metrics(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
@@ -208,6 +230,11 @@ class Edge:
         if self._siblings is not None:
             body = self._siblings.metrics(body.decode()).encode()
         return body, content_type
+
+    def _at_the_door(self) -> Gate | None:
+        """What is asked before anything is: whether it is of this cell, then admission."""
+        cell, rate = self.settings.cell, self.settings.requests_per_s_max
+        return CellGate(cell, rate, self.gate) if cell or rate else self.gate
 
     def _gate(self, cors: Cors) -> EdgeGate | None:
         settings = self.settings
@@ -233,7 +260,12 @@ class Edge:
         )
 
     def _sources(self) -> Sequence[Source]:
-        return [_Upstream(url, self.settings.token, self._saw) for url in self.settings.upstreams]
+        settings, mine = self.settings, (self._saw, self._place, self.shard, self.settings.cell)
+        return [EdgeSource(url, settings.token, *mine) for url in settings.upstreams]
+
+    def _distribution(self) -> Distribution:
+        shared, via = self.settings.shared_cache, lambda: self._place.via
+        return Distribution(self.shelf, self.door, self.hints.changes, shared=shared, via=via)
 
     def _parts(self) -> Parts:
         settings = self.settings
@@ -242,7 +274,7 @@ class Edge:
         return Parts(
             table=self.table,
             door=self.door,
-            distribution=Distribution(self.shelf, self.door, self.hints.changes),
+            distribution=self._distribution(),
             refetches=self.hints.refetches,
             relay=self.relay,
             pushes=self.pushes,
@@ -250,6 +282,7 @@ class Edge:
             cors=Cors(origins),
             health=self,
             clock=self._clock,
+            shard=self.shard,
             public_url=settings.public_url.rstrip("/"),
         )
 
@@ -265,7 +298,10 @@ class Edge:
             active.bulk.equip(before.bulk if before else None, pause)
             if self._rehearsal is not None and (fault := self._rehearsal.fault(active)):
                 self._fall_silent(fault)
-            self.table.put(active)
+            if self._doing is not None:
+                self._doing.name(subject, active.digest)
+            if self.quarantine.admits(active):
+                self.table.put(active)
             self.hints.refetches.announce(subject, subject, ofrep.refetch(active))
         self.shelf.put(generation)
         self._refused.discard(subject)
@@ -321,6 +357,7 @@ class Edge:
             for active in self.table:
                 self._label(active)
                 active.bulk.build(pause)
+            self.quarantine.look()
             self.hints.look(self.table)
             behind = self._behind() if self._rehearsal is not None else set()
             if behind & lagging:
@@ -347,19 +384,15 @@ class Edge:
         active.stale_age_s = max(0, int(self._clock() - since_s))
 
 
-class _Upstream(HttpSource):
-    """A source that tells which subjects its catalogue names."""
+def _shard(settings: EdgeSettings) -> Shard:
+    plan = read_plan(settings.shards, settings.shard) if settings.shards else None
+    return Shard(plan, settings.shard)
 
-    def __init__(
-        self, base_url: str, token: str, saw: Callable[[str, Iterable[Subject]], None]
-    ) -> None:
-        super().__init__(base_url, token)
-        self._saw = saw
 
-    def catalogue(self) -> Mapping[Subject, str]:
-        digests = super().catalogue()
-        self._saw(self.name, digests)
-        return digests
+def _name_of(settings: EdgeSettings) -> str:
+    """What tells this edge from others, and is the same after a restart."""
+    where = f"{socket.gethostname()}:{settings.cache_dir.resolve()}"
+    return hashlib.sha256(where.encode()).hexdigest()[:16]
 
 
 def _said_at_s(sealed: bytes) -> float:

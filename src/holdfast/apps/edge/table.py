@@ -7,11 +7,12 @@ dictionary's single assignments and look-ups are atomic in CPython.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from holdfast.apps.edge.bulk import Bulk
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Subject
+from holdfast.core.overrides import pushed_keys
 from holdfast.core.sampling import Sampler
 from holdfast.core.snapshot import Snapshot
 from holdfast.sdk.follower import draw
@@ -31,6 +32,7 @@ class Active:
         "digest",
         "evaluator",
         "name",
+        "pushed",
         "revision",
         "revision_header",
         "sampler",
@@ -44,6 +46,7 @@ class Active:
     ) -> None:
         self.subject = snapshot.subject
         self.name = str(self.subject)
+        self.pushed = tuple(pushed_keys(snapshot))
         self.snapshot = snapshot
         self.digest = digest
         self.evaluator = evaluator
@@ -61,7 +64,11 @@ class Active:
 class Table:
     """All active generations, one for each subject."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, sampler: Callable[[Subject], Sampler] = lambda subject: Sampler(subject, draw)
+    ) -> None:
+        """`sampler` makes the sampler of a subject that is here for the first time."""
+        self._sampler = sampler
         self._active: dict[Subject, Active] = {}
         self.epoch = 0
         """Counts activations: whatever was derived from an older table is void."""
@@ -71,10 +78,16 @@ class Table:
         if not self.closed:
             before = self._active.get(active.subject)
             # One that was only rehearsed until now has seen nobody.
-            active.sampler = before.sampler if before else Sampler(active.subject, draw)
+            active.sampler = before.sampler if before else self._sampler(active.subject)
             active.sampler.allow(active.snapshot.holdfast.attributes)
             self._active[active.subject] = active
             self.epoch += 1
+
+    def drop(self, subject: Subject) -> Active | None:
+        """Answer the subject no more, until it is put again; what was there."""
+        dropped = self._active.pop(subject, None)
+        self.epoch += 1
+        return dropped
 
     def close(self) -> None:
         """Hold nothing from now on, for good."""

@@ -11,12 +11,14 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.apps.edge.alone import Alone, held_by, lacks, settle
+from holdfast.apps.edge.doing import Doing
 from holdfast.apps.edge.handover import Gone, Said, Talk
 from holdfast.apps.edge.owned_cache import OwnedCache
 from holdfast.apps.edge.process import Edge
@@ -24,17 +26,33 @@ from holdfast.apps.edge.siblings import Siblings
 from holdfast.apps.observe import start_logs
 from holdfast.apps.settings import EdgeSettings
 from holdfast.core.errors import Unavailable
+from holdfast.core.model import Subject
 
 WORKERS_FOLDER: Final = "workers"
+STUCK_S: Final = 5.0
+"""A turn of the event loop takes milliseconds; one of so long has no end."""
 _PATIENCE_S: Final = 3600.0
 
 
-def work(settings: EdgeSettings, number: int, sockets: Sequence[socket.socket], talk: Talk) -> None:
+def work(
+    settings: EdgeSettings,
+    number: int,
+    sockets: Sequence[socket.socket],
+    talk: Talk,
+    doing: Doing | None,
+) -> None:
     """Be worker `number` until it is told to end."""
     start_logs(settings.log_level, f"edge-{number}")
     cache = OwnedCache(_cache(settings.cache_dir, number), ours=False)
     siblings = Siblings(settings.cache_dir / "holdfast-1" / WORKERS_FOLDER, number)
-    edge = Edge(settings, once_ready=settle, sockets=sockets, cache=cache, siblings=siblings)
+    edge = Edge(
+        settings,
+        once_ready=settle,
+        sockets=sockets,
+        cache=cache,
+        siblings=siblings,
+        doing=doing,
+    )
     orders = Orders(edge, cache, siblings, talk)
     with contextlib.closing(edge):
         orders.start()
@@ -85,6 +103,12 @@ class Orders:
                 self._alone.take_up()
             case "lay down":
                 self._alone.lay_down()
+            case "ping" if self.accepts.is_set() and self._is_stuck():
+                return Said("stuck")
+            case "spare":
+                self._edge.quarantine.spare(*_generation(said), said.within_s)
+            case "put away":
+                self._edge.quarantine.put_away(*_generation(said))
             case "leave":
                 self._siblings.tell(on=False)
                 self._alone.finish()
@@ -92,6 +116,11 @@ class Orders:
                 self._siblings.tell(on=True)
                 self._edge.listener.accept_again()
         return Said("done")
+
+    def _is_stuck(self) -> bool:
+        """Whether the event loop is in the middle of something that does not end."""
+        listener = self._edge.listener
+        return listener.listening.is_set() and time.monotonic() - listener.swept_s > STUCK_S
 
     def _lacking(self, said: Said) -> Said:
         if not self.started:
@@ -117,6 +146,11 @@ def _cache(cache_dir: Path, number: int) -> DiskCache:
                     dirs_exist_ok=True,
                 )
     return cache
+
+
+def _generation(said: Said) -> tuple[Subject, str]:
+    environment, _, service = said.subject.partition("/")
+    return Subject(environment, service), said.digest
 
 
 def exit_code(status: int) -> str:

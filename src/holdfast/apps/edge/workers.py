@@ -26,8 +26,11 @@ import msgspec
 
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.apps.address import BACKLOG, bind
+from holdfast.apps.edge.blame import Blame
+from holdfast.apps.edge.doing import Doing
 from holdfast.apps.edge.handover import ANSWER_S, Giver, Gone, Place, Said, Talk
 from holdfast.apps.edge.life import Successor, await_proof, place_of
+from holdfast.apps.edge.quarantine import FOR_GOOD
 from holdfast.apps.edge.worker import exit_code, work
 from holdfast.apps.notify import notify
 from holdfast.apps.observe import logger
@@ -78,6 +81,7 @@ class Worker(msgspec.Struct, eq=False):
     pid: int = 0
     due_s: float = 0.0
     deaths_s: deque[float] = msgspec.field(default_factory=deque)
+    doing: Doing = msgspec.field(default_factory=Doing)
 
 
 class Parent:
@@ -92,6 +96,7 @@ class Parent:
         self._ours = place.ours
         self._accepting = self._leaving = False
         self._pinged_s = 0.0
+        self._blame = Blame()
         opened = _listening(settings, place.sockets)
         self._address: tuple[str, int] = opened[0].getsockname()[:2]
         self._workers = [
@@ -193,6 +198,7 @@ class Parent:
             self._be(worker, Talk(theirs))
         theirs.close()
         worker.pid, worker.talk = pid, Talk(ours)
+        self._tell_blame(worker)
         if self._ours:
             self._order(worker, "take up")
         if self._accepting:
@@ -209,7 +215,8 @@ class Parent:
             for other in self._workers:
                 if other is not worker:
                     _close(other)
-            work(self._settings, worker.number, worker.sockets, talk)
+            doing = None if self._settings.unprotected else worker.doing
+            work(self._settings, worker.number, worker.sockets, talk, doing)
             code = 0
         except Unavailable as error:
             _log.critical("a worker can't begin", worker=worker.number, why=str(error))
@@ -232,6 +239,7 @@ class Parent:
         if self._leaving:
             return
         now_s = time.monotonic()
+        died_on = worker.doing.left()
         worker.deaths_s.append(now_s)
         while worker.deaths_s[0] < now_s - DEATHS_S:
             worker.deaths_s.popleft()
@@ -241,8 +249,20 @@ class Parent:
             _close(worker)
         _log.critical(
             "a worker died", worker=worker.number, how=how, deaths=len(worker.deaths_s),
-            again_in_s=round(wait_s, 2),
+            again_in_s=round(wait_s, 2), on=str(died_on[0]) if died_on else "",
         )  # fmt: skip
+        if died_on is not None:
+            self._blame.died(*died_on, now_s)
+            for other in self._alive():
+                self._tell_blame(other)
+
+    def _tell_blame(self, worker: Worker) -> None:
+        """Which generations it is not to answer from, so that it does not die of the same."""
+        for found in self._blame.found(time.monotonic()):
+            subject, digest, within_s = found
+            say = "spare" if within_s < FOR_GOOD else "put away"
+            until_s = min(within_s, DEATHS_S)
+            self._order(worker, say, subject=str(subject), digest=digest, within_s=until_s)
 
     def _start_due(self) -> None:
         for worker in self._workers:
@@ -258,7 +278,11 @@ class Parent:
         """A worker that does not even say that it is there hangs, and is ended."""
         if time.monotonic() - self._pinged_s >= PING_S:
             self._pinged_s = time.monotonic()
-            self._order_all("ping")
+            for worker in self._alive():
+                said = self._order(worker, "ping")
+                if said is not None and said.say == "stuck":
+                    _log.critical("a worker is stuck: it is ended", worker=worker.number)
+                    _kill(worker, signal.SIGKILL)
 
     def _order_all(self, say: str) -> list[Said]:
         said = [self._order(worker, say) for worker in self._alive()]
