@@ -16,6 +16,7 @@ MODULES: Final = {
     "google-2025": "google_2025",
     "atlassian-2022": "atlassian_2022",
     "bad-value": "bad_value",
+    "roblox-2021": "roblox_2021",
 }
 ALL: Final = "all"
 
