@@ -126,6 +126,22 @@ def test_nothing_that_is_offered_raises() -> None:
     assert made.take() == ()
 
 
+def test_a_report_taken_in_the_middle_of_an_offer_fails_nobody() -> None:
+    def draw() -> float:
+        if len(drawn) % 3 == 2:
+            sampler.take()
+        drawn.append(chance.random())
+        return drawn[-1]
+
+    chance, drawn = random.Random(1), list[float]()
+    sampler = Sampler(CALLING, draw, size=4)
+    sampler.allow(["tenant"])
+    for _ in range(2_000):
+        sampler.offer({"tenant": "contoso"})
+    assert len(drawn) > 100
+    assert sampler.failed == 0
+
+
 def test_another_allow_list_forgets() -> None:
     made = sampler("tenant")
     made.offer({"tenant": "a", "ring": "b"})

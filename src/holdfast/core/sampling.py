@@ -156,20 +156,22 @@ class Sampler:
         except Exception:  # noqa: BLE001 - a context may be anything; the request goes on
             self.failed += 1
             kept = {}
-        if len(self._kept) < self._size:
-            self._kept.append(kept)
+        # A report taken by another thread begins anew: what is read twice might be two things.
+        choice = self._kept
+        if len(choice) < self._size:
+            choice.append(kept)
             self._next = self._offered + 1
-            if len(self._kept) == self._size:
+            if len(choice) == self._size:
                 self._skip()
             return
-        self._kept[int(self._draw() * self._size)] = kept
+        choice[int(self._draw() * self._size)] = kept
         self._skip()
 
     def _skip(self) -> None:
         """How many to pass over until the next one is kept."""
-        self._w *= math.exp(math.log(1.0 - self._draw()) / self._size)
-        if 0.0 < self._w < 1.0:
-            gap = math.log(1.0 - self._draw()) / math.log1p(-self._w)
+        w = self._w = self._w * math.exp(math.log(1.0 - self._draw()) / self._size)
+        if 0.0 < w < 1.0:
+            gap = math.log(1.0 - self._draw()) / math.log1p(-w)
             self._next = self._offered + 1 + int(min(gap, 2.0**53))
         else:
             self._next = self._offered + 1
