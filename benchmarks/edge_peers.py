@@ -64,7 +64,7 @@ class Server:
             ["taskset", "-c", cores, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=None if "HOLDFAST_BENCH_ERRORS" in os.environ else subprocess.DEVNULL,
         )
         self.pid = self.process.pid
 
@@ -124,7 +124,7 @@ FRONTEND_ASK = Ask(
 FEATURES = Ask("GET", "/api/client/features", {"authorization": CLIENT})
 
 NGINX = """
-daemon off; master_process {master}; worker_processes {workers}; pid {folder}/nginx.pid;
+daemon off; master_process {master}; worker_processes {workers}; pid {folder}/{name}.pid;
 error_log stderr error; {user}
 events {{ worker_connections 1024; }}
 http {{
@@ -153,15 +153,23 @@ class Fleet:
         self.missing: dict[str, str] = {}
 
     def edge(self, workers: int = 1) -> Server:
-        name = "edge" if workers == 1 else f"edge-{workers}"
-        cache = str(self._folder / f"cache-{name}")
-        port = free_port()
-        numbers = [str(each) for each in (self._source.port, port, workers)]
-        command = [sys.executable, str(HERE / "edge_server.py"), *numbers, FOLLOW, cache]
-        edge = self._start(name, command, workers, port)
-        for service in SERVICES:
+        edge = self._edge("edge" if workers == 1 else f"edge-{workers}", workers)
+        # The kernel deals connections to workers by chance; each is to have seen some.
+        for service in (*SERVICES,) * (8 * workers):
             edge.ask(evaluate(service))
         return edge
+
+    def refusing(self) -> Server:
+        """An edge whose admission refuses everything."""
+        edge = self._edge("edge-refusing", 1, "refusing")
+        edge.ask(msgspec.structs.replace(SNAPSHOT, status=503))
+        return edge
+
+    def _edge(self, name: str, workers: int, *more: str) -> Server:
+        port = free_port()
+        numbers = [str(each) for each in (self._source.port, port, workers)]
+        command = [sys.executable, str(HERE / "edge_server.py"), *numbers, FOLLOW]
+        return self._start(name, [*command, str(self._folder / name), *more], workers, port)
 
     def nginx(self, answer: bytes, refused: bytes, workers: int = 1) -> Server:
         """Beside it in the folder: `snapshot` and `delta`."""
@@ -170,6 +178,7 @@ class Fleet:
         configuration.write_text(
             NGINX.format(
                 folder=self._folder,
+                name=name,
                 port=port,
                 workers=workers,
                 master="off" if workers == 1 else "on",

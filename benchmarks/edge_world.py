@@ -162,10 +162,23 @@ def upstream(folder: Path) -> Iterator[Source]:
         ),
         PutSetting("shop", f"tiles-{SERVICES['shop'] - 1}", Setting("integer", {"one": 1})),
     )
-    thread = threading.Thread(target=listener.run)
-    thread.start()
+    ended = threading.Event()
+    threads = [
+        threading.Thread(target=listener.run),
+        threading.Thread(target=_stay_fresh, args=(view, ended)),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield source
     finally:
+        ended.set()
         listener.stop()
-        thread.join()
+        for thread in threads:
+            thread.join()
+
+
+def _stay_fresh(view: View, ended: threading.Event) -> None:
+    """Look at the journal once a second, as a control plane does: so it can say what is newest."""
+    while not ended.wait(1.0):
+        view.catch_up()
