@@ -55,6 +55,7 @@ HEARTBEAT_HEADER: Final = "Holdfast-Heartbeat"
 _HEARTBEAT: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 _DIGEST_CHARS_MAX: Final = 128
 _CHUNK_BYTES: Final = 64 * 1024
+VIA_CHARS_MAX: Final = 1024
 TAGS_MAX: Final = 10_000
 """Snapshots of which it is known how a cache names them."""
 _NAMED: Final = re.compile(NAME)
@@ -80,10 +81,19 @@ class Timeouts(msgspec.Struct, frozen=True):
 class HttpSource:
     """The `Source` port on `base_url`, e.g. `http://edge:8016`. Connects when first asked."""
 
-    def __init__(self, base_url: str, token: str = "", timeouts: Timeouts = Timeouts()) -> None:  # noqa: B008  frozen
+    def __init__(
+        self,
+        base_url: str,
+        token: str = "",
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  frozen
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers` go with every question. `via` is the way that the last catalogue came."""
         self.name = base_url.rstrip("/")
         self._timeouts = timeouts
         self._headers = {"User-Agent": "holdfast-sdk", "Accept-Encoding": "gzip"}
+        self._headers.update(headers or {})
+        self.via = ""
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._line = Line(self.name, timeouts.connect_s)
@@ -94,7 +104,8 @@ class HttpSource:
         self._until_s = time.monotonic() + total_s
 
     def catalogue(self) -> Mapping[Subject, str]:
-        _, body = self._get("/v1/catalogue", CATALOGUE_BYTES_MAX)
+        headers, body = self._get("/v1/catalogue", CATALOGUE_BYTES_MAX)
+        self.via = headers.get("Holdfast-Via", "")[:VIA_CHARS_MAX]
         try:
             listed = _CATALOGUE.decode(body or b"")
         except UNREADABLE as error:

@@ -43,6 +43,7 @@ _SHARED = b"max-age=%d, stale-while-revalidate=%d, stale-if-error=%d" % (
 _PRIVATE = b"no-cache, stale-if-error=%d" % MONTH_S
 _FOREVER = b"max-age=%d, immutable" % YEAR_S
 FRESHNESS_HEADER = b"holdfast-freshness"
+VIA_HEADER = b"holdfast-via"
 REVISION_HEADER = b"holdfast-revision"
 
 _HAVE = re.compile(rb"(?:^|&)have=([0-9a-f]{64})(?:&|$)")
@@ -141,8 +142,20 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 class Distribution:
     """The routes over a shelf. `handle` is called on the event loop (streams live there)."""
 
-    def __init__(self, shelf: Shelf, door: Door, fanout: Fanout, *, shared: bool = False) -> None:
-        """`shared`: caches that many share may keep what was asked for with a token."""
+    def __init__(
+        self,
+        shelf: Shelf,
+        door: Door,
+        fanout: Fanout,
+        *,
+        shared: bool = False,
+        via: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`shared`: caches that many share may keep what was asked for with a token.
+
+        `via` names the edges that what is here came through.
+        """
+        self._via = via
         self._shelf = shelf
         self._shared = shared
         self._door = door
@@ -256,7 +269,9 @@ class Distribution:
         sees = self._door.sees(request.headers)
         listed = [each for each in self._shelf.catalogue() if sees(each.subject)]
         listed.sort(key=lambda each: each.subject)
-        return http.json_response({"subjects": listed}, headers=[http.NO_STORE])
+        via = self._via().encode("latin-1")
+        told: Headers = [http.NO_STORE, (VIA_HEADER, via)] if via else [http.NO_STORE]
+        return http.json_response({"subjects": listed}, headers=told)
 
     def _stream(self, request: Request) -> Answer:
         sees = self._door.sees(request.headers)

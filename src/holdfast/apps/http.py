@@ -6,6 +6,7 @@ The errors' table is here, and only here:
     Invalid              422          1   problems found
     AuthorError          422          1
     Conflict             409          1
+    Misdirected          421          1
     NotFound             404          1
     Unauthenticated      401          2   wrong use
     Forbidden            403          2
@@ -54,6 +55,7 @@ _STATUS: dict[type[HoldfastError], tuple[int, int]] = {
     errors.Invalid: (422, 1),
     errors.AuthorError: (422, 1),
     errors.Conflict: (409, 1),
+    errors.Misdirected: (421, 1),
     errors.NotFound: (404, 1),
     errors.Unauthenticated: (401, 2),
     errors.Forbidden: (403, 2),

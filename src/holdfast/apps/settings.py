@@ -94,6 +94,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it refuses what is too much; see `core.admission`."""
     wait_budget_s: float = WAIT_BUDGET_S
     """How long requests may stand in front of it before that is an overload."""
+    cell: str = ""
+    """Which cell it is of; whoever names another one is sent away."""
+    requests_per_s_max: float = 0.0
+    """Its share of what its cell may take; 0 for no bound."""
+    shards: Path | None = None
+    """A plan of which edges serve which services (`core.cells`); none: all of them."""
+    shard: str = ""
+    """The name of this edge in that plan."""
+    shared_cache: bool = False
+    """Whether caches that many share may keep what is read with a token."""
     unprotected: bool = False
     """Believe whatever is signed, check nothing: for game days, which show the damage."""
 
@@ -129,6 +139,14 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
             )
         )
     if isinstance(settings, EdgeSettings):
+        if bool(settings.shards) != bool(settings.shard):
+            found.append(
+                Problem(
+                    code="half-a-shard",
+                    message="a plan of shards, and the name of this edge in it, go together",
+                    hint="give --shards FILE and --shard NAME, or neither",
+                )
+            )
         found.extend(_problems_of_upstreams(settings.upstreams))
         if not 1 <= settings.workers <= WORKERS_MAX:
             found.append(

@@ -13,8 +13,8 @@ from holdfast.core.errors import Invalid, Problem
 FILE_BYTES_MAX: Final = 1024 * 1024
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan in a file. Raises `Invalid` with all that is wrong with it."""
+def read_plan(path: Path, name: str = "") -> Plan:
+    """The plan in a file, for the edge `name` of it. Raises `Invalid` with all that is wrong."""
     try:
         with path.open("rb") as file:
             plan = msgspec.json.decode(file.read(FILE_BYTES_MAX), type=Plan)
@@ -24,6 +24,8 @@ def read_plan(path: Path) -> Plan:
         raise Invalid([_problem(f"{path} is no plan of shards: {error}")]) from None
     if problems := problems_of(plan):
         raise Invalid([_problem(f"{path}: {problem}") for problem in problems])
+    if name and name not in plan.edges:
+        raise Invalid([_problem(f"{path} has no edge {name!r}: it has {', '.join(plan.edges)}")])
     return plan
 
 

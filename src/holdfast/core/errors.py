@@ -7,6 +7,7 @@
     │   ├── Conflict             somebody else wrote first
     │   ├── Forbidden            the token may not do that
     │   │   └── Guarded          the environment's policy asks for more than the change has
+    │   ├── Misdirected          another edge serves that
     │   ├── NotFound
     │   ├── TooLarge             a bound of the service was passed
     │   └── Unauthenticated      no token, or one that is unknown, revoked or expired
@@ -109,6 +110,12 @@ class Guarded(Forbidden):
 
 class NotFound(CallerError):
     code = "not-found"
+
+
+class Misdirected(CallerError):
+    """Another edge serves that; this one does not, and says which."""
+
+    code = "misdirected"
 
 
 class TooLarge(CallerError):

@@ -130,11 +130,6 @@ def valued(snapshot: Snapshot, key: str, value: JSON, reason: str) -> dict[str, 
     return _marked(flag, {**flag["variants"], PUSHED: value}, PUSHED, reason)
 
 
-def is_pushed(body: bytes) -> bool:
-    """Whether a snapshot's canonical bytes may hold a flag that was pushed: to look closer at."""
-    return _MARK in body
-
-
 def pushed_keys(snapshot: Snapshot) -> list[str]:
     """Keys of the flags that were pushed."""
     return [

@@ -20,6 +20,7 @@ from upstream import (
     token,
 )
 
+from holdfast.adapters.cache_copy import CacheCopy
 from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.signing import Keys
 from holdfast.apps.cli import run
@@ -241,6 +242,7 @@ def test_a_value_of_its_own_carries_the_reason_along(world, keys, tmp_path):
 
 def test_the_command_pushes_from_a_cache_and_keeps_the_file(world, keys, tmp_path, capsys):
     with world.serving() as upstream, edge_at(tmp_path / "a", upstream.port) as edge:
+        until(lambda: [*CacheCopy(tmp_path / "a").bundles()][1:])  # the disk comes after the answer
         upstream.stop()
         code = run(
             [

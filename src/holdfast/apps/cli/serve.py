@@ -212,6 +212,40 @@ def control(parent: int | None, **given: Any) -> None:
     metavar="SECONDS",
     help="How long to prove that; later the other one goes on, and this one ends with 1.",
 )
+@click.option(
+    "--cell",
+    default="",
+    envvar="HOLDFAST_CELL",
+    metavar="NAME",
+    help="The cell it is of; who names another one (Holdfast-Cell) is sent away.",
+)
+@click.option(
+    "--requests-per-s",
+    "requests_per_s_max",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="RATE",
+    help="This edge's share of what its cell takes; none by default.",
+)
+@click.option(
+    "--shards",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="HOLDFAST_SHARDS",
+    help="Plan of which edges serve which services (holdfast edge shards).",
+)
+@click.option(
+    "--shard",
+    default="",
+    envvar="HOLDFAST_SHARD",
+    metavar="NAME",
+    help="This edge's name in that plan.",
+)
+@click.option(
+    "--shared-cache",
+    is_flag=True,
+    envvar="HOLDFAST_SHARED_CACHE",
+    help="Let HTTP caches in front keep what is read with a token, apart for each token.",
+)
 @listening(EDGE_PORT, "HOLDFAST_EDGE_PORT")
 @click.pass_context
 def edge(

@@ -42,6 +42,7 @@ class Counted(msgspec.Struct, frozen=True):
     table: Table
     gate: EdgeGate | None
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+    place: Callable[[], Iterator[Metric]]
 
 
 class EdgeMetrics(Collector):
@@ -67,6 +68,7 @@ class EdgeMetrics(Collector):
         yield from self._subjects()
         yield from self._reports()
         yield from admission_metrics(self._edge.gate)
+        yield from self._edge.place()
 
     def _answers(self) -> Iterator[Metric]:
         face, counts = self._edge.face, self._edge.routes.counts

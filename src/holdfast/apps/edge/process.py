@@ -30,6 +30,7 @@ from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.gate import EdgeGate
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
+from holdfast.apps.edge.place_metrics import place_metrics
 from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.quarantine import Quarantine
 from holdfast.apps.edge.rehearsal import Rehearsal
@@ -153,6 +154,9 @@ class Edge:
                 table=self.table,
                 gate=self.gate,
                 ready=self.own_ready,
+                place=place_metrics(
+                    settings.cell, self.entrance, self._place, self.pushes, self.table
+                ),
             )
         )
 

@@ -27,6 +27,7 @@ from holdfast.apps.edge.cors import Cors
 from holdfast.apps.edge.door import EdgeDoor, credential
 from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.relay import Relay
+from holdfast.apps.edge.shard import Shard
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.edge.ways import (
@@ -74,6 +75,7 @@ class Parts(msgspec.Struct, frozen=True):
     cors: Cors
     health: Health
     clock: Clock
+    shard: Shard = Shard()
     public_url: str = ""
 
 
@@ -146,6 +148,10 @@ class Routes:
                 return _read_only(request) or self._ready()
             case ["", "metrics"]:
                 return _read_only(request) or self._metrics()
+            case ["", environment, service, "snapshot" | "segments", *_]:
+                elsewhere = self._parts.shard.elsewhere(Subject(environment, service))
+                if elsewhere is not None:
+                    return http.error_response(elsewhere)
         return self._distribute(request) or http.not_found(request.path)
 
     def _distribute(self, request: Request) -> Answer | None:
@@ -305,6 +311,8 @@ class Routes:
         # Before everything is loaded, "not here" would be a guess, and clients believe a 404. What
         # is there and was refused may be answered by another edge.
         health = self._parts.health
+        if (elsewhere := self._parts.shard.elsewhere(*subjects)) is not None:
+            return elsewhere
         if any(health.expects(subject) for subject in subjects):
             return Unavailable(f"{message} that can be believed")
         ready, _ = health.ready()
