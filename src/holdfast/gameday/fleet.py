@@ -130,15 +130,17 @@ class Fleet:
     def control_ready(self) -> Answered:
         return ask("GET", f"{self.control_url}/readyz")
 
-    def add_edge(self, name: str, upstreams: Sequence[str], build: Build | None = None) -> None:
-        """A new edge with a cache and a port of its own, started."""
+    def add_edge(
+        self, name: str, upstreams: Sequence[str], build: Build | None = None, *more: str
+    ) -> None:
+        """A new edge with a cache and a port of its own, started; `more` are options of it."""
         port = self._ports[1 + len(self.edges)]
         cache = self.directory / name
         follow = [part for url in upstreams for part in ("--upstream", url)]
         self.edges[name] = self._server(
             name,
             *("edge", *follow, "--cache", str(cache), "--port", str(port)),
-            *("--poll-interval", "0.2"),
+            *("--poll-interval", "0.2", *more),
             HOLDFAST_TOKEN=self._tokens().edge,
         )
         self.edge_urls[name] = f"http://127.0.0.1:{port}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -23,15 +24,20 @@ from holdfast.apps.edge.handover import Gone, Said, Talk
 from holdfast.apps.edge.owned_cache import OwnedCache
 from holdfast.apps.edge.process import Edge
 from holdfast.apps.edge.siblings import Siblings
-from holdfast.apps.observe import start_logs
+from holdfast.apps.observe import logger, start_logs
 from holdfast.apps.settings import EdgeSettings
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import Subject
 
 WORKERS_FOLDER: Final = "workers"
-STUCK_S: Final = 5.0
+STUCK_S: Final = 15.0
 """A turn of the event loop takes milliseconds; one of so long has no end."""
+EVALUATION_S: Final = 0.5
+"""Of computing, for one request; a thousand settings take some milliseconds."""
+WATCH_S: Final = 0.1
 _PATIENCE_S: Final = 3600.0
+
+_log = logger("holdfast.edge.worker")
 
 
 def work(
@@ -54,6 +60,8 @@ def work(
         doing=doing,
     )
     orders = Orders(edge, cache, siblings, talk)
+    if doing is not None:
+        Watch(edge, doing).start()
     with contextlib.closing(edge):
         orders.start()
         edge.start()
@@ -61,6 +69,41 @@ def work(
         orders.accepts.wait()
         if not orders.ended:
             edge.listener.run()
+
+
+class Watch:
+    """Ends the process when one evaluation does not end: others wait behind it.
+
+    What counts is computing time of the event loop's thread, so that a machine that is busy with
+    other things is no reason. The parent knows what was evaluated (`Doing`).
+    """
+
+    def __init__(self, edge: Edge, doing: Doing) -> None:
+        self._counts = edge.routes.counts
+        self._doing = doing
+        self._clock = time.pthread_getclockid(threading.get_ident())
+
+    def start(self) -> None:
+        """From the thread that will run the event loop."""
+        threading.Thread(target=self._run, name="holdfast-watch", daemon=True).start()
+
+    def _run(self) -> None:
+        seen, since_s = self._now(), self._used_s()
+        while True:
+            time.sleep(WATCH_S)
+            now = self._now()
+            if now[0] == 0 or now != seen:
+                seen, since_s = now, self._used_s()
+            elif self._used_s() - since_s > EVALUATION_S:
+                _log.critical("an evaluation does not end: this process does")
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _now(self) -> tuple[int, int, int, int]:
+        counts = self._counts
+        return self._doing.now[0], counts.evaluations, counts.bulks, counts.ecs_reads
+
+    def _used_s(self) -> float:
+        return time.clock_gettime(self._clock)
 
 
 class Orders:

@@ -17,6 +17,7 @@ MODULES: Final = {
     "atlassian-2022": "atlassian_2022",
     "bad-value": "bad_value",
     "roblox-2021": "roblox_2021",
+    "fastly-2021": "fastly_2021",
 }
 ALL: Final = "all"
 
