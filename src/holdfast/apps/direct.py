@@ -119,18 +119,8 @@ class Connection(asyncio.Protocol):
             cut = data.find(HEAD_END) + 4
             known = self._known.get(data[:cut])
             if known is not None and len(data) - cut == known.length:
-                front = self._front
-                request = known.request
-                request.body = data[cut:]
-                if front.gate is not None:
-                    self._ask(known, request)
-                    return
-                self.answered += 1
-                answer = front.face.answer(request)
-                if type(answer) is Response and answer.wire:
-                    self._transport.write(front.starts[answer.status] + answer.wire)
-                else:
-                    self._send(request, answer, True, True)
+                known.request.body = data[cut:]
+                self._answer_known(known)
                 return
         self._turn = 0
         if self._rest or self._waiting:
@@ -293,8 +283,12 @@ class Connection(asyncio.Protocol):
             self._refuse_body()
         gate = self._front.gate
         if gate is not None:
-            self._refusal = self._front.lets_in(gate, self._method, self._target, self._headers)
-            self._let_in += self._refusal is None
+            waited_s = self._front.enter(perf_counter())
+            refusal = gate.admit(self._method, self._target, self._headers, waited_s)
+            if refusal is not None and self._method == b"HEAD":
+                refusal = refusal[: refusal.find(HEAD_END) + 4]
+            self._refusal = refusal
+            self._let_in += refusal is None
         if framing.expects and self._refusal is None and not self._waiting:
             # Behind answers that wait nothing is said: the client sends its body after a while.
             self._transport.write(CONTINUE)
@@ -333,14 +327,25 @@ class Connection(asyncio.Protocol):
 
     # -- answers
 
-    def _ask(self, known: Known, request: Request) -> None:
-        """The short way past a gate."""
-        front = self._front
-        assert front.gate is not None  # noqa: S101  its caller looked
-        headers = list(request.headers)
-        refusal = front.lets_in(front.gate, request.method.encode(), known.target, headers)
-        self._let_in += refusal is None
-        self._answer(request if refusal is None else refusal, True, True)
+    def _answer_known(self, known: Known) -> None:
+        """The short way."""
+        front, request, gate = self._front, known.request, self._front.gate
+        self.answered += 1
+        if gate is None:
+            answer = front.face.answer(request)
+        else:
+            began_s = perf_counter()
+            waited_s = front.enter(began_s)
+            refusal = gate.admit(known.method, known.target, known.headers, waited_s)
+            if refusal is not None:
+                self._transport.write(refusal)
+                return
+            answer = front.face.answer(request)
+            gate.done(perf_counter() - began_s)
+        if type(answer) is Response and answer.wire:
+            self._transport.write(front.starts[answer.status] + answer.wire)
+        else:
+            self._send(request, answer, True, True)
 
     def _answer(self, what: Request | bytes, keep: bool, chunks: bool) -> None:
         self.answered += 1

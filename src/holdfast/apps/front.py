@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Protocol
 
 from holdfast.apps.asgi import EMPTY, Face
-from holdfast.apps.heads import HEAD_END, Heads
+from holdfast.apps.heads import Heads
 from holdfast.apps.http import Headers, Response
 
 
@@ -122,21 +122,18 @@ class Front:
         for transport in self.streams:
             transport.abort()
 
-    def lets_in(self, gate: Gate, method: bytes, target: bytes, headers: Headers) -> bytes | None:
-        """Ask the gate; notes when the batch began that the request is part of."""
-        now_s = perf_counter()
+    def enter(self, now_s: float) -> float:
+        """One more request for the gate; how long it waited behind others of its batch."""
         if self._batch_requests == 0:
             self._batch_began_s = now_s
-            asyncio.get_running_loop().call_soon(self._end_batch, gate)
+            asyncio.get_running_loop().call_soon(self._end_batch)
         self._batch_requests += 1
-        refusal = gate.admit(method, target, headers, now_s - self._batch_began_s)
-        if refusal is not None and method == b"HEAD":
-            return refusal[: refusal.find(HEAD_END) + 4]
-        return refusal
+        return now_s - self._batch_began_s
 
-    def _end_batch(self, gate: Gate) -> None:
+    def _end_batch(self) -> None:
         requests, self._batch_requests = self._batch_requests, 0
-        gate.batch(perf_counter() - self._batch_began_s, requests)
+        if self.gate is not None:
+            self.gate.batch(perf_counter() - self._batch_began_s, requests)
 
 
 def head_of(answer: Response) -> bytes:

@@ -125,14 +125,19 @@ def request_of(method: str, target: bytes, headers: Headers, body: bytes) -> Req
 
 
 class Known:
-    """A head known by heart: what the parser made of it. `request` is used for one at a time."""
+    """A head known by heart: what the parser made of it, and what it says of the body behind it.
 
-    __slots__ = ("length", "request", "target")
+    `request` is used for one at a time.
+    """
 
-    def __init__(self, request: Request, target: bytes, length: int) -> None:
-        self.request = request
+    __slots__ = ("headers", "length", "method", "request", "target")
+
+    def __init__(self, request: Request, target: bytes) -> None:
+        self.length = len(request.body)
+        self.method = request.method.encode()
         self.target = target
-        self.length = length
+        self.headers = list(request.headers)
+        self.request = Request(request.method, request.path, request.query, self.headers, kept=True)
 
 
 class Heads:
@@ -162,6 +167,4 @@ class Heads:
         if len(self.known) >= KNOWN_MAX:
             self.known.clear()
             self.cleared += 1
-        length = len(request.body)
-        kept = Request(request.method, request.path, request.query, request.headers, kept=True)
-        self.known[head] = Known(kept, target, length)
+        self.known[head] = Known(request, target)

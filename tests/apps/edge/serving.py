@@ -27,10 +27,11 @@ def listening(
     connections_max: int = 100,
     direct: bool = False,
     on_stop: Callable[[], None] = lambda: None,
+    gate: Gate | None = None,
 ) -> Iterator[Server | Listener]:
     face = Face(handle, body_bytes_max)
     address = Address("127.0.0.1", 0, connections_max=connections_max, shutdown_s=2)
-    with running(make(face, address, direct=direct, on_stop=on_stop)) as listener:
+    with running(make(face, address, direct=direct, on_stop=on_stop, gate=gate)) as listener:
         yield listener
 
 
