@@ -222,15 +222,15 @@ def test_switched_off_streams_end_over_a_while_and_none_are_opened(serve):
     fanout = Fanout(room, farewell_s=0.5)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(serve(fanout))
-        clients = [stack.enter_context(reading(listener.port)) for _ in range(10)]
+        clients = [stack.enter_context(reading(listener.port)) for _ in range(40)]
         room.switch(off=True)
         refused = call(listener.port, "GET", "/")
         assert (refused.status, refused.body) == (503, b"streams-off")
         assert 30 <= int(refused.headers["retry-after"]) <= 90
-        until(lambda: 0 < len(fanout) < 10, "they all went at once")
+        until(lambda: 0 < len(fanout) < 40, "they all went at once")
         for client in clients:
             client.read_until(b"\r\n" + END)
-        assert (fanout.tally.ended, fanout.tally.refused_off) == (10, 1)
+        assert (fanout.tally.ended, fanout.tally.refused_off) == (40, 1)
 
         room.switch(off=False)
         with reading(listener.port) as client:
