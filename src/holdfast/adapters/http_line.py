@@ -29,6 +29,8 @@ HEAD_BYTES_MAX: Final = 128 * 1024
 """All that comes before a body: answers of status 1xx, the status line, headers."""
 FRAMING: Final = 2
 """A body may take so many times its bound on the line, chunk sizes and extensions counted in."""
+FRAMING_BYTES_MAX: Final = 512 * 1024
+"""And so much may come between two pieces of content."""
 PROGRESS_BYTES_PER_S: Final = 16 * 1024
 """What an answer must bring on average once it takes longer than `PATIENCE_S`."""
 
@@ -47,6 +49,7 @@ class Line:
         self._began_s = float("inf")
         self._received = 0
         self._room: float = HEAD_BYTES_MAX
+        self._room_max: float = HEAD_BYTES_MAX
         self._sock: Any = None
         self._cut = False
         self.on_silence: Callable[[], bool] = _never
@@ -86,8 +89,12 @@ class Line:
             preload_content=False,
             decode_content=False,
         )
-        self._room = HEAD_BYTES_MAX + FRAMING * body_bytes_max
+        self._room = self._room_max = HEAD_BYTES_MAX + FRAMING * body_bytes_max
         return response
+
+    def content_came(self) -> None:
+        """A piece of the body was read: as much framing as before may come until the next one."""
+        self._room = min(self._room_max, self._received + FRAMING_BYTES_MAX)
 
     def patience_s(self) -> float:
         """How long the next read may wait. Raises `TimeoutError` past the deadline."""

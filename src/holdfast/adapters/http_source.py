@@ -8,6 +8,7 @@ make a new one: no HTTP client survives a fork with a warm pool.
 from __future__ import annotations
 
 import base64
+import io
 import re
 import time
 import zlib
@@ -158,7 +159,7 @@ class HttpSource:
                     response.release_conn()
                     return response.headers, None
                 _check_status(self.name, path, response)
-                body = _body(response, bytes_max)
+                body = _body(line, response, bytes_max)
             except BaseException:
                 response.close()  # what is left unread must not become the next answer
                 raise
@@ -304,7 +305,7 @@ def _check_status(name: str, path: str, response: urllib3.BaseHTTPResponse) -> N
         raise Unavailable(message, wished_s)
 
 
-def _body(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
+def _body(line: Line, response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
     """The body, decompressed; neither form is ever held beyond `bytes_max`."""
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and int(announced) > bytes_max:
@@ -313,13 +314,17 @@ def _body(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
     if encoding not in {"gzip", "identity"}:
         raise Untrusted("answer-encoding", f"an answer in the encoding {encoding[:40]!r}")
     unzip = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-    body = bytearray()
+    line.content_came()
+    body = io.BytesIO()  # hands out what it holds without a second copy
     while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
-        body += unzip.decompress(chunk, bytes_max + 1 - len(body)) if unzip else chunk
-        if len(body) > bytes_max or (unzip and unzip.unconsumed_tail):
-            raise Untrusted("answer-size", f"an answer of more than {bytes_max} bytes")
+        line.content_came()
+        while chunk:  # a little of it at a time: 64 kB may hold 64 MB
+            body.write(unzip.decompress(chunk, _CHUNK_BYTES) if unzip else chunk)
+            chunk = unzip.unconsumed_tail if unzip else b""
+            if body.tell() > bytes_max:
+                raise Untrusted("answer-size", f"an answer of more than {bytes_max} bytes")
         if unzip and unzip.unused_data:
             raise Untrusted("answer-size", "an answer that goes on after the end of its body")
     if unzip and not unzip.eof:
         raise Unavailable("the answer ended in the middle of its compressed body")
-    return bytes(body)
+    return body.getvalue()

@@ -89,8 +89,19 @@ def _parted(body: bytes) -> Bundle | None:
         return None
     if wire.delta is not msgspec.UNSET or len(wire.roots) > limits.ROOTS_MAX:
         return None
+    _check_size(len(body) - cut - len(_SNAPSHOT) - 1)
     return Bundle(wire.roots, wire.signature, snapshot=body[cut + len(_SNAPSHOT) : -1])
 
 
 def _bytes(raw: msgspec.Raw | msgspec.UnsetType) -> bytes:
-    return b"" if raw is msgspec.UNSET else bytes(raw)
+    if raw is msgspec.UNSET:
+        return b""
+    _check_size(memoryview(raw).nbytes)
+    return bytes(raw)
+
+
+def _check_size(size: int) -> None:
+    """Before a copy of it is made."""
+    if size > limits.SNAPSHOT_BYTES_MAX:
+        most = limits.SNAPSHOT_BYTES_MAX
+        raise Untrusted("bundle-size", f"a snapshot of {size} bytes, at most {most} are taken")
