@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -204,6 +205,11 @@ class Load:
         self._process.stdin.close()
         self._process.stdin = None
         return self
+
+    def stop_after(self, seconds: float) -> Loaded:
+        """Let it go on for so long, then stop it."""
+        time.sleep(seconds)
+        return self.stop()
 
     def stop(self) -> Loaded:
         """End it before its time, and tell what it came to so far."""
