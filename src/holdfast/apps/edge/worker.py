@@ -34,6 +34,8 @@ STUCK_S: Final = 15.0
 """A turn of the event loop takes milliseconds; one of so long has no end."""
 EVALUATION_S: Final = 0.5
 """Of computing, for one request; a thousand settings take some milliseconds."""
+READY_S: Final = 2.0
+"""A worker that is not ready after this long accepts all the same, to say so."""
 WATCH_S: Final = 0.1
 _PATIENCE_S: Final = 3600.0
 
@@ -67,8 +69,16 @@ def work(
         edge.start()
         orders.started = True
         orders.accepts.wait()
+        _wait_ready(edge)
         if not orders.ended:
             edge.listener.run()
+
+
+def _wait_ready(edge: Edge) -> None:
+    """For a while: who connects waits for it, and the others that are ready answer meanwhile."""
+    end_s = time.monotonic() + READY_S
+    while time.monotonic() < end_s and not edge.own_ready()[0]:
+        time.sleep(WATCH_S / 10)
 
 
 class Watch:
@@ -81,7 +91,7 @@ class Watch:
     def __init__(self, edge: Edge, doing: Doing) -> None:
         self._counts = edge.routes.counts
         self._doing = doing
-        self._clock = time.pthread_getclockid(threading.get_ident())
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
 
     def start(self) -> None:
         """From the thread that will run the event loop."""

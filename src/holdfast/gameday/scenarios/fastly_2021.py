@@ -125,7 +125,12 @@ def _watch(fleet: Fleet, kind: str, url: str) -> None:
 
 def _value(url: str, one: Ask) -> Any:
     path = f"/{ENVIRONMENT}/{one.service}/ofrep/v1/evaluate/flags/{one.key}"
-    return until(lambda: ask("POST", url + path, {"context": {}}).body, one.key, 30.0)["value"]
+    found = until(
+        lambda: (got := ask("POST", url + path, {"context": {}})).status == 200 and got,
+        f"{one.key} at {url}",
+        30.0,
+    )
+    return found.body["value"]
 
 
 def _until_over(
