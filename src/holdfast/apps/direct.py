@@ -162,6 +162,8 @@ class Connection(asyncio.Protocol):
         if request is None or framing.chunked or framing.expects or self._upgrading:
             return
         cut = data.find(HEAD_END) + 4
+        if self._refusal is not None and request.method not in BODILESS:
+            request.body = data[cut:]  # it was dropped; its length is part of what is learnt
         # Where the length comes out, the head is all that stands before it.
         if len(data) - cut == framing.length == len(request.body):
             self._front.heads.learn(data[:cut], request, self._target)
@@ -303,17 +305,17 @@ class Connection(asyncio.Protocol):
         if self._upgrading:
             return
         self._inside = self._alone = False
-        if self._refusal is not None:
-            self._put(self._refusal)
-            return
         method = self._method.decode("ascii")
         body = b"" if method in BODILESS else self._body
         request = request_of(method, self._target, self._headers, body)
-        if request is None:
-            self._leave_parser(Fault(400, "bad-request", "the target is no path"))
-        if self._keep and method != "HEAD":
+        if request is not None and self._keep and method != "HEAD":
             self._request = request
-        self._put(request)
+        if self._refusal is not None:
+            self._put(self._refusal)
+        elif request is None:
+            self._leave_parser(Fault(400, "bad-request", "the target is no path"))
+        else:
+            self._put(request)
 
     def _put(self, what: Request | bytes) -> None:
         """Answer now, or behind what waits; bytes are a refusal."""

@@ -129,6 +129,7 @@ def test_a_refusal_is_written_on_the_kept_connection_and_the_body_dropped(times)
             assert client.read_until(b"busy") == BUSY
             client.send((POST % (b"/yes", 4)) + b"body")
             assert client.read_until(b"body").startswith(b"HTTP/1.1 200 ")
+        assert len(server.heads.known) == (2 if times > 1 else 0)
 
     assert len(gate.done_s) == times
     assert sum(gate.batches) == 2 * times
