@@ -192,6 +192,15 @@ def control(parent: int | None, **given: Any) -> None:
     help="Seconds that requests may stand in a queue before that is an overload.",
 )
 @click.option(
+    "--connections",
+    "connections_max",
+    type=click.IntRange(min=1),
+    default=12_000,
+    show_default=True,
+    envvar="HOLDFAST_CONNECTIONS",
+    help="Open at once, streams among them; one more is told so and closed.",
+)
+@click.option(
     "--workers",
     default=1,
     show_default=True,
