@@ -14,6 +14,7 @@ MODULES: Final = {
     "cloudflare-2025-11": "cloudflare_2025_11",
     "cloudflare-2025-12": "cloudflare_2025_12",
     "google-2025": "google_2025",
+    "azure-ddos-2024": "azure_ddos_2024",
     "atlassian-2022": "atlassian_2022",
     "bad-value": "bad_value",
     "roblox-2021": "roblox_2021",
