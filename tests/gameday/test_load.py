@@ -85,6 +85,7 @@ def adds_up(loaded: Loaded) -> bool:
     return all(
         t.offered == t.ok + t.refused + t.failed + t.resets + t.unanswered + t.unsent
         and sum(t.offered_by) == t.offered
+        and sum(t.ok_by) == t.ok
         and sum(t.useful_by) == t.useful
         for t in loaded.kinds.values()
     )

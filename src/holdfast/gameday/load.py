@@ -76,8 +76,9 @@ class Tally(msgspec.Struct, kw_only=True):
 
     `offered` = `ok` + `refused` + `failed` + `resets` + `unanswered` + `unsent`. `resets`: the
     connection ended before the answer. `unanswered`: given up on the wire. `unsent`: given up while
-    it waited for a connection. Series count per `SLICE_S` from the beginning: `offered_by` by when
-    requests were due, `useful_by` good answers within the deadline by when they came, `refused_by`.
+    it waited for a connection. Series count per `SLICE_S` from the beginning: `offered_by` and
+    `ok_by` by when requests were due, `useful_by` (good answers within the deadline) and
+    `refused_by` by when answers came.
     """
 
     offered: int = 0
@@ -95,6 +96,7 @@ class Tally(msgspec.Struct, kw_only=True):
     refused_p99_ms: float = 0.0
     retry_after_s: tuple[int, int] = (0, 0)
     offered_by: list[int] = []
+    ok_by: list[int] = []
     useful_by: list[int] = []
     refused_by: list[int] = []
 
@@ -138,6 +140,13 @@ class Loaded(msgspec.Struct, kw_only=True):
     @property
     def without_answer(self) -> int:
         return sum(tally.without_answer for tally in self.kinds.values())
+
+    def ok_share(self, from_s: float = 0.0, to_s: float = SECONDS_MAX) -> float:
+        """Good answers to requests that were due in that part of its time; 1 for none."""
+        part = slice(round(from_s / SLICE_S), round(to_s / SLICE_S))
+        offered = sum(sum(tally.offered_by[part]) for tally in self.kinds.values())
+        ok = sum(sum(tally.ok_by[part]) for tally in self.kinds.values())
+        return ok / offered if offered else 1.0
 
     def useful_by(self) -> list[int]:
         """Goodput per `SLICE_S`, of all kinds."""

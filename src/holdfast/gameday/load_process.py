@@ -46,7 +46,12 @@ class _Kind:
         self.bodiless = kind.method == "HEAD"
         self.good = frozenset(kind.good)
         self.retries = kind.retries
-        self.tally = Tally(offered_by=[0] * slices, useful_by=[0] * slices, refused_by=[0] * slices)
+        self.tally = Tally(
+            offered_by=[0] * slices,
+            ok_by=[0] * slices,
+            useful_by=[0] * slices,
+            refused_by=[0] * slices,
+        )
         self.good_s: list[float] = []
         self.refused_s: list[float] = []
         self.hints: list[int] = []
@@ -238,6 +243,7 @@ class Range:
         if status in kind.good:
             shot.over = True
             tally.ok += 1
+            tally.ok_by[self._slice(shot.due_s)] += 1
             kind.good_s.append(now_s - shot.due_s)
             if now_s - shot.due_s <= self._plan.deadline_s:
                 tally.useful += 1
