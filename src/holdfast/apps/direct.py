@@ -34,8 +34,8 @@ from holdfast.apps.linger import Lingering, has_unread
 from holdfast.apps.streams import Stream
 
 SWEEP_S: Final = 1.0
-ARRIVAL_SWEEPS_MAX: Final = 8
-"""Sweeps that a request may take to arrive whole, its head and its body."""
+ARRIVAL_SWEEPS_MAX: Final = 6
+"""Sweeps that a request may take to arrive whole, its head and its body: it has 7 to 8 s."""
 FLUSH_SWEEPS_MAX: Final = 10
 """Sweeps that a client may let answers wait without taking `FLUSH_BYTES` in one of them."""
 FLUSH_BYTES: Final = 4 * 1024
