@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -18,13 +19,13 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import pages
+from pages import DOCS, OTHER, number, save, table
 from run import PEERS
 from workloads import workloads
 
-DOCS = Path(__file__).parent.parent / "docs"
 OURS = "holdfast_client"
-COLOURS = {OURS: "#0b7285", "floor": "#adb5bd"}
-OTHER = "#e8590c"
+COLOURS = {OURS: pages.OURS, "floor": pages.FLOOR}
 
 
 def median(cycles: list[dict[str, float]], figure: str) -> float:
@@ -35,19 +36,6 @@ def ratio(rounds: dict[str, list[dict[str, float]]], peer: str, figure: str) -> 
     """peer / Holdfast, cycle by cycle, the median."""
     pairs = zip(rounds[peer], rounds[OURS], strict=True)
     return statistics.median(theirs[figure] / ours[figure] for theirs, ours in pairs)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def number(value: float) -> str:
-    """Three significant digits, thousands apart."""
-    if value >= 1000:
-        digits = len(str(int(value))) - 3
-        return f"{round(value, -digits):,.0f}"
-    return f"{value:.3g}"
 
 
 def evaluate(rounds: dict[str, Any]) -> str:
@@ -246,53 +234,6 @@ SQLite, WAL, `synchronous=FULL`; a change through the whole write door takes
 """
 
 
-SERVERS = {"edge": "Holdfast's edge", "bare": "bare uvicorn", "nginx": "nginx, static"}
-TASKS = {
-    "evaluate": "OFREP, one setting",
-    "bulk": "OFREP, 136 settings",
-    "snapshot": "50 kB snapshot",
-    "unchanged": "304",
-}
-
-
-def edge(figures: dict[str, Any]) -> str:
-    rows = []
-    for task, by_server in figures["medians"].items():
-        for server, each in by_server.items():
-            ratio_to = figures["ratios"].get(f"{task}: edge / {server}")
-            rows.append(
-                [
-                    f"{TASKS[task]}: {SERVERS[server]}",
-                    number(each["requests_per_s"]),
-                    number(each["p99_ms"]),
-                    number(each["cpu_us"]),
-                    "" if ratio_to is None else f"{ratio_to:.2f}",
-                ]
-            )
-    figure, axis = plt.subplots(figsize=(9, 3.2))
-    for place, (server, title) in enumerate(SERVERS.items()):
-        tasks = [task for task in TASKS if server in figures["medians"][task]]
-        spots = [list(TASKS).index(task) + place * 0.27 for task in tasks]
-        rates = [figures["medians"][task][server]["requests_per_s"] for task in tasks]
-        shade = (COLOURS[OURS], OTHER, COLOURS["floor"])[place]
-        axis.bar(spots, rates, 0.25, label=title, color=shade)
-    axis.set_xticks([spot + 0.27 for spot in range(len(TASKS))], list(TASKS.values()), fontsize=8)
-    axis.set_ylabel("requests a second")
-    axis.legend(frameon=False, fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    save(figure, "edge")
-    return f"""## The edge, one worker
-
-The server on one core, `wrk` with 64 connections on the other. The bare application parses and
-answers the same JSON with msgspec on uvicorn, with the same loop and parser; the edge checks tokens
-and limits, counts, and follows an upstream meanwhile.
-
-![edge](benchmarks/edge.png)
-
-{table(["", "requests/s", "p99, ms", "us CPU", "edge / it"], rows)}
-"""
-
-
 def impact(figures: dict[str, Any]) -> str:
     return f"""## Impact of a change
 
@@ -307,11 +248,17 @@ a client's reads has none of it.
 """
 
 
-def save(figure: Any, name: str) -> None:
-    folder = DOCS / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
-    plt.close(figure)
+def told_by(module: str, name: str) -> Callable[[Any], str]:
+    """The part of a module that writes its own: `section(figures)`, and `plot(figures, path)`."""
+
+    def write(figures: Any) -> str:
+        one = importlib.import_module(module)
+        folder = DOCS / "benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        one.plot(figures, folder / f"{name}.png")
+        return f"{one.section(figures).rstrip()}\n\n![{name}](benchmarks/{name}.png)\n"
+
+    return write
 
 
 SECTIONS: dict[str, Callable[[Any], str]] = {
@@ -322,7 +269,10 @@ SECTIONS: dict[str, Callable[[Any], str]] = {
     "reload": reload,
     "probes": probes,
     "propagation": propagation,
-    "edge": edge,
+    "edge": told_by("edge_report", "edge"),
+    "overload": told_by("overload", "overload"),
+    "fanout": told_by("fanout", "fanout"),
+    "herd": told_by("herd", "herd"),
     "journal": journal,
     "impact": impact,
 }

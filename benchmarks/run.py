@@ -34,7 +34,7 @@ PEERS = {
 OURS = ("holdfast_client", "floor")
 SECTIONS = (
     "evaluate", "load", "segment", "client", "reload", "probes", "journal", "propagation", "edge",
-    "impact",
+    "overload", "fanout", "herd", "impact",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,7 @@ def flag(port: int, name: str) -> None:
 
 def main() -> None:
     modules, folder, port, flags, core = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     server, uri = postgres(Path(folder))
     process = unleash(Path(modules), int(port), uri, core)
     try:
