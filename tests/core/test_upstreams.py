@@ -95,3 +95,52 @@ def test_silent_when_each_one_failed_twice() -> None:
     assert links.silent(state)
     assert not links.silent(links.answered(state, 1, 0))
     assert not links.silent(links.known(0, 0))
+
+
+def _doubt(state: links.Upstreams, index: int, times: int, now_s: float) -> links.Upstreams:
+    for _ in range(times):
+        state = links.answered(state, index, now_s)
+        state = links.doubted(state, index, links.weight_of("frozen"), now_s)
+    return state
+
+
+def test_one_that_is_alive_and_stuck_is_left_for_one_that_is_not() -> None:
+    state = _doubt(links.known(2, 0), 0, 2, 0)
+    assert state.current == 0  # a moment's lag is no reason
+    assert _doubt(state, 0, 1, 1).current == 1
+
+
+def test_when_all_are_stuck_nobody_moves() -> None:
+    state = _doubt(links.known(2, 0), 0, 5, 0)
+    state = _doubt(state, 1, 5, 0)
+    moves = 0
+    for now_s in range(1, 600):
+        before = state.current
+        state, index = links.pick(state, now_s)
+        state = _doubt(state, index, 1, now_s)
+        moves += state.current != before
+    assert moves <= 1
+
+
+def test_its_probes_bring_one_back_only_when_it_is_not_stuck_any_more() -> None:
+    state = _doubt(links.known(2, 0), 0, 5, 0)
+    for now_s in range(10, 2000, 10):
+        state, index = links.pick(state, now_s)
+        state = _doubt(state, 0, 1, now_s) if index == 0 else links.answered(state, 1, now_s)
+        assert state.current == 1
+    for now_s in range(2000, 6000, 10):
+        state, index = links.pick(state, now_s)
+        state = links.answered(state, index, now_s)
+    assert state.current == 0
+
+
+def test_what_any_upstream_would_have_sent_speaks_against_none() -> None:
+    assert links.weight_of("schema") == links.weight_of("not-found") == 0
+    assert links.weight_of("root-forked") > links.weight_of("frozen") > 0
+
+
+def test_one_that_fails_falls_to_one_without_doubts() -> None:
+    state = _doubt(links.known(3, 0), 1, 5, 0)
+    assert links.failed(state, 0, 1, 0.5).current == 2
+    late_s = 3600.0  # doubts fade
+    assert links.failed(state, 0, late_s, 0.5).current == 1

@@ -246,6 +246,8 @@ class Follow:
 
     def _refused(self, event: Refused, now_s: float) -> list[Command]:
         self._heard(event.upstream, now_s)
+        if weight := links.weight_of(event.code):
+            self._links = links.doubted(self._links, event.upstream, weight, now_s)
         watch = self._schedule[event.subject]
         a_round_s = self._interval_s(event.subject) * (1 + len(self._links.links))
         watch.rests_until_s[event.upstream] = now_s + max(REFUSED_REST_S, a_round_s)

@@ -3,6 +3,10 @@
 Upstreams are numbered in order of preference, 0 first. One failure moves a follower to the next
 one; several good probes in a row move it back, and each fall makes the next return wait longer,
 so that an upstream which comes and goes is not followed back and forth.
+
+One that answers may be worth no more than one that does not: it is stuck on an old revision, or
+what it sends can't be believed. Each such answer is a doubt, and doubts fade. An upstream with too
+many is left for one that has fewer; when all have, nothing is won by moving, and nobody moves.
 """
 
 from __future__ import annotations
@@ -20,15 +24,44 @@ SILENT_AFTER = 2
 """Failures in a row after which an upstream counts as silent: one may be its restart."""
 STABLE_S = 600.0
 """Falls are forgotten after this long in use."""
+DOUBT_HALF_S = 300.0
+"""Half of a doubt is forgotten after this long."""
+LEFT_AT = 1.0
+"""An upstream with so much doubt is left, if there is one with less than half of it."""
+_LAGS = frozenset({"frozen", "rollback"})
+_LIES = frozenset(
+    {"signature", "digest", "size", "subject", "revision", "statement", "envelope", "bundle"}
+    | {"bundle-size", "answer-size", "answer-encoding", "catalogue", "freshness", "defect"}
+    | {"freshness-signature", "freshness-subject", "payload-type"}
+)
+
+
+def weight_of(code: str) -> float:
+    """How much doubt an answer that was refused with this code casts on who sent it.
+
+    None where any upstream would have sent the same: content that this consumer can't take.
+    """
+    if code in _LAGS:
+        return 0.4
+    return 0.6 if code in _LIES or code.startswith("root-") else 0.0
 
 
 class Link(msgspec.Struct, frozen=True):
-    """What is known of one upstream: failures and successes in a row, and when to probe it."""
+    """What is known of one upstream: failures and successes in a row, and when to probe it.
+
+    `doubt` was so much at `doubted_s`.
+    """
 
     failures: int = 0
     successes: int = 0
     falls: int = 0
     rests_until_s: float = 0.0
+    doubt: float = 0.0
+    doubted_s: float = 0.0
+
+    def doubt_at(self, now_s: float) -> float:
+        """What is left of the doubt."""
+        return self.doubt * 0.5 ** (max(0.0, now_s - self.doubted_s) / DOUBT_HALF_S)
 
 
 class Upstreams(msgspec.Struct, frozen=True):
@@ -62,9 +95,12 @@ def answered(upstreams: Upstreams, index: int, now_s: float) -> Upstreams:
     """Upstream `index` gave an answer; the preferred one may thereby come back into use."""
     link = upstreams.links[index]
     stable = index == upstreams.current and now_s - upstreams.since_s >= STABLE_S
-    link = Link(0, link.successes + 1, 0 if stable else link.falls, link.rests_until_s)
+    link = msgspec.structs.replace(
+        link, failures=0, successes=link.successes + 1, falls=0 if stable else link.falls
+    )
     upstreams = _with(upstreams, index, link)
-    if index < upstreams.current and link.successes >= RETURN_AFTER:
+    well = link.successes >= RETURN_AFTER and link.doubt_at(now_s) < LEFT_AT
+    if index < upstreams.current and well:
         return msgspec.structs.replace(upstreams, current=index, since_s=now_s)
     return upstreams
 
@@ -72,7 +108,12 @@ def answered(upstreams: Upstreams, index: int, now_s: float) -> Upstreams:
 def failed(upstreams: Upstreams, index: int, now_s: float, chance: float) -> Upstreams:
     """Upstream `index` did not answer; if it was in use, the best other one is from now on."""
     link = upstreams.links[index]
-    link = Link(link.failures + 1, 0, link.falls + (index == upstreams.current))
+    link = msgspec.structs.replace(
+        link,
+        failures=link.failures + 1,
+        successes=0,
+        falls=link.falls + (index == upstreams.current),
+    )
     rest_s = _rest_s(link) + full_jitter(link.failures, PROBE_S, PROBE_MAX_S, chance)
     link = msgspec.structs.replace(link, rests_until_s=now_s + rest_s)
     upstreams = _with(upstreams, index, link)
@@ -81,6 +122,27 @@ def failed(upstreams: Upstreams, index: int, now_s: float, chance: float) -> Ups
     others = [other for other in range(len(upstreams.links)) if other != index]
     best = min(others, key=lambda other: _merit(upstreams.links[other], other, now_s))
     return msgspec.structs.replace(upstreams, current=best, since_s=now_s)
+
+
+def doubted(upstreams: Upstreams, index: int, weight: float, now_s: float) -> Upstreams:
+    """Upstream `index` answered, and its answer speaks against it; it may be left for that."""
+    link = upstreams.links[index]
+    doubt = min(2 * LEFT_AT, link.doubt_at(now_s) + weight)
+    link = msgspec.structs.replace(link, successes=0, doubt=doubt, doubted_s=now_s)
+    upstreams = _with(upstreams, index, link)
+    if index != upstreams.current or doubt < LEFT_AT:
+        return upstreams
+    clear = [
+        other
+        for other, each in enumerate(upstreams.links)
+        if not each.failures and each.doubt_at(now_s) < LEFT_AT / 2
+    ]
+    if not clear:
+        return upstreams
+    fallen = msgspec.structs.replace(link, falls=link.falls + 1)
+    fallen = msgspec.structs.replace(fallen, rests_until_s=now_s + _rest_s(fallen))
+    upstreams = _with(upstreams, index, fallen)
+    return msgspec.structs.replace(upstreams, current=clear[0], since_s=now_s)
 
 
 def usable(upstreams: Upstreams, now_s: float) -> list[int]:
@@ -97,9 +159,10 @@ def silent(upstreams: Upstreams) -> bool:
     return bool(upstreams.links) and all(link.failures >= SILENT_AFTER for link in upstreams.links)
 
 
-def _merit(link: Link, index: int, now_s: float) -> tuple[bool, float, int]:
+def _merit(link: Link, index: int, now_s: float) -> tuple[bool, bool, float, int]:
     resting = link.failures > 0 and link.rests_until_s > now_s
-    return resting, link.rests_until_s if resting else 0.0, index
+    doubtful = link.doubt_at(now_s) >= LEFT_AT
+    return resting, doubtful, link.rests_until_s if resting else 0.0, index
 
 
 def _rest_s(link: Link) -> float:
