@@ -19,7 +19,7 @@ import httptools
 
 from holdfast.apps import http
 from holdfast.apps.asgi import BODILESS, CLOSE
-from holdfast.apps.front import Front, head_of
+from holdfast.apps.front import Front, head_of, refusal_of
 from holdfast.apps.heads import (
     HEAD_END,
     TOO_LARGE,
@@ -413,8 +413,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, fault: Fault, *, at_once: bool = False) -> None:
         """The last answer here, in its order; `at_once`: without patience."""
         self._front.face.count(fault.status)
-        more = [*http.error_headers(fault.status), CLOSE]
-        refusal = http.fault(fault.status, fault.code, fault.message, headers=more)
+        refusal = refusal_of(fault)
         start = self._front.starts[fault.status]
         data = b"%b%b\r\n%b" % (start, head_of(refusal), refusal.body)
         if at_once:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
-from typing import Protocol
+from typing import Final, Protocol
 
-from holdfast.apps.asgi import EMPTY, Face
-from holdfast.apps.heads import Heads
+from holdfast.apps import http
+from holdfast.apps.asgi import CLOSE, EMPTY, Face
+from holdfast.apps.heads import Fault, Heads
 from holdfast.apps.http import Headers, Response
+
+SWEPT_PER_TURN: Final = 50
+"""Connections looked at, and perhaps refused, before the others have their turn: some 2 ms."""
+REFUSALS_MAX: Final = 256
 
 
 class Gate(Protocol):
@@ -72,9 +79,15 @@ class Bounds:
         }
 
     def sweep(self) -> None:
-        """Once in `SWEEP_S`: end the connections that take too long."""
-        for connection in tuple(self.connections):
+        """Once in a while: end the connections that take too long, some in each turn."""
+        self._sweep_on(tuple(self.connections), 0)
+
+    def _sweep_on(self, connections: Sequence[Swept], begin: int) -> None:
+        end = begin + SWEPT_PER_TURN
+        for connection in connections[begin:end]:
             connection.sweep()
+        if end < len(connections):
+            asyncio.get_running_loop().call_soon(self._sweep_on, connections, end)
 
 
 class _Starts(dict[int, bytes]):
@@ -144,3 +157,10 @@ def head_of(answer: Response) -> bytes:
             lines.append(b"content-length: %d\r\n" % len(answer.body))
         answer.head = b"".join(lines)
     return answer.head
+
+
+@lru_cache(REFUSALS_MAX)
+def refusal_of(fault: Fault) -> Response:
+    """The last answer on a connection; there are few kinds, each made once."""
+    headers = [*http.error_headers(fault.status), CLOSE]
+    return http.fault(fault.status, fault.code, fault.message, headers=headers)

@@ -28,6 +28,8 @@ HONEST: Final = 16
 """Connections of honest clients; there are places for twice as many."""
 RATE_PER_S: Final = 150.0
 DRIP_S: Final = 10.0
+OPENED_AT_ONCE: Final = 20
+"""Sockets, 50 times a second: this is an attack by being slow."""
 CUT_S_MAX: Final = 10.0
 ATTACK_S: Final = 20.0
 ATTACK_SHORT_S: Final = 9.0
@@ -94,7 +96,7 @@ class Loris:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for _ in range(min(100, self._count - len(self._drips))):
+            for _ in range(min(OPENED_AT_ONCE, self._count - len(self._drips))):
                 self._open()
             for key, _ in self._selector.select(0.02):
                 self._hear(key.data)
