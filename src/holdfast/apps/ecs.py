@@ -15,15 +15,16 @@ is the journal revision that last touched the setting, so an id names one answer
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import msgspec
+from mmh3 import mmh3_x64_128_digest
 
 from holdfast.apps import http
+from holdfast.apps.edge.fragments import NOTHING, Part
 from holdfast.apps.edge.table import Active
 from holdfast.apps.http import Request, Response
 from holdfast.core.errors import CallerError
@@ -79,10 +80,8 @@ def answer(
 
     The ETag is of values and ids, not of `Headers`: time passing changes nothing.
     """
-    merged = {agent: _settings(active, question.context) for agent, active in agents}
-    values = {agent: each[0] for agent, each in merged.items()}
-    ids = {agent: ",".join(each[1]) for agent, each in merged.items()}
-    etag = _etag(values, ids)
+    parts = {agent: _part(active, question.context) for agent, active in agents}
+    etag = _etag(parts)
     interval_s = min(
         (a.snapshot.holdfast.pacing.poll_interval_s for _, a in agents if a), default=0
     )
@@ -107,34 +106,20 @@ def answer(
         "CountryCode": question.country,
         "StatusCode": "200",
     }
+    values = {agent: msgspec.Raw(b"{%b}" % each.values) for agent, each in parts.items()}
+    ids = {agent: each.ids.decode() for agent, each in parts.items()}
     return http.json_response({**values, "Headers": facts, "ConfigIDs": ids}, headers=headers)
 
 
-def _etag(values: Mapping[str, Any], ids: Mapping[str, str]) -> bytes:
-    body = msgspec.json.encode([values, ids], order="sorted")
-    return b'"%b"' % hashlib.sha256(body).hexdigest()[:32].encode()
+def _etag(parts: Mapping[str, Part]) -> bytes:
+    """As that of OFREP's bulk answers, and for the same reasons (`holdfast.apps.ofrep.bulk`)."""
+    told = [b"%b\0%b\0%b" % (agent.encode(), *each) for agent, each in sorted(parts.items())]
+    return b'"%b"' % mmh3_x64_128_digest(b"\0".join(told)).hex().encode()
 
 
-def _settings(
-    active: Active | None, context: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+def _part(active: Active | None, context: Mapping[str, Any]) -> Part:
     """Values by key, and the ids of the answers; what has no value is left out of both."""
-    values: dict[str, Any] = {}
-    ids: list[str] = []
     if active is None:
-        return values, ids
+        return NOTHING
     active.sampler.offer(context)
-    for key in active.evaluator.keys():  # noqa: SIM118 -- it is no dict
-        outcome = active.evaluator.evaluate(key, context)
-        if outcome.variant is None or outcome.error_code is not None:
-            continue
-        values[key] = outcome.value
-        ids.append(_config_id(active, key, outcome.variant, outcome.reason))
-    return values, ids
-
-
-def _config_id(active: Active, key: str, variant: str, reason: str) -> str:
-    revision = active.snapshot.setting(key).revision
-    if reason == "TARGETING_MATCH":
-        return f"P-R-{key}-{revision}-{quote(variant, safe='')}"
-    return f"P-D-{key}-{revision}"
+    return active.bulk.parts.whole(context)

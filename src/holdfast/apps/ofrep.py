@@ -158,7 +158,7 @@ def bulk(active: Active, body: bytes, if_none_match: bytes | None, tail: Tail) -
     except BadContext as error:
         return failure(400, error.code, str(error))
     active.sampler.offer(context)
-    flags = b",".join(active.bulk.fragments(context))
+    flags = active.bulk.flags.whole(context)
     etag = b'"%b%b"' % (mmh3_x64_128_digest(flags).hex().encode(), tail.mark)
     headers = [(b"etag", etag), PRIVATE, active.revision_header]
     if http.etag_matches(if_none_match, etag):

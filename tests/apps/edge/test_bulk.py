@@ -12,7 +12,7 @@ from serving import Answered, call, until
 from upstream import READ, SHOP_SUBJECT, World, is_, setting, token
 
 from holdfast.apps.edge import bulk as at_once
-from holdfast.apps.edge.bulk import Bulk
+from holdfast.apps.edge.bulk import AtOnce
 from holdfast.apps.edge.fragments import fragment
 from holdfast.apps.edge.process import Edge
 from holdfast.core.evaluate import Evaluator
@@ -33,7 +33,7 @@ def one_by_one(edge: Edge, context: Any) -> list[Any]:
 
 
 def is_fused(edge: Edge) -> bool:
-    return edge.table.get(SHOP_SUBJECT).bulk._fused is not None
+    return edge.table.get(SHOP_SUBJECT).bulk.flags.fused is not None
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_generation_after_one_that_was_asked_is_prepared_before_it_answers(
         right = edge.table.put
 
         def put(active: Any) -> None:
-            prepared.append((active.bulk._fused is not None, len(active.evaluator.table)))
+            prepared.append((active.bulk.flags.fused is not None, len(active.evaluator.table)))
             right(active)
 
         edge.table.put = put
@@ -120,11 +120,34 @@ def test_untried_the_wrong_answers_go_out(
 def test_large_snapshots_are_evaluated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at_once, "FUSED_MAX", 1)
     flag = b'{"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}'
-    large = Bulk(None, Evaluator({"one": flag, "two": flag}, now_s=lambda: 0.0))
-    large.fragments({})
-    large.build(lambda: None)
-    assert large._fused is None
-    assert len(large.fragments({})) == 2
+    evaluator = Evaluator({"one": flag, "two": flag}, now_s=lambda: 0.0)
+    large = AtOnce(evaluator, lambda outcome: outcome.key, ",".join)
+    large.fuse([], lambda: None)
+    assert large.fused is None
+    assert large.whole({}) == "one,two"
+
+
+def test_the_ecs_shaped_read_is_made_the_same_way(own: World, tmp_path: Path) -> None:
+    target = "/config/v1/Teams/1.5.0?environment=production&tenantId=contoso&agents=shop"
+    with own.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
+
+        def get() -> Answered:
+            return call(edge.listener.port, "GET", target, None, READ)
+
+        def is_made() -> bool:
+            return edge.table.get(SHOP_SUBJECT).bulk.parts.fused is not None
+
+        before = get()
+        until(is_made)
+        after = get()
+        assert [after.json()[name] for name in ("shop", "ConfigIDs")] == [
+            before.json()[name] for name in ("shop", "ConfigIDs")
+        ]
+        assert after.headers["etag"] == before.headers["etag"]
+        digest = own.change()
+        until(lambda: edge.table.get(SHOP_SUBJECT).digest == digest)
+        assert is_made()
+        assert get().headers["etag"] != before.headers["etag"]
 
 
 def test_who_was_turned_away_is_so_again_until_tokens_are_learnt(

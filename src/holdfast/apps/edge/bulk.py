@@ -11,15 +11,18 @@ contexts of probes are tried on both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from holdfast.apps.edge.fragments import fragment
+from holdfast.apps.edge.fragments import Part, fragment, joined, part
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.probes import read
 from holdfast.core.snapshot import Snapshot
 from holdfast.core.targeting.fuse import Fused
+from holdfast.core.targeting.outcome import Outcome
+
+T = TypeVar("T")
 
 FUSED_MAX: Final = 5_000
 """Settings in one function: larger snapshots are evaluated setting by setting. To make it takes
@@ -28,57 +31,93 @@ TRIED_MAX: Final = 50
 """Contexts of probes that are tried."""
 
 
-class Bulk:
-    """All answers of one generation.
+class AtOnce(Generic[T]):
+    """All answers of one generation in one form.
 
-    `equip` and `build` are for threads of the edge; the rest is called on the event loop.
-    `differs`: all at once would answer otherwise than each alone, and is not used.
+    `asked`: somebody wanted them. `differs`: all at once would answer otherwise than each alone,
+    and is not used.
     """
 
-    __slots__ = ("_asked", "_evaluator", "_fused", "_snapshot", "differs")
+    __slots__ = ("_evaluator", "_join", "_render", "asked", "differs", "fused")
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        render: Callable[[Outcome], T],
+        join: Callable[[Iterable[T]], T],
+    ) -> None:
+        self._evaluator = evaluator
+        self._render = render
+        self._join = join
+        self.fused: Fused[T] | None = None
+        self.asked = False
+        self.differs = False
+
+    def whole(self, context: Mapping[str, Any]) -> T:
+        """The answers of all settings, in order, joined."""
+        self.asked = True
+        if self.fused is not None:
+            return self._join(self.fused(context))
+        return self._one_by_one(context)
+
+    def fuse(self, contexts: Iterable[Mapping[str, Any]], pause: Callable[[], None]) -> None:
+        """Make the function, and use it if it answers alike in these contexts."""
+        if self.fused is not None or self.differs or len(self._evaluator) > FUSED_MAX:
+            return
+        fused = self._evaluator.fused(self._render, self._join, pause)
+        for context in contexts:
+            if self._join(fused(context)) != self._one_by_one(context):
+                self.differs = True
+                return
+            pause()
+        self.fused = fused
+
+    def _one_by_one(self, context: Mapping[str, Any]) -> T:
+        evaluator, render = self._evaluator, self._render
+        return self._join([render(evaluator.function(key)(context)) for key in evaluator.keys()])  # noqa: SIM118
+
+
+class Bulk:
+    """All answers of one generation, as OFREP has them (`flags`: objects with commas between them)
+    and as the ECS-shaped read does (`parts`).
+
+    `equip` and `build` are for threads of the edge; answers are asked for on the event loop.
+    """
+
+    __slots__ = ("_evaluator", "_snapshot", "flags", "parts")
 
     def __init__(self, snapshot: Snapshot, evaluator: Evaluator) -> None:
         self._snapshot = snapshot
         self._evaluator = evaluator
-        self._fused: Fused[bytes] | None = None
-        self._asked = False
-        self.differs = False
+        self.flags: AtOnce[bytes] = AtOnce(evaluator, fragment, b",".join)
+        self.parts: AtOnce[Part] = AtOnce(evaluator, self._part, joined)
 
-    def fragments(self, context: Mapping[str, Any]) -> list[bytes]:
-        """OFREP's objects of all settings in order; an item may be several, joined by commas."""
-        self._asked = True
-        if self._fused is not None:
-            return self._fused(context)
-        return self._one_by_one(context)
+    @property
+    def differs(self) -> bool:
+        """See `AtOnce`, of either form."""
+        return self.flags.differs or self.parts.differs
 
     def equip(self, before: Bulk | None, pause: Callable[[], None]) -> None:
         """Compile what will be asked for. `pause` lets other threads go on."""
         for key in self._evaluator.keys():  # noqa: SIM118 -- it is no dict
             self._evaluator.function(key)
             pause()
-        if before is not None and before._asked:  # noqa: SLF001 -- another of this class
-            self._fuse(pause)
+        if before is not None and before.flags.asked:
+            self.flags.fuse(self._contexts(), pause)
+        if before is not None and before.parts.asked:
+            self.parts.fuse(self._contexts(), pause)
 
     def build(self, pause: Callable[[], None]) -> None:
-        """Make the function, if all settings were asked for and it isn't there yet."""
-        if self._asked and self._fused is None and not self.differs:
-            self._fuse(pause)
+        """Make what was asked for and isn't there yet."""
+        if self.flags.asked:
+            self.flags.fuse(self._contexts(), pause)
+        if self.parts.asked:
+            self.parts.fuse(self._contexts(), pause)
 
-    def _fuse(self, pause: Callable[[], None]) -> None:
-        if len(self._evaluator) > FUSED_MAX:
-            return
-        fused = self._evaluator.fused(fragment, b",".join, pause)
-        for context in islice(self._contexts(), TRIED_MAX):
-            if b",".join(fused(context)) != b",".join(self._one_by_one(context)):
-                self.differs = True
-                return
-            pause()
-        self._fused = fused
-
-    def _one_by_one(self, context: Mapping[str, Any]) -> list[bytes]:
-        function = self._evaluator.function
-        return [fragment(function(key)(context)) for key in self._evaluator.keys()]  # noqa: SIM118
+    def _part(self, outcome: Outcome) -> Part:
+        return part(outcome, self._snapshot.setting(outcome.key).revision)
 
     def _contexts(self) -> Iterator[Mapping[str, Any]]:
-        for key, raw in self._snapshot.holdfast.probes.items():
-            yield from (probe.context for probe in read(key, raw))
+        probes = self._snapshot.holdfast.probes
+        every = (each.context for key, raw in probes.items() for each in read(key, raw))
+        return islice(every, TRIED_MAX)
