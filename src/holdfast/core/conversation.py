@@ -10,7 +10,7 @@ import msgspec
 from holdfast.core.model import Subject
 from holdfast.core.snapshot import Pacing
 
-PATIENCE_S: Final = 8.0
+PATIENCE_S: Final = 6.0
 """For one question while another upstream may have the answer: the rest of a failover is short."""
 
 
@@ -110,10 +110,15 @@ class StreamOpened(msgspec.Struct, frozen=True):
 
 
 class StreamClosed(msgspec.Struct, frozen=True):
-    """A stream ended, or could not be opened."""
+    """A stream ended, or could not be opened.
+
+    `cut`: it was open and ended without a farewell, so that its upstream may be gone, and with it
+    the streams of thousands of others.
+    """
 
     upstream: int
     retry_after_s: float = 0.0
+    cut: bool = False
 
 
 class StreamSilent(msgspec.Struct, frozen=True):

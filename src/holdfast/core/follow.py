@@ -73,6 +73,8 @@ START_SPREAD_S = 5.0
 """The first question of a start that answers from disk, but can't say how old that is."""
 REFUSED_REST_S = 60.0
 """How long other upstreams are preferred for a subject after a refusal, at least."""
+LAG_REST_S = 5.0
+"""The same after an answer that was only older than what is active: its upstream catches up."""
 PATIENCE_MAX_S = 60.0
 """For one question while nobody else could be asked: a large answer on a slow line arrives."""
 LASTING = frozenset(
@@ -250,7 +252,8 @@ class Follow:
             self._links = links.doubted(self._links, event.upstream, weight, now_s)
         watch = self._schedule[event.subject]
         a_round_s = self._interval_s(event.subject) * (1 + len(self._links.links))
-        watch.rests_until_s[event.upstream] = now_s + max(REFUSED_REST_S, a_round_s)
+        rest_s = LAG_REST_S if event.code == "rollback" else max(REFUSED_REST_S, a_round_s)
+        watch.rests_until_s[event.upstream] = now_s + rest_s
         resting = sum(until_s > now_s for until_s in watch.rests_until_s.values())
         if resting < len(self._links.links):
             self._retry(event.subject, watch, now_s)

@@ -115,6 +115,7 @@ def _sdk(told: Told, watcher: Watcher) -> Callable[[], Line]:
         return msgspec.structs.replace(
             line,
             revisions={service: state.revision for service, state in states.items()},
+            upstreams={service: state.endpoint for service, state in states.items()},
             refused=refused,
             last_error=" | ".join(s.last_error for s in states.values() if s.last_error)[:500],
             cache_error=" | ".join(s.cache_error for s in states.values() if s.cache_error)[:500],

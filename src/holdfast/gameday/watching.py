@@ -41,7 +41,10 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One look of a client at all its cases. `by` counts answers by endpoint (OFREP)."""
+    """One look of a client at all its cases. `by` counts answers by endpoint (OFREP).
+
+    `upstreams`: service -> the endpoint that an SDK asks now.
+    """
 
     at_s: float
     answered: int = 0
@@ -49,6 +52,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: int = 0
     ready: bool = False
     revisions: dict[str, int] = {}
+    upstreams: dict[str, str] = {}
     refused: dict[str, int] = {}
     last_error: str = ""
     cache_error: str = ""

@@ -1,0 +1,39 @@
+"""The rows of "Faults and promises" about consumers, in short, with protections and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.gameday.drill import Day, Drill
+from holdfast.gameday.promises import hostile_edge, partition
+
+
+def missed(drill: Drill, folder: Path, *, protected: bool, sample: int) -> list[str]:
+    day = Day(folder, seed=1, protected=protected, sample=sample)
+    drill.run(day)
+    assert day.figures
+    return [f"{one.name}: {one.value}, {one.bar}" for one in day.figures if not one.holds]
+
+
+@pytest.mark.timeout(120)
+def test_no_lie_is_believed(tmp_path: Path) -> None:
+    assert missed(hostile_edge.DRILL, tmp_path, protected=True, sample=400) == []
+
+
+@pytest.mark.timeout(120)
+def test_who_believes_what_is_signed_or_sent_believes_lies(tmp_path: Path) -> None:
+    found = missed(hostile_edge.DRILL, tmp_path, protected=False, sample=150)
+    assert [text for text in found if text.startswith("lies believed")]
+
+
+@pytest.mark.timeout(120)
+def test_answers_that_are_lost_move_clients_to_the_other_edge(tmp_path: Path) -> None:
+    assert missed(partition.DRILL, tmp_path, protected=True, sample=1) == []
+
+
+@pytest.mark.timeout(120)
+def test_who_knows_one_edge_alone_stays_behind(tmp_path: Path) -> None:
+    found = missed(partition.DRILL, tmp_path, protected=False, sample=1)
+    assert [text for text in found if text.startswith("failover")]
