@@ -340,6 +340,21 @@ def test_a_closed_stream_reopens_with_jitter_and_asks_once() -> None:
     assert of(OpenStream, machine.step(Tick(), 9)) == [OpenStream(0)]
 
 
+def test_a_stream_that_was_cut_is_opened_again_where_a_poll_was_answered() -> None:
+    machine = follow(streams=True)
+    _after(machine, ONE)
+    machine.step(StreamOpened(0), 0)
+    machine.step(Tick(), 1)
+    machine.step(Answered(SHOP, 0, None), 1)
+    machine.step(StreamClosed(0, cut=True), 5)
+    asked = machine.step(Tick(), 50)
+    assert of(OpenStream, asked) == []
+    assert len(of(Fetch, asked)) == 1
+    assert of(OpenStream, machine.step(Failed(SHOP, 0), 50)) == []
+    assert len(of(Fetch, machine.step(Tick(), 100))) == 1
+    assert of(OpenStream, machine.step(Answered(SHOP, 0, None), 100)) == [OpenStream(0)]
+
+
 def test_streams_that_never_hold_are_opened_ever_less_often() -> None:
     machine, now_s, opened = follow(streams=True, poll_interval_s=30), 0.0, 0
     commands = machine.step(Tick(), 0)

@@ -2,8 +2,9 @@
 
 - A stream that was open is opened again soon, spread over some seconds: its upstream may only have
   been replaced by its next process.
-- One that could not be opened waits, with full jitter, and for an answer of that upstream to a
-  poll: while an upstream is down its streams cost it nothing.
+- One that was cut, or could not be opened, waits, with full jitter, and for an answer of that
+  upstream to a poll: while an upstream is down its streams cost it nothing, and when it is back
+  they come as the polls do, one by one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ NAIVE_WAIT_S: Final = 0.5
 class _State(msgspec.Struct, frozen=True):
     """`upstream` is where a stream is, or is being, opened; none while there is none.
 
-    `shut` is an upstream where none could be opened and that answered nothing since.
+    `shut` is an upstream that cut the last one, or where none could be opened, and that answered
+    nothing since.
     """
 
     upstream: int | None = None
@@ -66,7 +68,8 @@ class Listening:
         failures = 1 if proven else state.failures + 1
         wait_s = full_jitter(failures, REOPEN_SPREAD_S, max(cap_s, REOPEN_SPREAD_S), chance)
         wait_s = max(wait_s, event.retry_after_s) if self._gentle else NAIVE_WAIT_S
-        shut = event.upstream if opened_s is None and self._gentle else None
+        lost = opened_s is None or event.cut
+        shut = event.upstream if lost and self._gentle else None
         self._state = _State(failures=failures, reopen_s=now_s + wait_s, shut=shut)
         return opened_s is not None and failures <= CLOSINGS_NOTED
 

@@ -243,7 +243,8 @@ class Client:
             swarm.statuses[answer.status] += not was_open
             if self._listening is listening:
                 self._listening = None
-                self._step(StreamClosed(upstream, answer.retry_after_s))
+                cut = was_open and not listening.farewell
+                self._step(StreamClosed(upstream, answer.retry_after_s, cut=cut))
 
         listening = Listening(swarm.places[upstream], swarm.told.token, opened, hinted, closed)
         self._listening = listening

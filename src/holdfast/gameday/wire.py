@@ -40,6 +40,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 NO_ANSWER: Final = Answer(0)
 NOT_MODIFIED: Final = 304
+LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 Tell: TypeAlias = Callable[[Answer], None]
 
 
@@ -200,6 +201,8 @@ class Listening(_Asker):
         self._opened, self._hinted, self._closed = opened, hinted, closed
         self._open = False
         self._ended = False
+        self.farewell = False
+        """Whether its end was announced: the last chunk of the answer came."""
 
     def open(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
         self._send(loop, "/v1/stream", "accept: text/event-stream\r\n", limit_s)
@@ -222,6 +225,7 @@ class Listening(_Asker):
             data = self._read
             self._read = b""
         self._read += data
+        self.farewell = self._read.endswith(LAST_CHUNK)
         place = self._read.rfind(b"\n\n") + 2
         if place > 1:
             whole, self._read = self._read[:place], self._read[place:]

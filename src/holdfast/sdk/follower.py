@@ -458,9 +458,10 @@ class Follower:
                 else:
                     self.counts["hints_dropped"] += 1
         except Unavailable as error:
-            closed = StreamClosed(upstream, error.retry_after_s)
+            closed = StreamClosed(upstream, error.retry_after_s, cut=True)
         except Exception:  # noqa: BLE001  the stream is a hint: whatever ends it, the poll goes on
             self.counts["streams_failed"] += 1
+            closed = StreamClosed(upstream, cut=True)
         self._streams.pop(number, None)
         if number == self._stream_number:
             events.put(closed)
