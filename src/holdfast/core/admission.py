@@ -7,12 +7,14 @@ for `BURST` times the wait budget. Then each request is let in as long as it has
 than its bound, which depends on how important it is and on whether its caller has had his share:
 
     times the wait budget   important  interactive  bulk  export
-    light caller                   16            8     4       2
+    light caller                   64           64    32      16
+    with nobody heavy              32           16     4       2
     heavy, light service            6            4     3     1.5
     heavy, heavy service            4            3     2       1
 
-So the least important work of the heaviest callers goes first; what is light and important goes
-only if the server is lost anyway. `core.admission_trial` says whether all this is of use.
+So the least important work of the heaviest callers goes first. What light callers ask for is less
+than their share and can't be the overload: they are refused only what would come too late anyway.
+`core.admission_trial` says whether all this is of use.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Hashable
 from enum import IntEnum
+from itertools import product
 from typing import Final
 
 import msgspec
@@ -57,7 +60,12 @@ class Rank(IntEnum):
     EXPORT = 3
 
 
-BOUNDS: Final = ((16.0, 8.0, 4.0, 2.0), (6.0, 4.0, 3.0, 1.5), (4.0, 3.0, 2.0, 1.0))
+BOUNDS: Final = (
+    (64.0, 64.0, 32.0, 16.0),
+    (32.0, 16.0, 4.0, 2.0),
+    (6.0, 4.0, 3.0, 1.5),
+    (4.0, 3.0, 2.0, 1.0),
+)
 PRICES_S: Final = (20e-6, 20e-6, 300e-6, 200e-6)
 """Before any was measured."""
 
@@ -172,9 +180,9 @@ class Admission:
         self._rank = rank
         level = self._level(rank, token, service)
         if waited_s > self._bounds_s[level][rank]:
-            return self._refuse(rank, _SHARE if level else _WAITED)
+            return self._refuse(rank, _SHARE if level > 1 else _WAITED)
         if rank >= _BULK:
-            if level and self._costly >= self.limit.most:
+            if level > 1 and self._costly >= self.limit.most:
                 return self._refuse(rank, _LIMIT)
             self._costly += 1
         self.admitted[rank] += 1
@@ -196,7 +204,9 @@ class Admission:
         price_s, important = self.prices_s[rank], rank == 0
         heavy = self.tokens.is_heavy((important, token), price_s)
         heavy_service = self.services.is_heavy((important, service), price_s)
-        return (1 + heavy_service) if heavy else 0
+        if heavy:
+            return 2 + heavy_service
+        return 0 if self.tokens.tells else 1
 
     def _refuse(self, rank: Rank, why: Why) -> Why:
         self.refused[rank][why] += 1
@@ -271,10 +281,10 @@ class Admission:
         """From now on that is the budget, and bounds are what follows from it."""
         self.wait_budget_s = wait_budget_s
         self._bounds_s = [[times * wait_budget_s for times in level] for level in BOUNDS]
-        for rank in range(_BULK):
+        for level, rank in product(range(2), range(_BULK)):
             # No setting may be so strict that what matters and hardly costs anything goes first.
-            usual_s = BOUNDS[0][rank] * WAIT_BUDGET_S
-            self._bounds_s[0][rank] = max(self._bounds_s[0][rank], usual_s)
+            usual_s = BOUNDS[level][rank] * WAIT_BUDGET_S
+            self._bounds_s[level][rank] = max(self._bounds_s[level][rank], usual_s)
 
     def _stand_by(self) -> None:
         """Armed, with nothing to do."""

@@ -16,6 +16,7 @@ FORGOTTEN_S: Final = 1e-6
 """Demand below this is none."""
 SEEN_LEAST_S: Final = 0.002
 """Of demand, before anybody is judged by it."""
+INFINITE: Final = float("inf")
 REST: Final = object()
 """All callers beyond `KEYS_MAX`, as one."""
 
@@ -28,7 +29,7 @@ class Shares:
     def __init__(self) -> None:
         self._now: dict[Hashable, float] = {}
         self._usual: dict[Hashable, float] = {}
-        self._fair_s = float("inf")
+        self._fair_s = INFINITE
         self._all_s = 0.0
         self._new = True
         self.beyond = 0
@@ -36,6 +37,11 @@ class Shares:
     def __len__(self) -> int:
         """Callers that are told apart now."""
         return len(self._usual)
+
+    @property
+    def tells(self) -> bool:
+        """Whether light callers are told from heavy ones: only if there is not enough for all."""
+        return self._fair_s != INFINITE
 
     def is_heavy(self, caller: Hashable, cost_s: float) -> bool:
         """Count a request that would cost so much; whether its caller has had his share."""
@@ -70,7 +76,7 @@ class Shares:
 
     def clear(self) -> None:
         """There is enough for all again."""
-        self._now, self._usual, self._fair_s = {}, {}, float("inf")
+        self._now, self._usual, self._fair_s = {}, {}, INFINITE
         self._all_s, self._new = 0.0, True
 
 
@@ -83,4 +89,4 @@ def fair_share(wanted: Iterable[float], capacity: float) -> float:
         if each > level:
             return level
         left -= each
-    return float("inf")
+    return INFINITE
