@@ -20,8 +20,8 @@ from holdfast.gameday.load import Kind, Load
 from holdfast.gameday.processes import ask, until
 
 WIDE: Final = "wide"
-SETTINGS: Final = 500
-RULES: Final = 4
+SETTINGS: Final = 1_400
+RULES: Final = 1
 """Of each setting; none of them holds."""
 CONTEXT: Final = {"targetingKey": "u1", "tenant": "contoso", "ring": "general", "user": "ada"}
 CALIBRATION_S: Final = 1.5
