@@ -18,7 +18,9 @@ MODULES: Final = {
     "atlassian-2022": "atlassian_2022",
     "bad-value": "bad_value",
     "roblox-2021": "roblox_2021",
+    "launchdarkly-2025": "launchdarkly_2025",
     "fastly-2021": "fastly_2021",
+    "facebook-2021": "facebook_2021",
 }
 ALL: Final = "all"
 
