@@ -24,6 +24,7 @@ SHORT = {
     "google-2025": 30,
     "atlassian-2022": 0,
     "bad-value": 0,
+    "facebook-2021": 1,
 }
 """Drill -> its sample; 0 runs all of it."""
 SLOW_UNPROTECTED = {"bad-value", "crowdstrike-2024"}

@@ -61,7 +61,9 @@ class Link(msgspec.Struct, frozen=True):
 
     def doubt_at(self, now_s: float) -> float:
         """What is left of the doubt."""
-        return self.doubt * 0.5 ** (max(0.0, now_s - self.doubted_s) / DOUBT_HALF_S)
+        halves: float = max(0.0, now_s - self.doubted_s) / DOUBT_HALF_S
+        left: float = self.doubt * 0.5**halves
+        return left
 
 
 class Upstreams(msgspec.Struct, frozen=True):
