@@ -24,7 +24,10 @@ SETTINGS: Final = 1_400
 RULES: Final = 1
 """Of each setting; none of them holds."""
 CONTEXT: Final = {"targetingKey": "u1", "tenant": "contoso", "ring": "general", "user": "ada"}
-CALIBRATION_S: Final = 1.5
+CALIBRATION_S: Final = 1.0
+END_S: Final = 5.0
+ROUNDS_MAX: Final = 6
+BETTER: Final = 1.15
 CALIBRATION_RATE: Final = 8_000.0
 READY_S: Final = 60.0
 
@@ -138,10 +141,19 @@ class Callers:
 
 
 def capacity(url: str, kind: Kind) -> float:
-    """Answers per second when the edge always has something to do, and no queue to speak of."""
-    load = Load(url, [kind], CALIBRATION_RATE, 6, CALIBRATION_S, deadline_s=9, patience_s=9)
-    with load.start():
-        return load.stop_after(CALIBRATION_S).kinds[kind.name].ok / CALIBRATION_S
+    """Answers per second when the edge always has something to do, and no queue to speak of.
+
+    What a new snapshot needs to be answered quickly is made where nobody waits for it, so this
+    looks until it gets no better.
+    """
+    best = 0.0
+    for _ in range(ROUNDS_MAX):
+        with Load(url, [kind], CALIBRATION_RATE, 6, END_S, deadline_s=9, patience_s=9) as load:
+            found = load.stop_after(CALIBRATION_S).kinds[kind.name].ok / CALIBRATION_S
+        if found < BETTER * best:
+            break
+        best = found
+    return max(best, found)
 
 
 def metric(url: str, name: str) -> float:
