@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,13 @@ def main() -> None:
         if section not in SECTIONS:
             raise SystemExit(f"no section {section!r}: there are {', '.join(SECTIONS)}")
         print(f"{section} …", file=sys.stderr)
+        began_s = time.monotonic()
         if section in ("evaluate", "load"):
             figures = compare(section, arguments.cycles)
         else:
             figures = measure([sys.executable, str(HERE / f"{section}.py")])
         (results / f"{section}.json").write_text(json.dumps(figures, indent=1))
+        print(f"{section}: {time.monotonic() - began_s:.0f} s", file=sys.stderr)
     subprocess.run([sys.executable, str(HERE / "report.py"), str(results)], check=True)
 
 
