@@ -322,3 +322,19 @@ def test_check_flag_lists_what_will_fail() -> None:
         *[("operator", "warning", "/flags/a~1b/targeting")] * 3,
     ]
     assert check_flag("k", flag(CONTOSO)) == []
+
+
+def test_what_could_not_be_evaluated_is_counted_and_the_last_of_it_kept() -> None:
+    flag = {
+        "state": "ENABLED",
+        "variants": {"a": 1},
+        "defaultVariant": "a",
+        "targeting": {"if": [{"%": [1, {"var": "n"}]}, "a"]},
+    }
+    evaluator = Evaluator({"odd": msgspec.json.encode(flag)}, now_s=lambda: 0.0)
+    for _ in range(20):
+        assert evaluator.evaluate("odd", {"n": 0}).error_code == "GENERAL"
+    assert evaluator.evaluate("odd", {"n": 1}).error_code is None
+    assert evaluator.failed == 20
+    assert set(map(str, evaluator.failing)) == {str(("odd", {"n": 0}))}
+    assert len(evaluator.failing) < 20

@@ -25,9 +25,10 @@ SHORT = {
     "atlassian-2022": 0,
     "bad-value": 0,
     "facebook-2021": 1,
+    "fastly-2021": 1,
 }
 """Drill -> its sample; 0 runs all of it."""
-SLOW_UNPROTECTED = {"bad-value", "crowdstrike-2024"}
+SLOW_UNPROTECTED = {"bad-value", "crowdstrike-2024", "fastly-2021"}
 """Their damage has no end: they watch it for as long as they would wait for it to be over."""
 
 

@@ -9,6 +9,7 @@ them. Nothing here raises on a read; what goes wrong is an outcome with reason E
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
@@ -37,6 +38,8 @@ from holdfast.core.targeting.segments import SegmentTable
 
 T = TypeVar("T")
 Body = bytes | msgspec.Raw
+FAILING_KEPT: Final = 8
+"""Contexts kept in which a setting failed, the last ones."""
 MISSES_MAX: Final = 200
 """Reads past the generated function after which it is made anew, for contexts that lack more."""
 NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
@@ -53,6 +56,9 @@ class Owner(Protocol):
 
     def replace(self, key: str, function: Function) -> None:
         """Use this function from now on."""
+
+    def failed_in(self, key: str, context: Mapping[str, Any]) -> None:
+        """The setting could not be evaluated in this context."""
 
 
 class Setting:
@@ -99,6 +105,7 @@ class Setting:
             run = Run(self._facts.bucketing, self._facts.segments)
             return self.answers.resolve(run.apply(self.root, self.data(context)))
         except Exception as error:  # noqa: BLE001 - a read never raises; the outcome says what failed
+            self._owner.failed_in(self.key, context)
             return self.answers.failed(error)
 
     def explain(self, context: Mapping[str, Any], rule_names: Sequence[str]) -> Explanation:
@@ -132,6 +139,7 @@ class Evaluator:
     """All settings of one snapshot. Immutable to its callers and thread-safe.
 
     `table` has the functions compiled so far: index it directly, and on KeyError ask `function`.
+    `failed` counts evaluations that could not be made, `failing` has the last of them.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a flagd document, and of ours
@@ -150,6 +158,8 @@ class Evaluator:
         `now_s` gives unix seconds, for `$flagd.timestamp`.
         """
         self.table: dict[str, Function] = {}
+        self.failed = 0
+        self.failing: deque[tuple[str, Mapping[str, Any]]] = deque(maxlen=FAILING_KEPT)
         self.metadata = metadata
         self._flags = flags
         self._types = types
@@ -230,6 +240,11 @@ class Evaluator:
     def replace(self, key: str, function: Function) -> None:
         """See `Owner`."""
         self.table[key] = function
+
+    def failed_in(self, key: str, context: Mapping[str, Any]) -> None:
+        """See `Owner`."""
+        self.failed += 1
+        self.failing.append((key, context))
 
     def _member(self, key: str) -> Member:
         function = self.function(key)

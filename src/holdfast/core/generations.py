@@ -26,7 +26,8 @@ STREAK: Final = 3
 """Deaths during probation, in a row, that send a generation back."""
 CRASH_STREAK: Final = "crash-streak"
 HEALTH: Final = "health"
-OWN_CODES: Final = frozenset({CRASH_STREAK, HEALTH})
+FAILING: Final = "failing"
+OWN_CODES: Final = frozenset({CRASH_STREAK, HEALTH, FAILING})
 """Codes of generations that were refused for what they did here, not for what they are."""
 
 TEXT_CHARS_MAX: Final = 256

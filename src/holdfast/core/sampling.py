@@ -100,8 +100,8 @@ class Sampler:
     than the whole. `failed` counts contexts that could not be read.
     """
 
-    __slots__ = ("_allowed", "_draw", "_kept", "_next", "_offered", "_size", "_subject", "_w",
-                 "failed")  # fmt: skip
+    __slots__ = ("_allowed", "_draw", "_earlier", "_kept", "_next", "_offered", "_size", "_subject",
+                 "_w", "failed")  # fmt: skip
 
     def __init__(
         self, subject: Subject, draw: Callable[[], float], size: int = CONTEXTS_MAX
@@ -112,9 +112,16 @@ class Sampler:
         self._size = size
         self._allowed: frozenset[str] = frozenset()
         self.failed = 0
+        self._earlier = self._offered = 0
         self._begin()
 
+    @property
+    def asked(self) -> int:
+        """How many contexts were offered so far, about."""
+        return self._earlier + self._offered
+
     def _begin(self) -> None:
+        self._earlier += self._offered
         self._kept: list[dict[str, JSON]] = []
         self._offered = 0
         self._next = 1

@@ -35,6 +35,7 @@ from holdfast.apps.edge.push import Pushes
 from holdfast.apps.edge.quarantine import Quarantine
 from holdfast.apps.edge.rehearsal import Rehearsal
 from holdfast.apps.edge.relay import Relay, upward
+from holdfast.apps.edge.rounds import Rounds
 from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shard import Shard
 from holdfast.apps.edge.shelf import EdgeShelf
@@ -49,7 +50,7 @@ from holdfast.apps.shards import read_plan
 from holdfast.core.access import ACCESS
 from holdfast.core.conversation import Report
 from holdfast.core.errors import Invalid, Untrusted
-from holdfast.core.generations import CRASH_STREAK
+from holdfast.core.generations import CRASH_STREAK, FAILING
 from holdfast.core.limits import CONTEXT_BYTES_MAX
 from holdfast.core.model import Subject
 from holdfast.core.roots import RootSet
@@ -125,6 +126,9 @@ class Edge:
         parts = self._parts()
         self.routes = Routes(parts)
         self._rehearsal = None if settings.unprotected else Rehearsal(parts)
+        self._rounds = (
+            None if settings.unprotected else Rounds(parts, self.table, settings.probation_s)
+        )
         self.face = Face(self.routes.handle, BODY_BYTES_MAX)
         if doing is not None:
             self.face.doing = doing.now
@@ -306,6 +310,8 @@ class Edge:
                 self._doing.name(subject, active.digest)
             if self.quarantine.admits(active):
                 self.table.put(active)
+            if self._rounds is not None:
+                self._rounds.began(active, before)
             self.hints.refetches.announce(subject, subject, ofrep.refetch(active))
         self.shelf.put(generation)
         self._refused.discard(subject)
@@ -362,11 +368,23 @@ class Edge:
                 self._label(active)
                 active.bulk.build(pause)
             self.quarantine.look()
+            self._go_round()
             self.hints.look(self.table)
             behind = self._behind() if self._rehearsal is not None else set()
             if behind & lagging:
                 self._fall_silent(f"another {min(behind & lagging)} is handed on than is answered")
             lagging = behind
+
+    def _go_round(self) -> None:
+        """Ask a few probes, and see what fails for callers."""
+        if self._rounds is None:
+            return
+        if fault := self._rounds.look():
+            self._fall_silent(fault)
+        for active, key in self._rounds.failing(self._clock()):
+            why = f"{key!r} fails in contexts in which it had an answer before"
+            _log.critical("a fresh generation fails: back", subject=active.name, why=why)
+            self.follower.put_away(active.subject, active.digest, FAILING, why)
 
     def _behind(self) -> set[Subject]:
         """Subjects of which something else is handed on than answered, and nothing is to come.

@@ -33,8 +33,8 @@ OTHERS_MAX: Final = 100
 """Other subjects of which one probe is asked again."""
 
 
-class Rehearsal:
-    """Owned by the follower's thread."""
+class Stage:
+    """The routes of an edge on a table that nobody else sees. For one thread."""
 
     def __init__(self, parts: Parts) -> None:
         """`parts` are those of the edge; what callers see of them is replaced."""
@@ -51,30 +51,18 @@ class Rehearsal:
                 health=_Ready(),
             )
         )
-        self._before: dict[Subject, Active] = {}
 
-    def fault(self, active: Active) -> str:
-        """What a caller would get wrong after this activation; empty when nothing."""
-        # Of its own: what is asked here is no traffic, and must not be sampled as such.
-        active = Active(active.snapshot, active.digest, active.evaluator, active.activated_s)
-        before = self._before.get(active.subject)
-        self._before[active.subject] = active
-        self._table.put(active)
-        asked = _probes(active, before)
-        for subject, key, probe in (
-            *(asked if before is None else islice(asked, AGAIN_MAX)),
-            *self._others(active.subject),
-        ):
-            if fault := self._ask(subject, key, probe):
-                return fault
-        return ""
+    def put(self, active: Active) -> Active:
+        """Answer from this generation, and count nothing of it: what is asked here is no traffic,
+        and must not be sampled as such."""
+        mine = self._table.get(active.subject)
+        if mine is None or mine.evaluator is not active.evaluator:
+            mine = Active(active.snapshot, active.digest, active.evaluator, active.activated_s)
+            self._table.put(mine)
+        return mine
 
-    def _others(self, subject: Subject) -> Iterator[tuple[Subject, str, Carried]]:
-        for other in islice(self._before.values(), OTHERS_MAX):
-            if other.subject != subject:
-                yield from islice(_probes(other, None), 1)
-
-    def _ask(self, subject: Subject, key: str, probe: Carried) -> str:
+    def ask(self, subject: Subject, key: str, probe: Carried) -> str:
+        """What a caller would get wrong; empty when nothing."""
         body = msgspec.json.encode({"context": probe.context})
         path = f"/{subject}/ofrep/v1/evaluate/flags/{key}"
         try:
@@ -88,7 +76,33 @@ class Rehearsal:
         return f"{key!r} of {subject} is answered otherwise than its snapshot says"
 
 
-def _probes(active: Active, before: Active | None) -> Iterator[tuple[Subject, str, Carried]]:
+class Rehearsal:
+    """Owned by the follower's thread."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._stage = Stage(parts)
+        self._before: dict[Subject, Active] = {}
+
+    def fault(self, active: Active) -> str:
+        """What a caller would get wrong after this activation; empty when nothing."""
+        before = self._before.get(active.subject)
+        mine = self._before[active.subject] = self._stage.put(active)
+        asked = probes_of(mine, before)
+        for subject, key, probe in (
+            *(asked if before is None else islice(asked, AGAIN_MAX)),
+            *self._others(active.subject),
+        ):
+            if fault := self._stage.ask(subject, key, probe):
+                return fault
+        return ""
+
+    def _others(self, subject: Subject) -> Iterator[tuple[Subject, str, Carried]]:
+        for other in islice(self._before.values(), OTHERS_MAX):
+            if other.subject != subject:
+                yield from islice(probes_of(other, None), 1)
+
+
+def probes_of(active: Active, before: Active | None) -> Iterator[tuple[Subject, str, Carried]]:
     """Those of changed settings first. Such whose context can't be asked over HTTP are left out."""
     facts = active.snapshot.holdfast
     known = before.snapshot.holdfast.settings if before else {}
