@@ -71,6 +71,8 @@ CLOSED_SPREAD_S = 4.0
 """After somebody ended a stream: many heard that at the same moment."""
 START_SPREAD_S = 5.0
 """The first question of a start that answers from disk, but can't say how old that is."""
+STREAM_STARTS = 3.0
+"""Streams of such a start are opened within so many times its spread."""
 REFUSED_REST_S = 60.0
 """How long other upstreams are preferred for a subject after a refusal, at least."""
 LAG_REST_S = 5.0
@@ -113,6 +115,7 @@ class Follow:
         self._budget = RetryBudget(since_s=now_s)
         self._contracts: Counter[Pacing] = Counter()
         self._asking = False
+        self._looks = True
         self._listening = Listening(wanted=plan.streams and plan.upstreams > 0, gentle=plan.gentle)
         self._schedule = Schedule()
         self.throttled = 0
@@ -189,18 +192,15 @@ class Follow:
 
         Right after a restart the first poll comes when it would have come without one.
         """
-        within_s, known_s = START_SPREAD_S, event.vouched_s
-        if (
-            known_s is not None
-            and known_s <= 2 * contract.stale_after_s
-            and not self._plan.catalogue
-        ):
-            within_s = self._interval_s(event.subject)
-        at_s = now_s + spread(min(within_s, self._interval_s(event.subject)), self._draw())
-        look_s = LOOK_SPREAD_S if self._listening.wanted else 0.0
-        self._schedule.put(event.subject, at_s + look_s)  # an open stream has it asked before
-        if not self._plan.catalogue:
-            self._listening.not_before(at_s)
+        interval_s, known_s = self._interval_s(event.subject), event.vouched_s
+        recent = known_s is not None and known_s <= 2 * contract.stale_after_s
+        within_s = interval_s if recent else min(START_SPREAD_S, interval_s)
+        if self._plan.catalogue:  # others follow this one: it says itself what is new
+            self._schedule.put(event.subject, now_s + spread(START_SPREAD_S, self._draw()))
+            return
+        self._schedule.put(event.subject, now_s + spread(within_s, self._draw()))
+        self._listening.not_before(now_s + spread(STREAM_STARTS * within_s, self._draw()))
+        self._looks = False  # the steady poll finds what no stream told yet
 
     def _returned(self, event: Returned, now_s: float) -> list[Command]:
         watch = self._schedule.watch(event.subject, now_s)
@@ -320,7 +320,8 @@ class Follow:
         match event:
             case StreamOpened() if self._listening.opened(event.upstream, now_s):
                 # What changed while nobody listened was not heard.
-                self._look_around(now_s, LOOK_SPREAD_S, topics)
+                self._look_around(now_s, LOOK_SPREAD_S, topics if self._looks else ())
+                self._looks = True
             case StreamClosed() if self._closed(event, now_s) and self._alternatives(now_s):
                 # The upstream may be gone: one question finds out, long before the steady poll.
                 self._look_around(now_s, CLOSED_SPREAD_S, topics[:1])

@@ -1,4 +1,4 @@
-"""`google-2025`, the blank-field half: blank, null and missing in every field of every object."""
+"""`google-2025`: blank, null and missing in every field of every object; then the herd."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.snapshot import Freshness
+from holdfast.gameday import herd
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.faults import Forge, Upstream
 from holdfast.gameday.fleet import ENVIRONMENT, Fleet
@@ -44,6 +45,7 @@ def run(day: Day) -> None:
         fleet.wait_answering("sdk-1")
         _at_the_door(day, fleet)
         _in_snapshots(day, fleet)
+        herd.measure(day, fleet)
         answered, wrong, failed = fleet.totals()
         dead = [n for n, p in (*fleet.clients.items(), *fleet.edges.items()) if not p.alive]
         dead += [] if fleet.control.alive else ["control"]
@@ -54,7 +56,9 @@ def run(day: Day) -> None:
             day.note("damage", example)
         day.affected = f"{wrong + failed} answers" if wrong + failed else "nobody"
         day.root_cause = "blank, null and missing fields"
-        day.stopped_by = "strict decoding at the write door and at every consumer, and probes"
+        day.stopped_by = (
+            "strict decoding at the write door and at every consumer, probes, and gentle starts"
+        )
 
 
 def _at_the_door(day: Day, fleet: Fleet) -> None:
@@ -207,14 +211,15 @@ def _fresh(forge: Forge, document: dict[str, Any], made: str) -> bytes:
 
 DRILL = Drill(
     name="google-2025",
-    title="Google Cloud, 12 June 2025: blank fields",
+    title="Google Cloud, 12 June 2025: blank fields, and a herd on restart",
     outage=(
         "a policy with blank fields was replicated worldwide within seconds; its reader followed a "
-        "null pointer and crashed, in every region."
+        "null pointer and crashed, in every region; on their restart all asked the store at once."
     ),
     rehearsal=(
         "every field of every kind of edit is blank, null or missing at the API; then every "
-        "field of a snapshot, signed with the real keys and handed to a client."
+        "field of a snapshot, signed with the real keys and handed to a client; then 100 clients "
+        "are killed and started again at once."
     ),
     run=run,
 )
