@@ -20,9 +20,9 @@ from holdfast.gameday.load import Kind, Load
 from holdfast.gameday.processes import ask, until
 
 WIDE: Final = "wide"
-SETTINGS: Final = 1_400
-RULES: Final = 1
-"""Of each setting; none of them holds."""
+SETTINGS: Final = 20
+STEPS: Final = 60
+"""Of each setting: some 0.2 ms."""
 CONTEXT: Final = {"targetingKey": "u1", "tenant": "contoso", "ring": "general", "user": "ada"}
 CALIBRATION_S: Final = 1.0
 END_S: Final = 5.0
@@ -35,7 +35,7 @@ _BODY: Final = msgspec.json.encode({"context": CONTEXT})
 
 
 def wide() -> str:
-    """The document of the costly service: each setting is split, for users whom no rule names."""
+    """The document of the costly service: each of its settings walks through a list."""
     settings = {
         f"wide-{number}": {
             "type": "integer",
@@ -43,14 +43,7 @@ def wide() -> str:
             "environments": {
                 ENVIRONMENT: {
                     "default": "few",
-                    "rules": [
-                        {
-                            "logic": {"ends_with": [{"var": "user"}, f"-{number}-{turn}"]},
-                            "serve": "many",
-                        }
-                        for turn in range(RULES)
-                    ]
-                    + [{"split": {"weights": {"few": 50, "many": 50}, "by": "user"}}],
+                    "rules": [{"logic": _walk(number), "serve": "many"}],
                 }
             },
         }
@@ -63,6 +56,12 @@ def wide() -> str:
         "settings": settings,
     }
     return msgspec.json.encode(document).decode()
+
+
+def _walk(number: int) -> dict[str, Any]:
+    """A condition that nobody meets, found out one by one."""
+    members = [f"nobody-{number}-{each}" for each in range(STEPS)]
+    return {"some": [members, {"==": [{"var": ""}, "ada"]}]}
 
 
 class Callers:
