@@ -64,6 +64,12 @@ class Survey(msgspec.Struct, frozen=True):
     rewritten: tuple[str, ...] = ()
 
 
+class _Facts(msgspec.Struct):
+    """What of `/readyz` an operator has to know: subjects that serve what was pushed over them."""
+
+    pushed: tuple[str, ...] = ()
+
+
 def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
     """Ask the control plane and each edge; who does not answer is part of the result."""
     newest = _catalogue(api)
@@ -130,10 +136,13 @@ def _edge(
 
 def _readiness(api: Api) -> tuple[bool, str]:
     try:
-        api.raw("GET", "/readyz")
+        told = msgspec.json.decode(api.raw("GET", "/readyz") or b"{}", type=_Facts)
     except HoldfastError as failed:
         return False, str(failed)
-    return True, "ready"
+    except msgspec.MsgspecError:
+        return True, "ready"
+    pushed = ", ".join(told.pushed)
+    return True, f"ready; PUSHED OFFLINE: {pushed}" if pushed else "ready"
 
 
 def _catalogue(api: Api) -> dict[Subject, Listed] | None:
