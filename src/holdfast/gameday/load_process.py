@@ -79,6 +79,7 @@ class _Wire(asyncio.Protocol):
         self._body_missing = 0
         self._status = 0
         self._hint: bytes | None = None
+        self._last = False
         self.shot: _Shot | None = None
         self.transport: asyncio.Transport | None = None
 
@@ -114,6 +115,7 @@ class _Wire(asyncio.Protocol):
         if self._status == 100:
             raise AssertionError("nobody asked for 100 Continue")
         lower = head.lower()
+        self._last = _header(lower, b"connection") == b"close"
         empty = self._status in {204, 304} or (self.shot is not None and self.shot.kind.bodiless)
         self._body_missing = 0 if empty else int(_header(lower, b"content-length") or 0)
         self._hint = _header(lower, b"retry-after") if self._status in REFUSALS else None
@@ -122,7 +124,10 @@ class _Wire(asyncio.Protocol):
         status, hint, shot = self._status, self._hint, self.shot
         self._status, self._body_missing, self._hint, self.shot = 0, 0, None, None
         self._range.answered(shot, status, hint)
-        self._range.free(self)
+        if self._last and self.transport is not None:
+            self.transport.close()
+        else:
+            self._range.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         shot, self.shot = self.shot, None
