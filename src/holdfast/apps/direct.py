@@ -344,10 +344,7 @@ class Connection(asyncio.Protocol):
                 return
             answer = front.face.answer(request)
             gate.done(perf_counter() - began_s)
-        if type(answer) is Response and answer.wire:
-            self._transport.write(front.starts[answer.status] + answer.wire)
-        else:
-            self._send(request, answer, True, True)
+        self._send(request, answer, True, True)
 
     def _answer(self, what: Request | bytes, keep: bool, chunks: bool) -> None:
         self.answered += 1
@@ -368,18 +365,23 @@ class Connection(asyncio.Protocol):
     def _send(
         self, request: Request, answer: Response | Stream | None, keep: bool, chunks: bool
     ) -> None:
+        front = self._front
         if answer is None:
-            self._front.face.count(404)
+            front.face.count(404)
             answer = http.not_found(request.path)
-        elif isinstance(answer, Stream):
+        start, bodied = front.starts[answer.status], request.method != "HEAD"
+        keep = keep and not front.draining
+        if isinstance(answer, Stream):
             self._leave()
             self._bounds.connections.discard(self)
-            self._front.streams.add(self._transport)
-            answer.begin(self._transport, chunked=chunks, start=self._front.starts[answer.status])
+            front.streams.add(self._transport)
+            answer.begin(self._transport, chunked=chunks, start=start)
             return
-        start, bodied = self._front.starts[answer.status], request.method != "HEAD"
+        if answer.wire and keep and bodied:
+            self._transport.write(start + answer.wire)
+            return
         closing = CLOSE in answer.headers
-        if closing or not keep or self._front.draining:
+        if closing or not keep:
             more = b"\r\n" if closing else b"connection: close\r\n\r\n"
             body = answer.body if bodied else b""
             self._transport.write(b"".join((start, head_of(answer), more, body)))
