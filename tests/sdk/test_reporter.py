@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.adapters.upstream import Upstream, always
+from tests.adapters.upstream import Upstream, always, dripping
 from tests.sdk.edge import Edge
 from tests.sdk.publisher import Publisher
 from tests.sdk.waiting import until
 
 from holdfast import Client
-from holdfast.adapters.http_reports import HttpReports, batches
+from holdfast.adapters.http_reports import AWAY_S_MAX, HttpReports, batches
 from holdfast.core.errors import Invalid, Unavailable
 from holdfast.core.reports import BODY_BYTES_MAX, ConsumerReport, ReportBody
 from holdfast.sdk import reporter
@@ -208,3 +208,34 @@ def test_nobody_there_is_unavailable() -> None:
         port = closed.getsockname()[1]
     with pytest.raises(Unavailable):
         HttpReports(f"http://127.0.0.1:{port}").send([report(1)])
+
+
+def test_an_upstream_that_asks_to_be_left_alone_is() -> None:
+    now_s = [0.0]
+    with Upstream(always(b"{}", "503 Busy", Retry_After="7")) as upstream:
+        sending = HttpReports(upstream.url, clock=lambda: now_s[0])
+        for at_s, asked in ((0.0, 1), (6.9, 1), (7.1, 2), (14.0, 2)):
+            now_s[0] = at_s
+            with pytest.raises(Unavailable):
+                sending.send([report(1)])
+            assert len(upstream.asked) == asked
+        sending.close()
+
+
+def test_a_wish_to_be_left_alone_for_years_is_bounded() -> None:
+    now_s = [0.0]
+    with Upstream(always(b"{}", "503 Busy", Retry_After="999999999")) as upstream:
+        sending = HttpReports(upstream.url, clock=lambda: now_s[0])
+        for at_s in (0.0, AWAY_S_MAX):
+            now_s[0] = at_s
+            with pytest.raises(Unavailable):
+                sending.send([report(1)])
+        assert len(upstream.asked) == 2
+        sending.close()
+
+
+@pytest.mark.parametrize("drop", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X: y\r\n"])
+def test_an_answer_without_an_end_costs_a_bounded_number_of_bytes(drop: bytes) -> None:
+    first = b"" if drop.startswith(b"HTTP") else b"HTTP/1.1 202 Accepted\r\n"
+    with Upstream(dripping(first, drop * 100, 0)) as upstream, pytest.raises(Unavailable):
+        HttpReports(upstream.url).send([report(1)])

@@ -1,24 +1,31 @@
 """Reports over HTTP: `POST /v1/reports` to one upstream, an edge or a control plane.
 
 An upstream that answers nothing, or rubbish, costs its sender some seconds of a thread that has
-nothing else to do. Not thread-safe; after a fork, make a new one.
+nothing else to do: connection, silence, the whole answer and its bytes are bounded (`http_line`).
+One that says `Retry-After` is left alone for so long. Not thread-safe; after a fork, make a new
+one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
-import urllib3
 from urllib3.exceptions import HTTPError
 
+from holdfast.adapters.http_line import Line
 from holdfast.core.errors import Unavailable
+from holdfast.core.pacing import retry_after_s
 from holdfast.core.reports import BODY_BYTES_MAX, REPORTS_MAX, ConsumerReport
 
 CONNECT_S: Final = 2.0
 READ_S: Final = 5.0
+TOTAL_S: Final = 8.0
+"""For one batch, from its first byte to the last of the answer."""
+AWAY_S_MAX: Final = 300.0
+"""How long a `Retry-After` may keep reports back: what they say goes with the next one."""
 _ANSWER_BYTES_MAX: Final = 64 * 1024
 _BAD: Final = frozenset({400, 413, 422})
 """Answers to a batch that will never be taken: sending it again would only stop the others."""
@@ -29,25 +36,21 @@ _TAIL: Final = b"]}"
 class HttpReports:
     """The `Reports` port on `base_url`."""
 
-    def __init__(self, base_url: str, token: str = "") -> None:
-        parts = urlsplit(base_url)
-        self._path = parts.path.rstrip("/") + "/v1/reports"
+    def __init__(
+        self,
+        base_url: str,
+        token: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = base_url.rstrip("/") + "/v1/reports"
         self._headers = {"User-Agent": "holdfast-sdk", "Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        kind = (
-            urllib3.HTTPSConnectionPool if parts.scheme == "https" else urllib3.HTTPConnectionPool
-        )
         self.refused = 0
         """Batches that the upstream could make nothing of."""
-        self._pool = kind(
-            parts.hostname or "",
-            parts.port,
-            maxsize=1,
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
-            retries=False,
-        )
+        self._clock = clock
+        self._away_until_s = float("-inf")
+        self._line = Line(base_url, CONNECT_S)
 
     def send(self, reports: Sequence[ConsumerReport]) -> None:
         """Raises `Unavailable` when one batch was not taken; those after it are not sent then."""
@@ -55,18 +58,19 @@ class HttpReports:
             self._post(body)
 
     def close(self) -> None:
-        self._pool.close()
+        self._line.close()
 
     def _post(self, body: bytes) -> None:
+        if (left_s := self._away_until_s - self._clock()) > 0:
+            raise Unavailable(f"{self._name} asked to be left alone for {left_s:.0f} s more")
         try:
-            answer = self._pool.urlopen(
-                "POST",
-                self._path,
+            self._line.bound(READ_S, TOTAL_S)
+            answer = self._line.open(
+                "/v1/reports",
+                self._headers,
+                method="POST",
                 body=body,
-                headers=self._headers,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
+                body_bytes_max=_ANSWER_BYTES_MAX,
             )
             # What stands in the answer is nobody's concern; what is left unread must not become
             # the next one.
@@ -79,7 +83,12 @@ class HttpReports:
         if answer.status in _BAD:
             self.refused += 1
         elif not 200 <= answer.status < 300:
+            self._keep_away(answer.headers.get("Retry-After", ""))
             raise Unavailable(f"{self._name} answered {answer.status}")
+
+    def _keep_away(self, wish: str) -> None:
+        wished_s = min(retry_after_s(wish, time.time()), AWAY_S_MAX)
+        self._away_until_s = self._clock() + wished_s  # whoever sends comes with jitter
 
 
 def batches(encoded: Iterable[bytes]) -> Iterable[bytes]:
