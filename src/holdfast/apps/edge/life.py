@@ -64,12 +64,20 @@ def _run_alone(settings: EdgeSettings) -> None:
         with contextlib.closing(edge):
             edge.start()
             if not place.ours:
-                await_proof(partial(lacks, edge, place.holds), place, settings.take_over_within_s)
+                await_proof(partial(_ready, edge, place), place, settings.take_over_within_s)
                 cache.take_up()
             keeper = Keeper(place, Alone(edge, cache), edge.listener.listening)
             with contextlib.closing(keeper), succeeding(keeper.succeed):
                 keeper.start()
                 edge.listener.run()
+
+
+def _ready(edge: Edge, place: Place) -> str:
+    """What is lacking; when nothing is, all that would delay the first answers is done."""
+    lacking = lacks(edge, place.holds)
+    if not lacking:
+        settle()
+    return lacking
 
 
 @contextlib.contextmanager

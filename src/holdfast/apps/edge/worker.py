@@ -69,16 +69,18 @@ def work(
         edge.start()
         orders.started = True
         orders.accepts.wait()
-        _wait_ready(edge)
+        if _wait_ready(edge):
+            settle()
         if not orders.ended:
             edge.listener.run()
 
 
-def _wait_ready(edge: Edge) -> None:
-    """For a while: who connects waits for it, and the others that are ready answer meanwhile."""
+def _wait_ready(edge: Edge) -> bool:
+    """Whether it is ready, waited for a while: who connects waits as well, while others answer."""
     end_s = time.monotonic() + READY_S
     while time.monotonic() < end_s and not edge.own_ready()[0]:
         time.sleep(WATCH_S / 10)
+    return edge.own_ready()[0]
 
 
 class Watch:
