@@ -2,9 +2,9 @@
 
     python -m holdfast.gameday.clocked CLOCK.json MODULE ARGUMENT…
 
-`CLOCK.json` holds a `Setting`. The time of day (`time.time`, `time.time_ns`) and the count since
-boot (`time.clock_gettime`) are shifted by it; `time.monotonic`, by which sockets and threads wait,
-is not. Time can also be made to run faster.
+`CLOCK.json` holds a `Setting`. The time of day (`time.time`, `time.time_ns`) is shifted by it. Time
+can also be made to run faster, the count since boot (`time.clock_gettime`) as well;
+`time.monotonic`, by which sockets and threads wait, is left alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ LOOK_S: Final = 0.05
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """`ahead_s` is added to the time of day, `boot_s` to the count; `speed` holds since `since_s`,
-    in real unix seconds."""
+    """`ahead_s` is added to the time of day. `speed` is that of time itself, both clocks, since
+    `since_s` in real unix seconds. The count since boot never jumps, as no kernel lets it."""
 
     ahead_s: float = 0.0
-    boot_s: float = 0.0
     speed: float = 1.0
     since_s: float = 0.0
 
@@ -65,7 +64,7 @@ class Clock:
 
     def boot(self, real: Callable[[int], float]) -> Callable[[int], float]:
         """In the place of `time.clock_gettime`."""
-        return lambda clock: real(clock) + self._look().boot_s + self._shift_s()
+        return lambda clock: real(clock) + self._shift_s()
 
 
 def inject(path: Path) -> None:

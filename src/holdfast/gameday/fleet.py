@@ -58,13 +58,20 @@ UNCOUNTED: Final = frozenset({"counter", "member"})
 class Fleet:
     """See the module. Everything that was started is gone when the block is left."""
 
-    def __init__(self, day: Day, corpus: Mapping[str, str] | None = None) -> None:
-        """`corpus`: documents by file name, instead of the package's own."""
+    def __init__(
+        self, day: Day, corpus: Mapping[str, str] | None = None, *, open_reads: bool = True
+    ) -> None:
+        """`corpus`: documents by file name, instead of the package's own.
+
+        Without `open_reads` nobody reads without a token; SDK clients have `client_token` then.
+        """
         self.day = day
         self.directory = day.directory / "fleet"
         self.directory.mkdir(parents=True)
         self.data_dir = self.directory / "control"
         self._corpus = corpus
+        self._open_reads = open_reads
+        self.client_token = ""
         self.good = Build("the build under test")
         if not day.protected:
             tree = patched_tree(self.directory / "unprotected", *defects(own("unprotected")))
@@ -159,18 +166,19 @@ class Fleet:
 
     def revision_at(self, name: str, service: str = "shop") -> int:
         """Of the snapshot that an edge hands on; 0 for none."""
-        listed = ask("GET", f"{self.edge_urls[name]}/v1/catalogue").body or {}
+        listed = ask("GET", f"{self.edge_urls[name]}/v1/catalogue", token=self.token).body or {}
         return max(
             (each["revision"] for each in listed.get("subjects", ()) if each["service"] == service),
             default=0,
         )
 
     def _served(self, name: str) -> set[str]:
-        listed = ask("GET", f"{self.edge_urls[name]}/v1/catalogue").body or {}
+        listed = ask("GET", f"{self.edge_urls[name]}/v1/catalogue", token=self.token).body or {}
         return {each["service"] for each in listed.get("subjects", ())}
 
     def _server(self, name: str, *arguments: str, **environment: str) -> Process:
-        options = ("--open", "--log-level", "warning", *parent())
+        open_reads = ("--open",) if self._open_reads else ()
+        options = (*open_reads, "--log-level", "warning", *parent())
         return Process(
             name,
             "holdfast.apps.cli",
@@ -356,7 +364,10 @@ class Fleet:
 
     def client_process(self, name: str, module: str, *arguments: str) -> Process:
         """A process of a client, not started yet."""
-        return Process(name, module, arguments, self.directory / f"{name}.log", **self._guard)
+        told = {"HOLDFAST_TOKEN": self.client_token} if self.client_token else {}
+        return Process(
+            name, module, arguments, self.directory / f"{name}.log", **told, **self._guard
+        )
 
     def policy(self, **fields: Any) -> None:
         """Set what the environment asks of changes. Raises `Unavailable`."""

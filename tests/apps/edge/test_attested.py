@@ -58,3 +58,12 @@ def test_an_older_statement_is_no_news(time: Time) -> None:
     time.clock.hear(sealed(right))
     time.clock.hear(sealed(right - 1_000.0))
     assert time.clock() == right
+
+
+def test_a_control_plane_that_was_ahead_for_a_while_is_believed_no_more(time: Time) -> None:
+    right = time.day_s
+    time.clock.hear(sealed(right + YEARS_S))
+    assert time.clock() == right, "its clock alone does not expire anything either"
+    time.clock.hear(sealed(right))
+    time.day_s += YEARS_S
+    assert time.clock() == right

@@ -36,12 +36,18 @@ class AttestedClock:
         return now_s if told is None else min(now_s, told[0] + self._count() - told[1])
 
     def hear(self, sealed: bytes) -> None:
-        """A newer freshness statement, verified by the follower; the latest one counts."""
+        """A newer freshness statement, verified by the follower: the latest time counts.
+
+        An earlier one than expected does where the machine's clock agrees with it better: then the
+        control plane's clock was ahead for a while.
+        """
         at_s = decode_freshness(decode_envelope(sealed).body()).at_ms / 1000
-        count = self._count()
-        told = self._told
-        if told is None or at_s >= told[0] + count - told[1]:
-            self._told = (at_s, count)
+        count, told = self._count(), self._told
+        if told is not None:
+            expected_s, now_s = told[0] + count - told[1], self._clock()
+            if at_s < expected_s and abs(now_s - at_s) >= abs(now_s - expected_s):
+                return  # it lagged behind on its way
+        self._told = (at_s, count)
 
     def skew_s(self) -> float:
         """How far this machine's clock is ahead of what was signed; 0 while nothing was heard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import statistics
 import threading
 import time
@@ -73,7 +74,7 @@ def expect_what_stands(fleet: Fleet) -> None:
 def on_a_clock(fleet: Fleet, clock: Path, name: str) -> None:
     """Start a member of the fleet again, on the clock of that file."""
     process = {"control": fleet.control, **fleet.edges, **fleet.clients}[name]
-    process.kill()
+    process.kill(signal.SIGTERM)  # a crash would count against what it runs
     process.through("holdfast.gameday.clocked", str(clock))
     if name == "control":
         fleet.start_control()
