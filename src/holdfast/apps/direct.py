@@ -351,7 +351,7 @@ class Connection(asyncio.Protocol):
         front = self._front
         if isinstance(what, bytes):
             self._transport.write(what)
-            if not keep or front.draining:
+            if not keep:  # a refusal says nothing of an end, so that there is none while draining
                 self.close()
         elif front.gate is None:
             self._send(what, front.face.answer(what), keep, chunks)
