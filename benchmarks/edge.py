@@ -42,6 +42,8 @@ CONNECTIONS = 64
 SETTLE_S = 2.5
 """Until what was asked for once is compiled."""
 DELTA_S = 60
+TWO = ", two workers"
+"""Ends the names of tasks that are measured in one round less."""
 SHED_MOST = 0.5
 EDGES = frozenset({"edge", "edge-2"})
 SINGLE, BULK, BULK_50 = evaluate("shop", "tiles-0"), evaluate("shop"), evaluate("kiosk")
@@ -182,7 +184,7 @@ def works(running: dict[str, Server], older: str) -> Iterator[Work]:
     asked["unchanged"]["edge"] = SNAPSHOT.having(f'"{digest_of(running["edge"])}"')
     two = ("edge-2", "nginx-2", "go-2")
     for task in ("single", "bulk-50", "bulk-136", "snapshot", "unchanged", "refused"):
-        asked[f"{task}, two workers"] = {
+        asked[f"{task}{TWO}"] = {
             f"{name}-2": ask for name, ask in asked[task].items() if f"{name}-2" in two
         }
     for task, by_server in asked.items():
@@ -210,6 +212,8 @@ def main() -> None:
         for cycle in range(arguments.rounds):
             for work in works(fleet.running, older):
                 if (only and work.task not in only) or work.server in without:
+                    continue
+                if TWO in work.task and 0 < cycle == arguments.rounds - 1:
                     continue
                 print(
                     f"  {cycle + 1}/{arguments.rounds} {work.task} {work.server}", file=sys.stderr

@@ -256,7 +256,8 @@ def told_by(module: str, name: str) -> Callable[[Any], str]:
         folder = DOCS / "benchmarks"
         folder.mkdir(parents=True, exist_ok=True)
         one.plot(figures, folder / f"{name}.png")
-        return f"{one.section(figures).rstrip()}\n\n![{name}](benchmarks/{name}.png)\n"
+        text, picture = one.section(figures).rstrip(), f"(benchmarks/{name}.png)"
+        return f"{text}\n" if picture in text else f"{text}\n\n![{name}]{picture}\n"
 
     return write
 
