@@ -38,6 +38,8 @@ CALM_SHORT_S: Final = 1.0
 SLOWER_MAX: Final = 2.0
 UNNOTICED_MS: Final = 20.0
 """A p99 below this is nobody's trouble, whatever it was before."""
+UNNOTICED_SHORT_MS: Final = 250.0
+"""One second of calm says little about what is usual on a busy machine."""
 
 HEAD: Final = b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: "
 BODY: Final = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n{"
@@ -163,14 +165,15 @@ def _honest(url: str, seconds: float) -> Loaded:
 def _judge(day: Day, calm: list[Loaded], attacked: Loaded, longest_s: float, cut: int) -> None:
     before_ms = max(each.kinds["honest"].p99_ms for each in calm)
     honest = attacked.kinds["honest"]
-    bar_ms = max(SLOWER_MAX * before_ms, UNNOTICED_MS)
+    unnoticed_ms = UNNOTICED_SHORT_MS if day.sample else UNNOTICED_MS
+    bar_ms = max(SLOWER_MAX * before_ms, unnoticed_ms)
     day.measure(
         "honest requests answered, %", round(100 * honest.ok_share, 2), "100",
         holds=honest.ok_share == 1,
     )  # fmt: skip
     day.measure(
         "p99 of honest requests, ms", round(honest.p99_ms, 1),
-        f"at most {bar_ms:.1f}: {SLOWER_MAX:.0f}x of {before_ms:.1f}, or {UNNOTICED_MS:.0f}",
+        f"at most {bar_ms:.1f}: {SLOWER_MAX:.0f}x of {before_ms:.1f}, or {unnoticed_ms:.0f}",
         holds=honest.p99_ms <= bar_ms,
     )  # fmt: skip
     day.measure(
