@@ -62,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     kinds: tuple[Kind, ...]
     rate_per_s: float
+    burst: int
     connections: int
     seconds: float
     deadline_s: float
@@ -156,6 +157,7 @@ class Loaded(msgspec.Struct, kw_only=True):
 class Load:
     """A load on one server: `run`, or `start` and `wait`, or `with Load(…) as load` and `stop`.
 
+    Requests are due at random, `burst` of them at the same moment.
     `deadline_s`: a good answer is useful until then. `core`: the CPU that the generator keeps to.
     Raises `Unavailable` for what is not on loopback or beyond the bounds of this module.
     """
@@ -170,6 +172,7 @@ class Load:
         *,
         deadline_s: float = 0.1,
         patience_s: float = 1.0,
+        burst: int = 1,
         seed: int = 1,
         core: int | None = None,
     ) -> None:
@@ -179,6 +182,7 @@ class Load:
             port=parts.port or 80,
             kinds=tuple(mix),
             rate_per_s=rate_per_s,
+            burst=burst,
             connections=connections,
             seconds=seconds,
             deadline_s=deadline_s,
@@ -258,6 +262,7 @@ def _check(plan: Plan) -> None:
             1 <= plan.connections <= CONNECTIONS_MAX,
             f"a load has 1 to {CONNECTIONS_MAX} connections",
         ),
+        (1 <= plan.burst <= plan.connections, "a burst has 1 request or more, each a connection"),
         (math.isfinite(plan.patience_s) and plan.patience_s > 0, "patience is some seconds"),
     ):
         if not holds:

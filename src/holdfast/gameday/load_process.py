@@ -201,8 +201,9 @@ class Range:
     def _tick(self) -> None:
         now_s = time.perf_counter()
         while self._next_s <= now_s and self._next_s < self._end_s:
-            self._arrive(self._next_s, now_s)
-            self._next_s += self._chance.expovariate(self._plan.rate_per_s)
+            for _ in range(self._plan.burst):
+                self._arrive(self._next_s, now_s)
+            self._next_s += self._chance.expovariate(self._plan.rate_per_s / self._plan.burst)
         for _ in range(len(self._retries)):
             self._go(self._retries.popleft())
         if now_s >= self._end_s and self._is_quiet(now_s):

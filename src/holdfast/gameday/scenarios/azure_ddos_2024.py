@@ -8,7 +8,7 @@ from typing import Final
 
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.fleet import ENVIRONMENT, Fleet
-from holdfast.gameday.load import Kind, Load, Loaded
+from holdfast.gameday.load import SLICE_S, Kind, Load, Loaded
 from holdfast.gameday.naive import Ask
 from holdfast.gameday.pressure import Callers, capacity, metric
 from holdfast.gameday.processes import ask, until_or_not
@@ -18,8 +18,8 @@ HONEST: Final = ("checkout-service", "mobile-app", "web-shop")
 HONEST_PER_S: Final = 60.0
 TIMES: Final = 10.0
 """The flood, in times of what the edge can do."""
-FLOOD_CONNECTIONS: Final = 2_000
-PATIENCE_S: Final = 1.0
+FLOOD_CONNECTIONS: Final = 1_500
+PATIENCE_S: Final = 2.0
 """Of honest clients; then they take their defaults."""
 ENGAGE_S: Final = 1.0
 RELEASE_S: Final = 10.0
@@ -27,8 +27,12 @@ MOVE_S: Final = 10.0
 SUCCESS: Final = 0.999
 WRONG_BUDGET_S: Final = "0.00002"
 """In seconds: a queue of no length at all."""
-BUSY: Final = 0.4
+BUSY: Final = 0.25
 """Of what the edge can do, of everyday work, while its defence is wrong."""
+BURST: Final = 4
+"""Of that come at once: a queue that is gone by itself."""
+SETTLED_S: Final = 2.5
+"""After so long it must have disarmed itself."""
 SCRAPES: Final = 1
 """Of ours, between two looks at what an edge has answered."""
 
@@ -133,7 +137,12 @@ def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
     share = beside.ok_share()
     day.measure("answers in the other cell", share, f">= {SUCCESS}", holds=share >= SUCCESS)
     bare, drowned = _besiege(fleet, callers, "edge-bare", siege, per_s)
-    _compare(day, "in the flood", honest, flood, bare, drowned)
+    with_it = honest.useful_per_s + flood.useful_per_s
+    without = bare.useful_per_s + drowned.useful_per_s
+    ratio = round(with_it / max(1.0, without), 2)
+    day.measure(
+        "goodput in the flood, to that without the defence", ratio, ">= 1", holds=ratio >= 1
+    )
     day.note("recovered", f"honest clients without the defence: {bare.ok_share():.1%} answered")
 
 
@@ -155,9 +164,10 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> 
     """The operator's mistake: a budget for waiting that nobody can keep, on an everyday load."""
     siege = _Siege(day)
     day.note("fault", f"the edge gets a wait budget of {WRONG_BUDGET_S} s, by mistake")
-    fleet.edges["edge-a"].kill()
-    fleet.edges["edge-a"].start(fleet.good, HOLDFAST_WAIT_BUDGET_S=WRONG_BUDGET_S)
-    fleet.wait_ready("edge-a")
+    for edge in ("edge-a", "edge-bare"):
+        fleet.edges[edge].kill()
+        fleet.edges[edge].start(fleet.good, HOLDFAST_WAIT_BUDGET_S=WRONG_BUDGET_S)
+        fleet.wait_ready(edge)
     callers.expect(*HONEST, "busy")
     honest, busy = _everyday(fleet, callers, "edge-a", siege, per_s)
     disarmed = metric(
@@ -172,7 +182,19 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> 
         holds=share >= SUCCESS,
     )
     bare = _everyday(fleet, callers, "edge-bare", siege, per_s)
-    _compare(day, "with a wrong threshold", honest, busy, *bare)
+    useful = [_settled(found) for found in (busy, bare[1])]
+    ratio = round(useful[0] / max(1, useful[1]), 2)
+    day.measure(
+        "goodput then, once disarmed, to that without the defence",
+        ratio,
+        ">= 0.9",
+        holds=ratio >= 0.9,
+    )
+
+
+def _settled(loaded: Loaded) -> int:
+    """Useful answers from then on."""
+    return sum(loaded.useful_by()[round(SETTLED_S / SLICE_S) :])
 
 
 def _everyday(
@@ -181,18 +203,8 @@ def _everyday(
     url = fleet.edge_urls[edge]
     kinds: list[Kind] = [callers.bulk("busy", url)]
     with _honest(fleet, callers, edge, siege.busy_s) as honest:
-        busy = Load(url, kinds, BUSY * per_s, 200, siege.busy_s, seed=3).run()
+        busy = Load(url, kinds, BUSY * per_s, 64, siege.busy_s, burst=BURST, seed=3).run()
         return honest.wait(), busy
-
-
-def _compare(day: Day, when: str, honest: Loaded, other: Loaded, *bare: Loaded) -> None:
-    """Goodput against the same edge without its defence; 5 % are the machine's own."""
-    with_it = honest.useful_per_s + other.useful_per_s
-    without = sum(each.useful_per_s for each in bare)
-    ratio = round(with_it / max(1.0, without), 2)
-    day.measure(
-        f"goodput {when}, to that without the defence", ratio, ">= 0.95", holds=ratio >= 0.95
-    )
 
 
 def _cut_off(day: Day, fleet: Fleet, line: Proxy) -> None:
