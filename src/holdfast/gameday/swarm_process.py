@@ -48,8 +48,8 @@ from holdfast.core.trust import Admitted
 from holdfast.gameday.swarm import SLICE_S, Slice, Swarming
 from holdfast.gameday.wire import Answer, Listening, Polling
 
-BODIES_MAX: Final = 256
-"""Distinct bodies remembered as admitted or refused."""
+REVISIONS_MAX: Final = 1_024
+"""Remembered as admitted."""
 
 
 class Swarm:
@@ -68,19 +68,26 @@ class Swarm:
         self._chance = random.Random(told.seed)  # noqa: S311  chance of a drill
         self._roots: RootSet | None = None
         self._admitted: dict[str, Admitted] = {}
-        self._judged: dict[tuple[str | None, bytes], Admitted | Untrusted] = {}
+        self._judged: dict[int, Admitted] = {}
 
     @property
     def draw(self) -> Callable[[], float]:
         return self._chance.random
 
-    def admit(self, have: str | None, body: bytes) -> Admitted | Untrusted:
-        """What the SDK's own checks say of a body, looked at once for all clients."""
-        found = self._judged.get((have, body))
-        if found is None:
-            if len(self._judged) >= BODIES_MAX:
+    def admit(self, have: str | None, answer: Answer) -> Admitted | Untrusted:
+        """What the SDK's own checks say of a body, looked at once for each revision.
+
+        Clients that had other revisions before get other deltas to the same one; of those the first
+        is looked at. Of what is refused each is.
+        """
+        known = self._judged.get(answer.revision)
+        if known is not None:
+            return known
+        found = self._judge(have, answer.body)
+        if isinstance(found, Admitted) and found.revision == answer.revision:
+            if len(self._judged) >= REVISIONS_MAX:
                 self._judged.clear()
-            found = self._judged[have, body] = self._judge(have, body)
+            self._judged[found.revision] = found
         return found
 
     def _judge(self, have: str | None, body: bytes) -> Admitted | Untrusted:
@@ -90,7 +97,7 @@ class Swarm:
         except Untrusted as error:
             return error
         self._roots = admitted.roots
-        if len(self._admitted) >= BODIES_MAX:
+        if len(self._admitted) >= REVISIONS_MAX:
             self._admitted.pop(next(iter(self._admitted)))
         self._admitted[admitted.digest] = admitted
         return admitted
@@ -218,7 +225,7 @@ class Client:
             return Answered(swarm.subject, upstream, None, answer.pace_s)
         if answer.status != 200:
             return Failed(swarm.subject, upstream, answer.retry_after_s)
-        found = swarm.admit(have, answer.body)
+        found = swarm.admit(have, answer)
         if isinstance(found, Untrusted):
             swarm.refused += 1
             swarm.last_error = str(found)

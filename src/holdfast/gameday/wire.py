@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias, cast
 from urllib.parse import SplitResult
 
@@ -15,6 +16,7 @@ from holdfast.core.pacing import pace_s
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RETRY: Final = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
+_REVISION: Final = re.compile(rb"\r\nholdfast-revision: *(\d+)", re.IGNORECASE)
 _PACE: Final = re.compile(rb"\r\nholdfast-pace: *([^\r]+)", re.IGNORECASE)
 _DATA: Final = re.compile(rb"event: change\ndata: (\{[^\n]*\})\n")
 
@@ -31,6 +33,12 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         """0 for none."""
         found = _RETRY.search(self.head)
         return float(found[1]) if found else 0.0
+
+    @property
+    def revision(self) -> int:
+        """Of the snapshot in it, as it says; 0 for none."""
+        found = _REVISION.search(self.head)
+        return int(found[1]) if found else 0
 
     @property
     def pace_s(self) -> float:
@@ -51,6 +59,12 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 _LISTED: Final = msgspec.json.Decoder(_Listed)
+
+
+@lru_cache(maxsize=1_024)  # thousands of clients hear the same
+def _listed(data: bytes) -> tuple[Subject, str]:
+    listed = _LISTED.decode(data)
+    return Subject(listed.environment, listed.service), listed.digest
 
 
 class _Pipe(asyncio.Protocol):
@@ -232,9 +246,9 @@ class Listening(_Asker):
             self._hear(whole)
 
     def _hear(self, data: bytes) -> None:
-        listed = [_LISTED.decode(found) for found in _DATA.findall(data)]
-        if listed:
-            self._hinted({Subject(each.environment, each.service): each.digest for each in listed})
+        found = _DATA.findall(data)
+        if found:
+            self._hinted(dict(_listed(each) for each in found))
 
     def _over(self) -> None:
         self._end(NO_ANSWER)

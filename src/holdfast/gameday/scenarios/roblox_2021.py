@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
+from holdfast.core.errors import Unavailable
 from holdfast.gameday.drill import Chart, Day, Drill
-from holdfast.gameday.fleet import Fleet
+from holdfast.gameday.fleet import ENVIRONMENT, Fleet
 from holdfast.gameday.processes import ask
 from holdfast.gameday.swarm import SLICE_S, Slice, Swarm, Swarming
 from holdfast.gameday.vitals import Vitals
@@ -27,23 +28,23 @@ class Form(msgspec.Struct, frozen=True):
     """How large the drill is. `writes_s`: how long the burst of writes lasts."""
 
     clients: int = 2_000
-    poll_interval_s: float = 10.0
-    writes_s: float = 10.0
-    without_s: float = 20.0
+    poll_interval_s: int = 12
+    writes_s: float = 5.0
+    without_s: float = 24.0
 
 
-SHORT: Final = Form(clients=200, poll_interval_s=3.0, writes_s=1.5, without_s=3.0)
+SHORT: Final = Form(clients=150, poll_interval_s=2, writes_s=1.0, without_s=2.0)
 
 
 def run(day: Day) -> None:
     form = SHORT if day.sample else Form()
     with Fleet(day) as fleet:
         fleet.begin()
+        _agree(fleet, form)
         edge, control = fleet.edge_urls["edge-a"], fleet.control_url
         told = Swarming(
             endpoints=(edge,),
             clients=form.clients,
-            poll_interval_s=form.poll_interval_s,
             start_within_s=form.poll_interval_s,
             protected=day.protected,
             seed=day.seed,
@@ -68,6 +69,20 @@ def run(day: Day) -> None:
         "streams are hints, written to transports in turns; a file switches them off, and clients "
         "poll at the rate that they would poll at anyway"
     )
+
+
+def _agree(fleet: Fleet, form: Form) -> None:
+    """Sign how often clients may ask; an edge may slow them down to half of that, no further."""
+    interval_s = form.poll_interval_s
+    pacing = {
+        "poll_interval_s": interval_s,
+        "poll_interval_max_s": 2 * interval_s,
+        "retry_after_max_s": 2 * interval_s,
+    }
+    body = {"reason": "game day", "pacing": pacing}
+    found = fleet.api("PUT", f"/v1/environments/{ENVIRONMENT}", body)
+    if found.status >= 300:
+        raise Unavailable(f"no pacing: {found.status} {found.body}")
 
 
 def _writes(day: Day, fleet: Fleet, swarm: Swarm, form: Form) -> None:
