@@ -24,6 +24,8 @@ SHORT = {
     "google-2025": 30,
     "atlassian-2022": 0,
     "bad-value": 0,
+    "roblox-2021": 1,
+    "launchdarkly-2025": 1,
     "facebook-2021": 1,
     "fastly-2021": 1,
 }
