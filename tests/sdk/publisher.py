@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,7 +80,7 @@ class Publisher:
         self.removed: dict[str, int] = {}
         self.previous: Previous | None = None
         self.body = b""
-        self.at_ms = 1_000
+        self.at_ms = int(time.time() * 1000) - 30_000
         self.pacing = Pacing()
         self.segments: dict[str, SegmentFacts] = {}
 
