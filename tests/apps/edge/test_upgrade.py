@@ -52,9 +52,14 @@ def lost(loaded: Loaded) -> dict[str, int]:
     return {name: count for name, count in sums.items() if count}
 
 
-def upgrade(running: Edges, times: int, rate_per_s: float, seconds: float) -> Loaded:
+def upgrade(
+    running: Edges, times: int, rate_per_s: float, seconds: float, deadline_s: float = 0.1
+) -> Loaded:
     url = f"http://127.0.0.1:{running.port}"
-    with Load(url, kinds(), rate_per_s, 64, seconds, patience_s=10.0) as load:
+    patience_s = 10.0
+    with Load(
+        url, kinds(), rate_per_s, 64, seconds, deadline_s=deadline_s, patience_s=patience_s
+    ) as load:
         for _ in range(times):
             old = running.all[-1]
             running.wait_serving(running.start(take_over=True))
@@ -72,12 +77,14 @@ def test_two_upgrades_under_load_lose_nothing(running: Edges) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_ten_upgrades_at_half_capacity_lose_nothing(running: Edges) -> None:
-    """Capacity is what comes back when twice as much is asked as can be answered."""
-    url = f"http://127.0.0.1:{running.port}"
-    able = Load(url, kinds(), 20_000, 64, 3.0, deadline_s=5.0, patience_s=5.0).run()
-    rate_per_s = sum(each.ok for each in able.kinds.values()) / able.took_s / 2
-    loaded = upgrade(running, 10, rate_per_s, 25.0)
-    assert lost(loaded) == {}, running.told()
+    """Capacity is what is answered in time when too much is asked, and an upgrade is under way: a
+    machine that starts a process has no more to give. What admission refuses at half of it is the
+    business of others on the machine, and was told when to come again."""
+    able = upgrade(running, 1, 20_000, 6.0, deadline_s=0.5)
+    loaded = upgrade(running, 10, able.useful_per_s / 2, 25.0)
+    left = lost(loaded)
+    assert left.pop("refused", 0) < 0.01 * loaded.offered
+    assert left == {}, running.told()
 
 
 def asking() -> bytes:
