@@ -28,9 +28,12 @@ from holdfast.apps.heads import (
     framing_of,
     request_of,
     too_large,
+    unfinished_bytes_max,
+    without_upgrade,
 )
-from holdfast.apps.http import HEAD_BYTES_MAX, Headers, Request, Response
+from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.linger import Lingering, has_unread
+from holdfast.apps.observe import logger
 from holdfast.apps.streams import Stream
 
 SWEEP_S: Final = 1.0
@@ -47,13 +50,12 @@ SLICE_BYTES: Final = 16 * 1024
 """Parsed at a time; what is behind it waits as bytes."""
 UNREAD_BYTES_MAX: Final = 64 * 1024
 """Of answers that a client has not taken; more, and nothing more is read from it, or answered."""
-HEAD_SLACK_BYTES: Final = 1024
 JOINED_BYTES_MAX: Final = 8 * 1024
 """A body up to this size is kept joined with its head, for one copy of one piece."""
 LINGERING_MAX: Final = 1_000
 """Connections over the bound that are told so with patience."""
-CHUNK_OVERHEAD: Final = 8
-"""Bytes on the wire for each byte of a body in chunks, sizes, extensions and trailers included."""
+
+_log = logger("holdfast.edge.connection")
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -215,34 +217,22 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._feed_without_upgrade(data[upgrade.args[0] :])
+            # The parser stops at such a head; it gets the same without what made it stop.
+            self._parser = None
+            rest = data[upgrade.args[0] :]
+            self._feed(without_upgrade(self._method, self._target, self._headers, rest))
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _Left):
+                _log.error("a connection failed", exc_info=error.__context__)
+                self.abort()
         except httptools.HttpParserError as error:
             if not (self.left or self._final):
                 self._refuse_head(Fault(400, "bad-request", f"this is no HTTP: {error}"))
-        if self._inside and not self.left:
+        if self._inside and not (self.left or self._final):
             self._taken += len(data) if begun or self._alone else 0
-            self._bound_overhead()
-
-    def _bound_overhead(self) -> None:
-        """What came of one request and is no body yet: its head, or sizes of chunks and trailers.
-
-        `framing_of` has the last word on a head that is whole; it leaves some blanks uncounted.
-        """
-        most = HEAD_BYTES_MAX + HEAD_SLACK_BYTES
-        if self._head_done:
-            most += CHUNK_OVERHEAD * self._front.face.body_bytes_max
-        if self._taken > most:
-            self._refuse_head(TOO_LARGE)
-
-    def _feed_without_upgrade(self, data: bytes) -> None:
-        """Nobody is switched to another protocol here: the request is an ordinary one.
-
-        The parser stops at such a head. It gets it again without the header that made it stop.
-        """
-        lines = [b"%b %b HTTP/1.1" % (self._method, self._target)]
-        lines += [b"%b: %b" % each for each in self._headers if each[0] != b"upgrade"]
-        self._parser = None
-        self._feed(b"\r\n".join([*lines, b"", data]))
+            body_bytes_max = self._front.face.body_bytes_max if self._head_done else 0
+            if self._taken > unfinished_bytes_max(body_bytes_max):
+                self._refuse_head(TOO_LARGE)
 
     # -- from the parser
 

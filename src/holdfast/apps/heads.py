@@ -17,6 +17,9 @@ import msgspec
 from holdfast.apps.http import HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, Headers, Request
 
 HEAD_END: Final = b"\r\n\r\n"
+HEAD_SLACK_BYTES: Final = 1024
+CHUNK_OVERHEAD: Final = 8
+"""Bytes on the wire for each byte of a body in chunks, sizes, extensions and trailers included."""
 KNOWN_MAX: Final = 2_048
 """Heads known by heart."""
 KNOWN_BYTES_MAX: Final = 2_048
@@ -87,6 +90,15 @@ def too_large(target: bytes, headers: Headers) -> bool:
     return len(target) + size > HEAD_BYTES_MAX
 
 
+def unfinished_bytes_max(body_bytes_max: int) -> int:
+    """How much of one request may be here that is not whole: its head and, with a body, that.
+
+    A body in chunks has sizes, extensions and trailers around it. `framing_of` has the last word on
+    a head that is whole; it leaves some blanks uncounted.
+    """
+    return HEAD_BYTES_MAX + HEAD_SLACK_BYTES + CHUNK_OVERHEAD * body_bytes_max
+
+
 def _read(framing: Framing, version: str, name: bytes, value: bytes) -> Fault | None:
     """Take one header into account."""
     match name:
@@ -123,6 +135,16 @@ def request_of(method: str, target: bytes, headers: Headers, body: bytes) -> Req
         path, query = url.path or b"/", url.query or b""
     text = path.decode("ascii")
     return Request(method, unquote(text) if "%" in text else text, query, headers, body)
+
+
+def without_upgrade(method: bytes, target: bytes, headers: Headers, rest: bytes) -> bytes:
+    """The same request, as an ordinary one: nobody is switched to another protocol here.
+
+    `rest` is what came behind its head.
+    """
+    lines = [b"%b %b HTTP/1.1" % (method, target)]
+    lines += [b"%b: %b" % each for each in headers if each[0] != b"upgrade"]
+    return b"\r\n".join([*lines, b"", rest])
 
 
 class Known:
