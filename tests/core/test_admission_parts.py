@@ -12,6 +12,7 @@ from holdfast.core.admission_limit import LEAST, MOST, START, Limit
 from holdfast.core.admission_queue import INTERVAL_S, Queue
 from holdfast.core.admission_shares import KEYS_MAX, Shares, fair_share
 from holdfast.core.admission_trial import (
+    ASIDE_MOST,
     DISARMED_FIRST_S,
     DISARMED_MOST_S,
     WINDOWS_FIRST,
@@ -186,8 +187,16 @@ class TestTrial:
     def test_less_comes_out_without_it_it_stays(self) -> None:
         trial = Trial()
         self.until_aside(trial, 1.0)
+        for _ in range(ASIDE_MOST - 1):
+            assert trial.window(1.1, 50, refusing=False, standing=False) is Arms.ASIDE
         assert trial.window(1.1, 50, refusing=False, standing=False) is Arms.ON
         assert (trial.needed, trial.over) == (1, 0)
+
+    def test_less_by_chance_in_one_window_is_made_up_for_in_the_next(self) -> None:
+        trial = Trial()
+        self.until_aside(trial, 1.0)
+        assert trial.window(1.1, 0, refusing=False, standing=False) is Arms.ASIDE
+        assert trial.window(1.2, 200, refusing=False, standing=False) is Arms.OFF
 
     def test_as_much_comes_out_but_a_queue_stands_it_stays(self) -> None:
         trial = Trial()

@@ -7,8 +7,8 @@ for `BURST` times the wait budget. Then each request is let in as long as it has
 than its bound, which depends on how important it is and on whether its caller has had his share:
 
     times the wait budget   important  interactive  bulk  export
-    light caller                   64           64    32      16
-    with nobody heavy              32           16     4       2
+    light caller                  128          128    64      32
+    with nobody heavy              64           64     4       2
     heavy, light service            6            4     3     1.5
     heavy, heavy service            4            3     2       1
 
@@ -61,8 +61,8 @@ class Rank(IntEnum):
 
 
 BOUNDS: Final = (
-    (64.0, 64.0, 32.0, 16.0),
-    (32.0, 16.0, 4.0, 2.0),
+    (128.0, 128.0, 64.0, 32.0),
+    (64.0, 64.0, 4.0, 2.0),
     (6.0, 4.0, 3.0, 1.5),
     (4.0, 3.0, 2.0, 1.0),
 )

@@ -1,6 +1,6 @@
 """Is a server better off without its own defence? It is tried out, while the defence is engaged.
 
-Now and then, after so many windows in which it refused something, it stands aside for one. It was
+Now and then, after so many windows in which it refused something, it stands aside for a few. It was
 not needed if as much came out as with it, and no queue stood in the end. Then it is disarmed for a
 while, the longer the more often that happened, and comes back at once when a queue grows. These
 judgements use figures of their own and not the operator's setting: that may be what is wrong.
@@ -18,6 +18,8 @@ STANDING_S: Final = 0.005
 FUSE_S: Final = 0.010
 """A request that has waited so long ends a trial, and a time without defence."""
 NO_WORSE: Final = 0.95
+ASIDE_MOST: Final = 5
+"""Windows of one trial: with few requests, less may come out by chance."""
 WINDOWS_FIRST: Final = 5
 """Windows with refusals before the first trial; after each that shows a need, twice as many."""
 WINDOWS_MOST: Final = 160
@@ -37,7 +39,17 @@ class Arms(Enum):
 class Trial:
     """Whether the defence is armed. Told once a window what came out of it."""
 
-    __slots__ = ("_engaged", "_off_s", "_until_s", "_wait", "_with_per_s", "arms", "needed", "over")
+    __slots__ = (
+        "_aside",
+        "_engaged",
+        "_off_s",
+        "_until_s",
+        "_wait",
+        "_with_per_s",
+        "arms",
+        "needed",
+        "over",
+    )
 
     def __init__(self) -> None:
         self.arms = Arms.ON
@@ -45,6 +57,7 @@ class Trial:
         """Trials that showed that the defence is needed."""
         self.over = 0
         """Trials that showed that it is not."""
+        self._aside: list[float] = []
         self._engaged = 0
         self._wait = WINDOWS_FIRST
         self._with_per_s = 0.0
@@ -54,17 +67,14 @@ class Trial:
     def burn(self) -> None:
         """A request has waited for `FUSE_S`: without the defence it gets worse."""
         if self.arms is Arms.ASIDE:
+            self._aside.clear()
             self._was_needed()
         self.arms = Arms.ON
 
     def window(self, now_s: float, useful_per_s: float, *, refusing: bool, standing: bool) -> Arms:
         """A window is over, with that goodput; how the next one is to be."""
         if self.arms is Arms.ASIDE:
-            if standing or useful_per_s < NO_WORSE * self._with_per_s:
-                self._was_needed()
-                self.arms = Arms.ON
-            else:
-                self._was_not_needed(now_s)
+            self._judge(now_s, useful_per_s, standing=standing)
         elif self.arms is Arms.OFF:
             if now_s >= self._until_s:
                 self.arms = Arms.ON
@@ -74,6 +84,19 @@ class Trial:
                 self._engaged = 0
                 self.arms = Arms.ASIDE
         return self.arms
+
+    def _judge(self, now_s: float, useful_per_s: float, *, standing: bool) -> None:
+        """One window without it: none more than so many, if less came out in those."""
+        self._aside.append(useful_per_s)
+        less = sum(self._aside) / len(self._aside) < NO_WORSE * self._with_per_s
+        if less and not standing and len(self._aside) < ASIDE_MOST:
+            return
+        self._aside.clear()
+        if less or standing:
+            self._was_needed()
+            self.arms = Arms.ON
+        else:
+            self._was_not_needed(now_s)
 
     def is_eased(self, now_s: float) -> bool:
         """Whether the operator's setting was found too strict, and its time has not passed."""

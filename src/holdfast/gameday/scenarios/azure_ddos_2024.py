@@ -27,7 +27,7 @@ MOVE_S: Final = 10.0
 SUCCESS: Final = 0.999
 WRONG_BUDGET_S: Final = "0.00002"
 """In seconds: a queue of no length at all."""
-BUSY: Final = 0.25
+BUSY: Final = 0.1
 """Of what the edge can do, of everyday work, while its defence is wrong."""
 BURST: Final = 4
 """Of that come at once: a queue that is gone by itself."""
