@@ -93,10 +93,18 @@ class Callers:
         path = f"/{ENVIRONMENT}/shop/ofrep/v1/evaluate/flags/checkout"
         return self._kind(name, "POST", path, _BODY, weight=weight, retries=retries)
 
-    def bulk(self, name: str, url: str, *, weight: float = 1.0, retries: int = 0) -> Kind:
-        """All settings of the costly service, which the caller has already."""
-        path = f"/{ENVIRONMENT}/{WIDE}/ofrep/v1/evaluate/flags"
-        answered = self._answer(url, name)
+    def bulk(
+        self,
+        name: str,
+        url: str,
+        *,
+        service: str = WIDE,
+        weight: float = 1.0,
+        retries: int = 0,
+    ) -> Kind:
+        """All settings of a service, the costly one, which the caller has already."""
+        path = f"/{ENVIRONMENT}/{service}/ofrep/v1/evaluate/flags"
+        answered = self._answer(url, name, service)
         more = {"if-none-match": answered.headers.get("etag", "")}
         return self._kind(name, "POST", path, _BODY, more, weight=weight, retries=retries)
 
@@ -127,8 +135,8 @@ class Callers:
         headers = {**self.headers(name), "content-type": "application/json", **(more or {})}
         return Kind(name, method, path, headers, body, weight, retries)
 
-    def _answer(self, url: str, name: str) -> Any:
-        path = f"/{ENVIRONMENT}/{WIDE}/ofrep/v1/evaluate/flags"
+    def _answer(self, url: str, name: str, service: str = WIDE) -> Any:
+        path = f"/{ENVIRONMENT}/{service}/ofrep/v1/evaluate/flags"
         return ask("POST", url + path, {"context": CONTEXT}, self._tokens[name])
 
     def _issue(self, name: str) -> None:

@@ -27,10 +27,10 @@ MOVE_S: Final = 10.0
 SUCCESS: Final = 0.999
 WRONG_BUDGET_S: Final = "0.00002"
 """In seconds: a queue of no length at all."""
-BUSY: Final = 0.1
-"""Of what the edge can do, of everyday work, while its defence is wrong."""
-BURST: Final = 4
-"""Of that come at once: a queue that is gone by itself."""
+BUSY_PER_S: Final = 320.0
+"""Everyday work while the defence is wrong: bulk reads that are no load at all."""
+BURST: Final = 16
+"""Of those come at once: a queue that is gone by itself."""
 SETTLED_S: Final = 2.5
 """After so long it must have disarmed itself."""
 SCRAPES: Final = 1
@@ -71,7 +71,7 @@ def run(day: Day) -> None:
             )
             day.note("step", f"an edge answers {per_s:.0f} costly requests/s; honest clients ask")
             _flood(day, fleet, callers, per_s)
-            _wrong_threshold(day, fleet, callers, per_s)
+            _wrong_threshold(day, fleet, callers)
             _cut_off(day, fleet, line)
         answered, wrong, failed = fleet.totals()
         share = 1 - (wrong + failed) / max(1, answered)
@@ -160,7 +160,7 @@ def _besiege(
         return honest.wait(), flood
 
 
-def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
+def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers) -> None:
     """The operator's mistake: a budget for waiting that nobody can keep, on an everyday load."""
     siege = _Siege(day)
     day.note("fault", f"the edge gets a wait budget of {WRONG_BUDGET_S} s, by mistake")
@@ -169,7 +169,7 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> 
         fleet.edges[edge].start(fleet.good, HOLDFAST_WAIT_BUDGET_S=WRONG_BUDGET_S)
         fleet.wait_ready(edge)
     callers.expect(*HONEST, "busy")
-    honest, busy = _everyday(fleet, callers, "edge-a", siege, per_s)
+    honest, busy = _everyday(fleet, callers, "edge-a", siege)
     disarmed = metric(
         fleet.edge_urls["edge-a"], 'holdfast_admission_changes_total{state="disarmed"}'
     )
@@ -181,7 +181,7 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> 
         f">= {SUCCESS}",
         holds=share >= SUCCESS,
     )
-    bare = _everyday(fleet, callers, "edge-bare", siege, per_s)
+    bare = _everyday(fleet, callers, "edge-bare", siege)
     useful = [_settled(found) for found in (busy, bare[1])]
     ratio = round(useful[0] / max(1, useful[1]), 2)
     day.measure(
@@ -197,13 +197,11 @@ def _settled(loaded: Loaded) -> int:
     return sum(loaded.useful_by()[round(SETTLED_S / SLICE_S) :])
 
 
-def _everyday(
-    fleet: Fleet, callers: Callers, edge: str, siege: _Siege, per_s: float
-) -> tuple[Loaded, Loaded]:
+def _everyday(fleet: Fleet, callers: Callers, edge: str, siege: _Siege) -> tuple[Loaded, Loaded]:
     url = fleet.edge_urls[edge]
-    kinds: list[Kind] = [callers.bulk("busy", url)]
+    kinds: list[Kind] = [callers.bulk("busy", url, service="shop")]
     with _honest(fleet, callers, edge, siege.busy_s) as honest:
-        busy = Load(url, kinds, BUSY * per_s, 64, siege.busy_s, burst=BURST, seed=3).run()
+        busy = Load(url, kinds, BUSY_PER_S, 64, siege.busy_s, burst=BURST, seed=3).run()
         return honest.wait(), busy
 
 
