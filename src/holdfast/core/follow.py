@@ -73,10 +73,10 @@ START_SPREAD_S = 5.0
 """The first question of a start that answers from disk, but can't say how old that is."""
 STREAM_STARTS = 3.0
 """Streams of such a start are opened within so many times its spread."""
+LAGS = "rollback"
+"""The code of an answer that was only older than what is active."""
 REFUSED_REST_S = 60.0
 """How long other upstreams are preferred for a subject after a refusal, at least."""
-LAG_REST_S = 5.0
-"""The same after an answer that was only older than what is active: its upstream catches up."""
 PATIENCE_MAX_S = 60.0
 """For one question while nobody else could be asked: a large answer on a slow line arrives."""
 LASTING = frozenset(
@@ -223,7 +223,7 @@ class Follow:
         watch, candidate = self._schedule[event.subject], event.candidate
         if candidate and candidate.revision < watch.revision and not watch.pinned:
             message = f"revision {candidate.revision} is older than {watch.revision}"
-            return self._refused(Refused(event.subject, event.upstream, "rollback", message), now_s)
+            return self._refused(Refused(event.subject, event.upstream, LAGS, message), now_s)
         self._heard(event.upstream, now_s)
         self._slowed_s[event.upstream] = event.poll_s if self._plan.gentle else 0.0
         watch.failures = 0
@@ -252,8 +252,7 @@ class Follow:
             self._links = links.doubted(self._links, event.upstream, weight, now_s)
         watch = self._schedule[event.subject]
         a_round_s = self._interval_s(event.subject) * (1 + len(self._links.links))
-        rest_s = LAG_REST_S if event.code == "rollback" else max(REFUSED_REST_S, a_round_s)
-        watch.rests_until_s[event.upstream] = now_s + rest_s
+        watch.rests_until_s[event.upstream] = now_s + max(REFUSED_REST_S, a_round_s)
         resting = sum(until_s > now_s for until_s in watch.rests_until_s.values())
         if resting < len(self._links.links):
             self._retry(event.subject, watch, now_s)
@@ -309,6 +308,8 @@ class Follow:
             if watch is None:
                 self._look_around(now_s, HINT_SPREAD_S, (CATALOGUE,))
             elif digest != watch.lasting and watch.is_news(digest):
+                if watch.reported.get(self.upstream, ("",))[0] == LAGS:
+                    watch.rests_until_s.pop(self.upstream, None)  # it may have caught up
                 watch.wanted = digest
                 self._hurry(subject, watch, now_s)
         return []
