@@ -167,7 +167,8 @@ def _routes(fleet: Fleet) -> Iterator[Route]:
 
 def _try(tried: Tried, route: Route, kind: str, token: str, secrets: list[str]) -> None:
     body: dict[str, Any] | None = None if route.method == "GET" else {"context": {}}
-    found = ask(route.method, route.base + route.path, body, token)
+    streams = route.path.endswith("stream")
+    found = ask(route.method, route.base + route.path, body, token, 1.0 if streams else 5.0)
     tried.requests += 1
     tried.statuses[found.status] += 1
     where = f"{route.method} {route.path} with {kind}: {found.status}"

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -114,7 +114,7 @@ def _control(day: Day, fleet: Fleet, disk: Disk, kind: Kind, seen: Seen) -> None
         found = fleet.try_commit(edits=[fleet.next_count()], reason="the disk is well")
         return found.status < 300
 
-    _note_healed(day, seen, f"publishing after: {kind}", publishes)
+    _note_healed(day, seen, kind, {"publishing": publishes})
     seen.publish_heals_s = max(seen.publish_heals_s, time.monotonic() - began)
 
 
@@ -135,19 +135,23 @@ def _consumers(day: Day, fleet: Fleet, disks: dict[str, Disk], kind: Kind, seen:
         day.note("blocked", f"both answer from revision {revision}, in memory")
     began = time.monotonic()
     name = f"{revision:016d}-*"
-    for place in ("edge-a", "sdk-1-cache"):
-        where = fleet.directory / place
-        _note_healed(day, seen, f"{place} after: {kind}", lambda w=where: _there(w, name))  # type: ignore[misc]
-    _note_healed(day, seen, f"its status after: {kind}", lambda: not _cache_error(fleet))
+    waiting: dict[str, Callable[[], bool]] = {
+        "the edge's disk": lambda: _there(fleet.directory / "edge-a", name),
+        "the client's disk": lambda: _there(fleet.directory / "sdk-1-cache", name),
+        "the client's status": lambda: not _cache_error(fleet),
+    }
+    _note_healed(day, seen, kind, waiting)
     seen.cache_heals_s = max(seen.cache_heals_s, time.monotonic() - began)
 
 
-def _note_healed(day: Day, seen: Seen, what: str, holds: Callable[[], Any]) -> None:
-    if until_or_not(holds, HEALS_S_MAX + 2.0):
-        day.note("recovered", f"well again: {what}")
-    else:
-        seen.not_healed.append(what)
-        day.note("damage", f"not well again: {what}")
+def _note_healed(day: Day, seen: Seen, kind: Kind, waiting: dict[str, Callable[[], bool]]) -> None:
+    """Wait until all of it is well again after that."""
+    if until_or_not(lambda: all(holds() for holds in waiting.values()), HEALS_S_MAX + 2.0):
+        day.note("recovered", f"well again after {kind}: {', '.join(waiting)}")
+        return
+    sick = [f"{what} after {kind}" for what, holds in waiting.items() if not holds()]
+    seen.not_healed += sick
+    day.note("damage", f"not well again: {', '.join(sick)}")
 
 
 def _there(where: Path, name: str) -> bool:
