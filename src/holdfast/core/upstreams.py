@@ -67,11 +67,12 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Upstreams(msgspec.Struct, frozen=True):
-    """All upstreams, the one in use, and since when it is."""
+    """All upstreams, the one in use and since when; `probed`: a probe was asked last."""
 
     links: tuple[Link, ...]
     current: int = 0
     since_s: float = 0.0
+    probed: bool = False
 
 
 def known(count: int, now_s: float) -> Upstreams:
@@ -82,13 +83,17 @@ def known(count: int, now_s: float) -> Upstreams:
 def pick(upstreams: Upstreams, now_s: float) -> tuple[Upstreams, int]:
     """The upstream for the next question: the one in use, or a preferred one that is due a probe.
 
-    A probe is a question that would have been asked anyway: returning costs no extra load.
+    A probe is a question that would have been asked anyway: returning costs no extra load. After
+    each comes a question to the one in use, or it would never be asked where several are due.
     """
+    if upstreams.probed:
+        return msgspec.structs.replace(upstreams, probed=False), upstreams.current
     for index in range(upstreams.current):
         link = upstreams.links[index]
         if link.rests_until_s <= now_s:
             rest_s = _rest_s(link)
             probed = msgspec.structs.replace(link, rests_until_s=now_s + rest_s)
+            upstreams = msgspec.structs.replace(upstreams, probed=True)
             return _with(upstreams, index, probed), index
     return upstreams, upstreams.current
 
@@ -137,14 +142,16 @@ def doubted(upstreams: Upstreams, index: int, weight: float, now_s: float) -> Up
     clear = [
         other
         for other, each in enumerate(upstreams.links)
-        if not each.failures and each.doubt_at(now_s) < LEFT_AT / 2
+        if each.doubt_at(now_s) < LEFT_AT / 2
+        and (not each.failures or each.rests_until_s <= now_s)  # it may be back
     ]
     if not clear:
         return upstreams
     fallen = msgspec.structs.replace(link, falls=link.falls + 1)
     fallen = msgspec.structs.replace(fallen, rests_until_s=now_s + _rest_s(fallen))
     upstreams = _with(upstreams, index, fallen)
-    return msgspec.structs.replace(upstreams, current=clear[0], since_s=now_s)
+    best = min(clear, key=lambda other: (upstreams.links[other].failures > 0, other))
+    return msgspec.structs.replace(upstreams, current=best, since_s=now_s)
 
 
 def usable(upstreams: Upstreams, now_s: float) -> list[int]:
