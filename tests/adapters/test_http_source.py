@@ -116,6 +116,8 @@ def test_nobody_there_is_unavailable() -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+PATIENT = Timeouts(connect_s=1, read_s=2, total_s=20)
 LENGTH = b"Content-Length: 1000\r\n\r\n"
 
 
@@ -158,6 +160,81 @@ def test_broken_answers_are_unavailable(serve: Serve, first: bytes) -> None:
 
     with pytest.raises(Unavailable):
         asked(serve(respond).url)
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", id="1xx"),
+        pytest.param(b"", b"HTTP/1.1 103 Hints\r\nLink: <x>\r\n\r\n", id="hints"),
+        pytest.param(HEAD, b"X: y\r\n", id="headers"),
+        pytest.param(HEAD + b"X: ", b"y" * 100, id="header"),
+        pytest.param(HEAD + CHUNKED + b"1;", b"e" * 100, id="chunk-extension"),
+        pytest.param(HEAD + CHUNKED + b"0\r\n", b"X: y\r\n", id="trailers"),
+        pytest.param(HEAD + CHUNKED, b"1;" + b"e" * 60_000 + b"\r\nx\r\n", id="extensions"),
+    ],
+)
+def test_what_is_no_content_is_bounded_in_bytes(serve: Serve, first: bytes, again: bytes) -> None:
+    """However quickly it comes: it ends at a bound, most of it after half a megabyte."""
+    source = HttpSource(serve(dripping(first, again * 50, 0)).url, "", PATIENT)
+    began_s = time.process_time()
+    with pytest.raises(HoldfastError):
+        source.snapshot(SHOP, DIGEST)
+    assert source._line._received < 128 * 1024 * 1024
+    assert time.process_time() - began_s < PATIENT.total_s
+    source.close()
+
+
+def test_a_question_ends_when_its_time_is_over_whatever_calls_it_takes(serve: Serve) -> None:
+    upstream = serve(dripping(HEAD + LENGTH, b"x", 0.05))
+    source = HttpSource(upstream.url, "", PATIENT)
+    source.within(0.4)
+    began_s = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            source.snapshot(SHOP, None)
+    assert time.monotonic() - began_s < 5
+    assert len(upstream.asked) == 1
+    source.close()
+
+
+def test_a_large_answer_on_a_slow_honest_line_arrives(serve: Serve) -> None:
+    """It takes longer than a question may that brings nothing, and comes on all the time."""
+    body = b"x" * 400_000
+
+    def respond(upstream: Upstream, _p: str, _h: object, sock: object) -> None:
+        send = sock.sendall  # type: ignore[attr-defined]
+        send(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+        for at in range(0, len(body), 20_000):
+            send(body[at : at + 20_000])
+            upstream.closing.wait(0.05)
+
+    source = HttpSource(serve(respond).url, "", QUICK)
+    source.within(60)
+    assert source.snapshot(SHOP, None).body == body
+    source.close()
+
+
+def test_wishes_of_an_upstream_are_handed_on(serve: Serve) -> None:
+    assert asked(serve(always(b"x", Holdfast_Pace="poll=90")).url).poll_s == 90
+    assert asked(serve(always(b"x", Holdfast_Pace="poll=-1")).url).poll_s == 0
+    with pytest.raises(Unavailable) as refused:
+        asked(serve(always(b"", "503 Busy", Retry_After="17")).url)
+    assert refused.value.retry_after_s == 17
+
+
+def test_not_modified_keeps_the_connection(serve: Serve) -> None:
+    upstream = serve(always(status="304 Not Modified"))
+    source = HttpSource(upstream.url, "", QUICK)
+    for _ in range(5):
+        assert source.snapshot(SHOP, DIGEST).body is None
+    assert len(upstream._open) == 1
+    source.close()
+
+
+def test_bytes_after_a_compressed_body_are_refused(serve: Serve) -> None:
+    with pytest.raises(Untrusted, match="goes on"):
+        asked(serve(always(zlib.compress(b"x", wbits=31) * 2, Content_Encoding="gzip")).url)
 
 
 def test_gzip_cut_short_is_unavailable(serve: Serve) -> None:
@@ -288,6 +365,29 @@ def test_heartbeats_keep_a_stream_and_silence_ends_it(serve: Serve) -> None:
     assert next(told) == {SHOP: "a"}
     with pytest.raises(Unavailable):
         next(told)
+
+
+def test_silence_is_told_before_it_ends_a_stream(serve: Serve) -> None:
+    """After two heartbeats' time, and then after twice as long, and so on."""
+    told: list[float] = []
+    head = STREAM.replace(b"\r\n\r\n", b"\r\nHoldfast-Heartbeat: 0.1\r\n\r\n")
+    timeouts = Timeouts(connect_s=1, read_s=1, total_s=2, silence_s=1.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_source, "SILENCE_MIN_S", 0.2)
+        hints = HttpSource(serve(dripping(head, b"", 9)).url, "", timeouts).hints()
+    hints.on_silence = lambda: told.append(time.monotonic())
+    with pytest.raises(Unavailable):
+        next(iter(hints))
+    assert len(told) == 3
+
+
+def test_digests_of_hints_are_bounded(serve: Serve) -> None:
+    told = iter(
+        HttpSource(
+            serve(dripping(STREAM + hint("d" * 10_000) + hint("a"), b":\n\n", 0.1)).url
+        ).hints()
+    )
+    assert [next(told), next(told)] == [{}, {SHOP: "a"}]
 
 
 def test_a_waiting_stream_is_closed_from_another_thread(serve: Serve) -> None:
