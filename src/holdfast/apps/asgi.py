@@ -77,15 +77,19 @@ class Face:
 
     def answer(self, request: Request) -> Response | Stream | None:
         """The counted answer; none is for `otherwise`. Never raises."""
+        way = request.way
         try:
-            answer = self._handle(request)
+            answer: Response | Stream | None = None if way is None else way(request)
+            if answer is None:
+                request.way = None
+                answer = self._handle(request)
         except Exception:  # noqa: BLE001 -- the process goes on; the log has all of it
             self.failures += 1
             _log.exception("a request failed", method=request.method, path=request.path[:256])
             answer = http.fault(500, "system", "the system is at fault, not the call")
         self.doing[0] = 0
         if answer is not None:
-            self.count(answer.status)
+            self.answered[answer.status] = self.answered.get(answer.status, 0) + 1
         return answer
 
     def count(self, status: int) -> None:

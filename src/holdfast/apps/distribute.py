@@ -210,7 +210,7 @@ class Distribution:
         if shelved is None:
             return None
         ready = self._ready.get(subject)
-        if ready is None or not ready.still(shelved):
+        if ready is None or not (ready.shelved is shelved or ready.still(shelved)):
             ready = self._ready[subject] = self._prepare(shelved)
         return ready
 

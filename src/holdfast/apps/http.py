@@ -91,8 +91,8 @@ class Request(msgspec.Struct, gc=False):
     `path` is percent-decoded and begins with a slash, `query` is as sent, without the `?`.
 
     A face that gives the very same object again, with another body, says so by `kept`. Who answers
-    may then leave a shorter way in `way`: called with the request, it answers, or gives none when
-    it is out of date.
+    may then leave a shorter way in `way`: the face calls it first with the request, and it answers,
+    or gives none when it is out of date.
     """
 
     method: str

@@ -93,11 +93,6 @@ class Routes:
 
     def handle(self, request: Request) -> Answer:
         """The answer to a request."""
-        if request.way is not None:
-            answer = request.way(request)
-            if answer is not None:
-                return answer
-            request.way = None
         if self._epoch != self._table.epoch:
             self._epoch, self._singles, self._bulks = self._table.epoch, {}, {}
         single = self._singles.get(request.path)
