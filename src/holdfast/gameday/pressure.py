@@ -17,7 +17,7 @@ import msgspec
 from holdfast.core.errors import Unavailable
 from holdfast.gameday.fleet import ENVIRONMENT, Fleet
 from holdfast.gameday.load import Kind, Load
-from holdfast.gameday.processes import ask, until
+from holdfast.gameday.processes import Answered, ask, until
 
 WIDE: Final = "wide"
 SETTINGS: Final = 20
@@ -163,9 +163,18 @@ def capacity(url: str, kind: Kind) -> float:
     return max(best, found)
 
 
+def metrics(url: str) -> str:
+    """An edge's metrics; it may be too busy for a while. Raises `Unavailable`."""
+    found: Answered = until(
+        lambda: answered if (answered := ask("GET", f"{url}/metrics")).status == 200 else None,
+        f"the metrics of {url}",
+        READY_S,
+        every_s=0.5,
+    )
+    return str(found.body)
+
+
 def metric(url: str, name: str) -> float:
     """A sample of an edge's metrics by its whole name with labels; 0 for none."""
-    text = ask("GET", f"{url}/metrics").body
-    lines = text if isinstance(text, str) else ""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", lines, re.MULTILINE)
+    found = re.search(rf"^{re.escape(name)} (\S+)$", metrics(url), re.MULTILINE)
     return float(found[1]) if found else 0.0

@@ -17,10 +17,10 @@ GOODPUT: Final = 0.9
 IMPORTANT: Final = 0.994
 HEAL_S: Final = 10.0
 HEALED: Final = 0.97
-"""Of half of what the edge can do, answered within the deadline."""
+"""Of a third of what the edge can do, answered within the deadline."""
 BULK_WEIGHT: Final = 0.4
 CONNECTIONS: Final = 1_000
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 5.0
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ FAULTS: Final = (
     Fault(
         "in the storm of retries",
         "a storm: what is refused is asked three times more, at once",
-        5,
+        3,
         retries=3,
     ),
 )
@@ -105,12 +105,12 @@ def _tell(day: Day, when: str, found: Loaded, peak: float) -> None:
 
 
 def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
-    """Half of what it can do from now on: when is that as it was?"""
+    """A third of what it can do from now on: when is all of that answered in time?"""
     began_s = time.monotonic()
     took_s = -1.0
     while time.monotonic() - began_s < HEAL_S and took_s < 0:
         at_s = time.monotonic() - began_s
-        found = Load(url, mix(callers, url), per_s / 2, 200, 1.0, patience_s=PATIENCE_S).run()
+        found = Load(url, mix(callers, url), per_s / 3, 200, 1.0, patience_s=PATIENCE_S).run()
         useful = sum(tally.useful for tally in found.kinds.values())
         if useful >= HEALED * found.offered:
             took_s = round(at_s, 1)
@@ -120,7 +120,9 @@ def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
         f"<= {HEAL_S:.0f}",
         holds=took_s >= 0,
     )
-    day.note("recovered" if took_s >= 0 else "damage", "half of what it can do is answered in time")
+    day.note(
+        "recovered" if took_s >= 0 else "damage", "a third of what it can do is answered in time"
+    )
 
 
 DRILL = Drill(

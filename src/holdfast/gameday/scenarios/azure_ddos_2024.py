@@ -10,7 +10,7 @@ from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.fleet import ENVIRONMENT, Fleet
 from holdfast.gameday.load import SLICE_S, Kind, Load, Loaded
 from holdfast.gameday.naive import Ask
-from holdfast.gameday.pressure import Callers, capacity, metric
+from holdfast.gameday.pressure import Callers, capacity, metric, metrics
 from holdfast.gameday.processes import ask, until_or_not
 from holdfast.gameday.proxy import BLACK_HOLE, Proxy
 
@@ -21,6 +21,8 @@ TIMES: Final = 10.0
 FLOOD_CONNECTIONS: Final = 1_500
 PATIENCE_S: Final = 2.0
 """Of honest clients; then they take their defaults."""
+FLOOD_PATIENCE_S: Final = 6.0
+"""So long that who gets no answer then got none at all."""
 ENGAGE_S: Final = 1.0
 RELEASE_S: Final = 10.0
 MOVE_S: Final = 10.0
@@ -155,8 +157,14 @@ def _besiege(
     with _honest(fleet, callers, edge, siege.whole_s) as honest:
         time.sleep(siege.calm_s)
         flood = Load(
-            url, [kind], TIMES * per_s, FLOOD_CONNECTIONS, siege.flood_s, patience_s=3.0, seed=2
-        ).run()  # fmt: skip
+            url,
+            [kind],
+            TIMES * per_s,
+            FLOOD_CONNECTIONS,
+            siege.flood_s,
+            patience_s=FLOOD_PATIENCE_S,
+            seed=2,
+        ).run()
         return honest.wait(), flood
 
 
@@ -229,8 +237,7 @@ def _cut_off(day: Day, fleet: Fleet, line: Proxy) -> None:
 def _answers(fleet: Fleet, edge: str) -> int:
     """All that an edge has answered so far."""
     url = fleet.edge_urls[edge]
-    text = str(ask("GET", f"{url}/metrics").body)
-    return int(sum(float(found) for found in _ANSWERS.findall(text)))
+    return int(sum(float(found) for found in _ANSWERS.findall(metrics(url))))
 
 
 DRILL = Drill(
