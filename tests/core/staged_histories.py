@@ -55,7 +55,7 @@ PLAN = Plan(
     gates=Gates(),
 )
 FAST = Plan(stages=(Stage(name="half", percent=50), Stage(name="all", percent=100)))
-ANY_SHAPE = Shape(lost_percent=100, retyped_percent=100, growth_percent=1e9, settings_min=1_000)
+ANY_SHAPE = Shape(lost_percent=100, retyped_percent=100, growth_percent=1e6, settings_min=1_000)
 POLICY = Policy(rollout=PLAN, fast=FAST, shape=ANY_SHAPE)
 BEGINNING: tuple[Edit, ...] = (
     PutEnvironment("production", Environment(policy=POLICY)),

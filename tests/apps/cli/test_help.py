@@ -41,7 +41,7 @@ def commands(
         assert command is not None
         if isinstance(command, click.Group):
             yield from commands(command, (*above, name))
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield (*above, name), command
 
 

@@ -91,6 +91,8 @@ CALLS: list[tuple[str, str, Any, str]] = [
 UNTRIED = {
     ("PUT", "/v1/roots"),  # needs a signed envelope: tests/apps/control/test_control_roots.py
     ("POST", "/v1/changes/{change}/approve"),  # needs another author: test_control_proposals.py
+    ("POST", "/v1/pushes"),  # needs one that was signed: test_control_pushes.py
+    ("POST", "/v1/pushes/{environment}/{service}/{key}"),
     ("POST", "/v1/reports"),  # passes over what the token may not read: test_control_rollouts.py
     *(
         ("POST", f"/v1/rollouts/{{rollout}}/{way}")

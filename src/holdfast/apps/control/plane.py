@@ -43,6 +43,7 @@ from holdfast.core.delta import make_delta
 from holdfast.core.errors import HoldfastError, Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
+from holdfast.core.roots import RootSet
 from holdfast.core.state import ServiceState, State
 from holdfast.engine.agreement import Agreement
 from holdfast.engine.fleet import Fleet
@@ -118,7 +119,6 @@ class Control:
             metrics=self.metrics,
         )
         self.telemetry, self.rollouts = self.automation.telemetry, self.automation.rollouts
-        self.pushes, self.roots = PushDoor(publisher, self.view), parts.keys.root
         self.desk = Desk(
             view=self.view,
             publisher=publisher,
@@ -147,6 +147,15 @@ class Control:
         self._gauges()
         agreement.subscribe(self._departed)
         self.follow_roots()
+
+    @property
+    def roots(self) -> RootSet:
+        """Who signs here."""
+        return self._parts.keys.root
+
+    @property
+    def pushes(self) -> PushDoor:
+        return PushDoor(self._publisher, self.view)
 
     def _waiting(self, publisher: Publisher) -> Waiting:
         return Waiting(

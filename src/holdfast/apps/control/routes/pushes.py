@@ -22,6 +22,7 @@ from holdfast.apps.control.routes.parameters import (
 )
 from holdfast.apps.control.schemas import Revised
 from holdfast.core.access import Grant
+from holdfast.core.errors import Invalid, Problem, Untrusted
 from holdfast.core.model import Subject
 from holdfast.core.pushes import decode_push, take
 from holdfast.core.wire import canonical
@@ -63,8 +64,12 @@ async def lift_push(  # noqa: PLR0913, PLR0917  # the parts of the path
 
 
 def _bring(control: Control, caller: Grant, data: shapes.PushBody) -> shapes.Brought:
-    push = decode_push(canonical(msgspec.to_builtins(data)))
-    taken = take(push, control.roots, verify)
+    try:
+        push = decode_push(canonical(msgspec.to_builtins(data)))
+        taken = take(push, control.roots, verify)
+    except Untrusted as error:  # the system is well: it is the file that can't be believed
+        hint = "give the file that holdfast edge push wrote, and keys of this installation"
+        raise Invalid([Problem(code=error.code, message=str(error), hint=hint)]) from None
     home = control.pushes.bring(taken, caller.actor, caller)
     notes = (_MET.format(revision=home.revision),) if home.met else ()
     return shapes.Brought(home.revision, home.hash, notes)

@@ -1,0 +1,141 @@
+"""Overrides over random histories: the same bytes wherever they are made, and never a step back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tests.core.staged_histories import CONTEXTS, Journal, actions, admitted, evaluator_of
+
+from holdfast.core import proof, trust
+from holdfast.core.history import decode_state, encode_state
+from holdfast.core.lineage import rebuild, step
+from holdfast.core.model import Edit, Entry, Head, PutOverride, Subject, TouchSubject
+from holdfast.core.overrides import pushed_keys, serving, successor
+from holdfast.core.pushes import Order, entry_of
+from holdfast.core.snapshot import Snapshot, decode, encode
+from holdfast.core.wire import digest
+
+SHORT = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+LONG = settings(SHORT, max_examples=1_500)
+Actions = list[Sequence[Edit] | str]
+
+
+def pushable(journal: Journal) -> list[tuple[Subject, str]]:
+    found = []
+    for subject in sorted(journal.standing.live):
+        if subject.service.startswith("_"):
+            continue
+        snapshot = decode(rebuild(journal.standing, subject))
+        found += [(subject, key) for key in sorted(snapshot.flags)]
+    return found
+
+
+def offline(body: bytes, subject: Subject, key: str, head: Head) -> tuple[Entry, bytes]:
+    """What a push makes of an edge's generation, with nothing else at hand."""
+    active = admitted(body, subject, None)
+    variants = msgspec.json.decode(active.snapshot.flags[key])["variants"]
+    flags = {key: serving(active.snapshot, key, min(variants), "INC-7")}
+    entry = entry_of([Order(active, flags)], head, 10**12, "linus", "INC-7")
+    made = successor(active.snapshot, active.digest, flags, Head(entry.revision, entry.hash))
+    return entry, encode(made)
+
+
+def append(journal: Journal, entry: Entry) -> None:
+    made = step(journal.standing, entry)
+    journal.standing = made.standing
+    journal.steps.append(made)
+
+
+def serves(snapshot: Snapshot, key: str) -> set[object]:
+    return {evaluator_of(snapshot).evaluate(key, context).value for context in CONTEXTS}
+
+
+def believe(old: trust.Admitted, body: bytes) -> trust.Admitted:
+    """As a consumer takes it, by all of its checks but those that need a table."""
+    new = admitted(body, old.subject, old)
+    if not (old.snapshot.holdfast.segments or new.snapshot.holdfast.segments):
+        generations = (trust.equip(one, {}, lambda: 0.0) for one in (new, old))
+        proof.prove(*generations)
+    return new
+
+
+@given(actions, actions, st.integers(0, 10**6))
+@SHORT
+def test_who_has_a_snapshot_makes_the_bytes_of_the_journal(
+    before: Actions, after: Actions, pick: int
+) -> None:
+    check_bytes(before, after, pick)
+
+
+@pytest.mark.long
+@given(actions, actions, st.integers(0, 10**6))
+@LONG
+def test_who_has_a_snapshot_makes_the_bytes_of_the_journal_at_length(
+    before: Actions, after: Actions, pick: int
+) -> None:
+    check_bytes(before, after, pick)
+
+
+def check_bytes(before: Actions, after: Actions, pick: int) -> None:
+    journal = Journal()
+    for action in before:
+        journal.act(action)
+    choices = pushable(journal)
+    assume(choices)
+    subject, key = choices[pick % len(choices)]
+    held = rebuild(journal.standing, subject)
+    active = admitted(held, subject, None)
+    for again in (key, choices[pick // 7 % len(choices)][1], key):  # one push, and more on top
+        if again not in active.snapshot.flags:
+            continue
+        entry, made = offline(active.body, subject, again, journal.state.head)
+        append(journal, entry)
+        assert journal.steps[-1].bodies == {subject: made}
+        assert rebuild(journal.standing, subject) == made
+        active = believe(active, made)
+        assert again in pushed_keys(active.snapshot)
+    (value,) = serves(active.snapshot, key)
+    assert decode_state(encode_state(journal.state)) == journal.state
+    for action in after:  # life goes on, and it stands
+        if not journal.act(action):
+            continue
+        body = journal.steps[-1].bodies.get(subject)
+        if body is None:
+            continue
+        active = believe(active, body)
+        if key in pushed_keys(active.snapshot):
+            assert serves(active.snapshot, key) == {value}
+
+
+@given(actions, actions, st.integers(0, 10**6))
+@SHORT
+def test_where_two_histories_meet_every_consumer_goes_on(
+    before: Actions, meanwhile: Actions, pick: int
+) -> None:
+    journal = Journal()
+    for action in before:
+        journal.act(action)
+    choices = pushable(journal)
+    assume(choices)
+    subject, key = choices[pick % len(choices)]
+    held = admitted(rebuild(journal.standing, subject), subject, None)
+    entry, made = offline(held.body, subject, key, journal.state.head)
+    pushed = believe(held, made)
+    for action in meanwhile:  # somebody writes on another node
+        journal.act(action)
+    assume(subject in journal.standing.live)
+    assume(key in decode(rebuild(journal.standing, subject)).flags)
+    edits = [edit for edit in entry.edits if isinstance(edit, PutOverride)]
+    touch = TouchSubject(subject.environment, subject.service)
+    while journal.standing.lineages[subject].revision <= entry.revision:
+        assert journal.commit((touch,))
+    assume(journal.commit((touch, *edits)))  # a type that changed meanwhile is refused
+    body = journal.steps[-1].bodies[subject]
+    after = admitted(body, subject, pushed)
+    assert after.revision > pushed.revision
+    assert serves(after.snapshot, key) == serves(pushed.snapshot, key)
+    assert digest(body) == after.digest
