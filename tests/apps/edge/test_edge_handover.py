@@ -19,7 +19,8 @@ from serving import until
 
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.apps.edge import handover
-from holdfast.apps.edge.handover import Giver, Place, Said, Talk, take
+from holdfast.apps.edge.handover import Giver, Place, take
+from holdfast.apps.edge.talk import Said, Talk
 from holdfast.core.errors import Unavailable
 
 

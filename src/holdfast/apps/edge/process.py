@@ -132,37 +132,10 @@ class Edge:
         self.face = Face(self.routes.handle, BODY_BYTES_MAX)
         if doing is not None:
             self.face.doing = doing.now
-        address = Address(
-            settings.host, settings.port, settings.connections_max, settings.shutdown_s
-        )
         self.gate = self._gate(parts.cors)
         self.entrance = self._at_the_door()
-        self.listener = Server(
-            self.face,
-            address,
-            sockets,
-            on_stop=self.hints.close,
-            gate=self.entrance,
-            deadlines=not settings.unprotected,
-        )
-        self._metrics = EdgeMetrics(
-            Counted(
-                face=self.face,
-                routes=self.routes,
-                bounds=self.listener.bounds,
-                door=self.door,
-                hints=self.hints,
-                shelf=self.shelf,
-                follower=self.follower,
-                relay=self.relay,
-                table=self.table,
-                gate=self.gate,
-                ready=self.own_ready,
-                place=place_metrics(
-                    settings.cell, self.entrance, self._place, self.pushes, self.table
-                ),
-            )
-        )
+        self.listener = self._server(sockets)
+        self._metrics = EdgeMetrics(self._counted())
 
     def start(self) -> None:
         """Restore what the disk has, and follow."""
@@ -249,6 +222,34 @@ class Edge:
         if settings.unprotected or not settings.admission:
             return None
         return EdgeGate(self.table, self.door, cors, settings.wait_budget_s)
+
+    def _server(self, sockets: Sequence[socket.socket]) -> Server:
+        settings = self.settings
+        return Server(
+            self.face,
+            Address(settings.host, settings.port, settings.connections_max, settings.shutdown_s),
+            sockets,
+            on_stop=self.hints.close,
+            gate=self.entrance,
+            deadlines=not settings.unprotected,
+        )
+
+    def _counted(self) -> Counted:
+        more = (self.entrance, self._place, self.pushes, self.table)
+        return Counted(
+            face=self.face,
+            routes=self.routes,
+            bounds=self.listener.bounds,
+            door=self.door,
+            hints=self.hints,
+            shelf=self.shelf,
+            follower=self.follower,
+            relay=self.relay,
+            table=self.table,
+            gate=self.gate,
+            ready=self.own_ready,
+            place=place_metrics(self.settings.cell, *more),
+        )
 
     def _following(self) -> Following:
         settings = self.settings

@@ -20,10 +20,10 @@ from typing import Final
 from holdfast.adapters.disk_cache import DiskCache
 from holdfast.apps.edge.alone import Alone, held_by, lacks, settle
 from holdfast.apps.edge.doing import Doing
-from holdfast.apps.edge.handover import Gone, Said, Talk
 from holdfast.apps.edge.owned_cache import OwnedCache
 from holdfast.apps.edge.process import Edge
 from holdfast.apps.edge.siblings import Siblings
+from holdfast.apps.edge.talk import Gone, Said, Talk
 from holdfast.apps.observe import logger, start_logs
 from holdfast.apps.settings import EdgeSettings
 from holdfast.core.errors import Unavailable
