@@ -32,6 +32,8 @@ SECONDS_MAX: Final = 300.0
 REQUESTS_MAX: Final = 3_000_000
 """In one run, sent or not."""
 CONNECTIONS_MAX: Final = 20_000
+BEGUN: Final = b"begun\n"
+"""What the process tells first."""
 SLICE_S: Final = 0.1
 """What one number in a series stands for."""
 END_S: Final = 15.0
@@ -193,6 +195,7 @@ class Load:
         )
         _check(self.plan)
         self._process: subprocess.Popen[bytes] | None = None
+        self._begun = False
 
     def __enter__(self) -> Self:
         return self.start()
@@ -211,7 +214,7 @@ class Load:
         """Begin; returns at once."""
         command = (sys.executable, "-m", "holdfast.gameday.load_process")
         self._process = subprocess.Popen(  # noqa: S603  our own command
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         assert self._process.stdin  # noqa: S101  for the checker of types
         self._process.stdin.write(msgspec.json.encode(self.plan))
@@ -219,13 +222,23 @@ class Load:
         self._process.stdin = None
         return self
 
+    def await_beginning(self) -> Self:
+        """Until its clock runs. Raises `Unavailable` when the generator did not get that far."""
+        if not self._begun and self._process is not None and self._process.stdout is not None:
+            self._begun = self._process.stdout.readline() == BEGUN
+        if not self._begun:
+            raise Unavailable("this load was not started, or its generator has ended")
+        return self
+
     def stop_after(self, seconds: float) -> Loaded:
         """Let it go on for so long, then stop it."""
+        self.await_beginning()
         time.sleep(seconds)
         return self.stop()
 
     def stop(self) -> Loaded:
         """End it before its time, and tell what it came to so far."""
+        self.await_beginning()
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
         return self.wait()
@@ -243,7 +256,7 @@ class Load:
             raise Unavailable(f"a load of {self.plan.seconds:g} s did not end") from None
         if self._process.returncode:
             raise Unavailable(f"the load generator ended with {self._process.returncode}")
-        return msgspec.json.decode(told, type=Loaded)
+        return msgspec.json.decode(told.rpartition(BEGUN)[2], type=Loaded)
 
     def run(self) -> Loaded:
         """Start it, and wait for its end."""

@@ -21,7 +21,7 @@ import msgspec
 import uvloop
 
 from holdfast.apps.dev import end_with_parent
-from holdfast.gameday.load import SLICE_S, Kind, Loaded, Plan, Tally
+from holdfast.gameday.load import BEGUN, SLICE_S, Kind, Loaded, Plan, Tally
 
 TICK_S: Final = 0.001
 OPEN_S: Final = 2.0
@@ -172,6 +172,8 @@ class Range:
         cpu_s, began_unix_s = time.process_time(), time.time()
         self._began_s = self._next_s = time.perf_counter()
         self._end_s = self._began_s + plan.seconds
+        sys.stdout.buffer.write(BEGUN)
+        sys.stdout.flush()
         looking = loop.create_task(self._look())
         loop.call_later(TICK_S, self._tick)
         await self._stop.wait()

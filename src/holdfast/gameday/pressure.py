@@ -156,7 +156,8 @@ def capacity(url: str, kind: Kind) -> float:
     best = 0.0
     for _ in range(ROUNDS_MAX):
         with Load(url, [kind], CALIBRATION_RATE, 6, END_S, deadline_s=9, patience_s=9) as load:
-            found = load.stop_after(CALIBRATION_S).kinds[kind.name].ok / CALIBRATION_S
+            loaded = load.stop_after(CALIBRATION_S)
+        found = loaded.kinds[kind.name].ok / loaded.took_s
         if found < BETTER * best:
             break
         best = found

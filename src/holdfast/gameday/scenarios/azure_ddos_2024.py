@@ -24,6 +24,8 @@ PATIENCE_S: Final = 2.0
 FLOOD_PATIENCE_S: Final = 6.0
 """So long that who gets no answer then got none at all."""
 ENGAGE_S: Final = 1.0
+START_S: Final = 1.0
+"""Of the flood's process."""
 RELEASE_S: Final = 10.0
 MOVE_S: Final = 10.0
 SUCCESS: Final = 0.999
@@ -53,7 +55,7 @@ class _Siege:
 
     @property
     def whole_s(self) -> float:
-        return self.calm_s + self.flood_s + self.after_s
+        return self.calm_s + START_S + self.flood_s + self.after_s
 
 
 def run(day: Day) -> None:
@@ -115,11 +117,13 @@ def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
         honest, flood = _besiege(fleet, callers, "edge-a", siege, per_s)
         beside = neighbour.wait()
     spilt = max(0, _answers(fleet, "edge-b") - before - beside.offered - SCRAPES)
+    began_s = flood.began_s - honest.began_s
+    ended_s = began_s + siege.flood_s
     ends = {
-        "before the flood": (0.0, siege.calm_s),
-        "while it engages": (siege.calm_s, siege.calm_s + ENGAGE_S),
-        "while it holds": (siege.calm_s + ENGAGE_S, siege.calm_s + siege.flood_s),
-        "while it lets go": (siege.calm_s + siege.flood_s, siege.whole_s),
+        "before the flood": (0.0, began_s),
+        "while it engages": (began_s, began_s + ENGAGE_S),
+        "while it holds": (began_s + ENGAGE_S, ended_s),
+        "while it lets go": (ended_s, siege.whole_s),
     }
     for phase, (from_s, to_s) in ends.items():
         share = honest.ok_share(from_s, to_s)
@@ -155,6 +159,7 @@ def _besiege(
     url = fleet.edge_urls[edge]
     kind = callers.bulk("flood", url)
     with _honest(fleet, callers, edge, siege.whole_s) as honest:
+        honest.await_beginning()
         time.sleep(siege.calm_s)
         flood = Load(
             url,
