@@ -20,6 +20,8 @@ HEALED: Final = 0.97
 """Of a third of what the edge can do, answered within the deadline."""
 BULK_WEIGHT: Final = 0.4
 CONNECTIONS: Final = 1_000
+DEADLINE_S: Final = 0.5
+"""An answer is useful until then."""
 PATIENCE_S: Final = 5.0
 
 
@@ -54,33 +56,32 @@ def run(day: Day) -> None:
         per_s = capacity(url, callers.bulk("gathering", url)) / BULK_WEIGHT
         long_s = 2.0 if day.sample else 6.0
         calm = [
-            Load(
-                url, mix(callers, url), times * per_s, 200, long_s / 2, patience_s=PATIENCE_S
-            ).run()
+            _under(callers, url, Fault("", "", times), per_s, long_s / 2)
             for times in (0.3, 0.6, 0.8)
         ]
         peak = max(found.useful_per_s for found in calm)
         day.note("step", f"a mixed load has its peak at {peak:.0f} useful answers/s")
         for fault in FAULTS:
             day.note("fault", fault.text)
-            found = Load(
-                url,
-                mix(callers, url, fault.retries),
-                fault.times * per_s,
-                CONNECTIONS,
-                long_s,
-                burst=fault.burst,
-                patience_s=PATIENCE_S,
-            ).run()
-            _tell(day, fault.when, found, peak)
+            _tell(day, fault.when, _under(callers, url, fault, per_s, long_s), peak)
         _heal(day, callers, url, per_s)
-        states = {
-            state: metric(url, f'holdfast_admission_changes_total{{state="{state}"}}')
-            for state in ("engaged", "disarmed")
-        }
-        day.note("blocked", f"admission engaged {states['engaged']:.0f} times")
+        engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}')
+        day.note("blocked", f"admission engaged {engaged:.0f} times")
         day.root_cause = "more is asked than can be answered"
         day.stopped_by = "admission: the least important work of the heaviest callers goes first"
+
+
+def _under(callers: Callers, url: str, fault: Fault, per_s: float, seconds: float) -> Loaded:
+    return Load(
+        url,
+        mix(callers, url, fault.retries),
+        fault.times * per_s,
+        CONNECTIONS,
+        seconds,
+        burst=fault.burst,
+        deadline_s=DEADLINE_S,
+        patience_s=PATIENCE_S,
+    ).run()
 
 
 def mix(callers: Callers, url: str, retries: int = 0) -> list[Kind]:
@@ -110,7 +111,7 @@ def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
     took_s = -1.0
     while time.monotonic() - began_s < HEAL_S and took_s < 0:
         at_s = time.monotonic() - began_s
-        found = Load(url, mix(callers, url), per_s / 3, 200, 1.0, patience_s=PATIENCE_S).run()
+        found = _under(callers, url, Fault("", "", 1 / 3), per_s, 1.0)
         useful = sum(tally.useful for tally in found.kinds.values())
         if useful >= HEALED * found.offered:
             took_s = round(at_s, 1)

@@ -19,6 +19,8 @@ HONEST_PER_S: Final = 60.0
 TIMES: Final = 10.0
 """The flood, in times of what the edge can do."""
 FLOOD_CONNECTIONS: Final = 1_500
+DEADLINE_S: Final = 0.5
+"""An answer is useful until then."""
 PATIENCE_S: Final = 2.0
 """Of honest clients; then they take their defaults."""
 FLOOD_PATIENCE_S: Final = 6.0
@@ -103,7 +105,7 @@ def _reader(fleet: Fleet, endpoints: list[str]) -> None:
 def _honest(fleet: Fleet, callers: Callers, edge: str, seconds: float) -> Load:
     kinds = [callers.single(name) for name in HONEST]
     url = fleet.edge_urls[edge]
-    return Load(url, kinds, HONEST_PER_S, 32, seconds, patience_s=PATIENCE_S)
+    return Load(url, kinds, HONEST_PER_S, 32, seconds, deadline_s=DEADLINE_S, patience_s=PATIENCE_S)
 
 
 def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
@@ -167,6 +169,7 @@ def _besiege(
             TIMES * per_s,
             FLOOD_CONNECTIONS,
             siege.flood_s,
+            deadline_s=DEADLINE_S,
             patience_s=FLOOD_PATIENCE_S,
             seed=2,
         ).run()
@@ -214,7 +217,9 @@ def _everyday(fleet: Fleet, callers: Callers, edge: str, siege: _Siege) -> tuple
     url = fleet.edge_urls[edge]
     kinds: list[Kind] = [callers.bulk("busy", url, service="shop")]
     with _honest(fleet, callers, edge, siege.busy_s) as honest:
-        busy = Load(url, kinds, BUSY_PER_S, 64, siege.busy_s, burst=BURST, seed=3).run()
+        busy = Load(
+            url, kinds, BUSY_PER_S, 64, siege.busy_s, deadline_s=DEADLINE_S, burst=BURST, seed=3
+        ).run()  # fmt: skip
         return honest.wait(), busy
 
 
