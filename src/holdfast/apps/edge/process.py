@@ -28,6 +28,7 @@ from holdfast.apps.edge.cors import ANY, Cors
 from holdfast.apps.edge.doing import Doing
 from holdfast.apps.edge.door import EdgeDoor, tokens_of
 from holdfast.apps.edge.gate import EdgeGate
+from holdfast.apps.edge.health_metrics import health_metrics, together
 from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.metrics import Counted, EdgeMetrics
 from holdfast.apps.edge.place_metrics import place_metrics
@@ -40,6 +41,7 @@ from holdfast.apps.edge.routes import Parts, Routes
 from holdfast.apps.edge.shard import Shard
 from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.siblings import Siblings
+from holdfast.apps.edge.spool import Spool
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
 from holdfast.apps.edge.upstream import EdgeSource, Place
@@ -122,7 +124,8 @@ class Edge:
         self.quarantine = Quarantine(self.table, self._put_away)
         self.shelf = EdgeShelf(self.follower.freshness)
         self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
-        self.pushes = Pushes(self.door, self.follower.generation, self.follower.offer)
+        follower, spool = self.follower, _spool(settings) if siblings is not None else None
+        self.pushes = Pushes(self.door, follower.generation, follower.offer, spool)
         parts = self._parts()
         self.routes = Routes(parts)
         self._rehearsal = None if settings.unprotected else Rehearsal(parts)
@@ -248,7 +251,10 @@ class Edge:
             table=self.table,
             gate=self.gate,
             ready=self.own_ready,
-            place=place_metrics(self.settings.cell, *more),
+            place=together(
+                place_metrics(self.settings.cell, *more),
+                health_metrics(self.table, self.quarantine, self._rounds),
+            ),
         )
 
     def _following(self) -> Following:
@@ -371,6 +377,7 @@ class Edge:
             self.quarantine.look()
             self._go_round()
             self.hints.look(self.table)
+            self.pushes.look()
             behind = self._behind() if self._rehearsal is not None else set()
             if behind & lagging:
                 self._fall_silent(f"another {min(behind & lagging)} is handed on than is answered")
@@ -405,6 +412,10 @@ class Edge:
         sealed = self.follower.freshness(active.subject)
         since_s = _said_at_s(sealed) if sealed else active.activated_s
         active.stale_age_s = max(0, int(self._clock() - since_s))
+
+
+def _spool(settings: EdgeSettings) -> Spool:
+    return Spool(settings.cache_dir / "holdfast-1" / "pushes")
 
 
 def _shard(settings: EdgeSettings) -> Shard:

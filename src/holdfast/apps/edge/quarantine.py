@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from holdfast.apps.edge.table import Active, Table
@@ -38,25 +38,22 @@ class Quarantine:
         self._put_away = put_away
         self._lock = threading.Lock()
         self._held: dict[Subject, _Held] = {}
-        self.spared = self.put_aside = 0
 
     def __contains__(self, subject: Subject) -> bool:
         return subject in self._held
 
-    def subjects(self) -> Iterable[Subject]:
-        return sorted(self._held)
+    def __len__(self) -> int:
+        return len(self._held)
 
     def spare(self, subject: Subject, digest: str, for_s: float) -> None:
         """Do not answer from that generation for so long."""
         with self._lock:
-            self.spared += 1
             self._hold(subject, digest, time.monotonic() + for_s)
         _log.critical("not answered for a while", subject=str(subject), digest=digest, for_s=for_s)
 
     def put_away(self, subject: Subject, digest: str) -> None:
         """Never answer from that generation again."""
         with self._lock:
-            self.put_aside += 1
             self._hold(subject, digest, FOR_GOOD)
         _log.critical("put away", subject=str(subject), digest=digest)
         self._put_away(subject, digest)
