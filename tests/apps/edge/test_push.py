@@ -25,6 +25,7 @@ from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.signing import Keys
 from holdfast.apps.cli import run
 from holdfast.apps.cli.pushing import FromCache, FromEdge, Wish, prepare
+from holdfast.apps.edge.spool import FILES_MAX, Spool
 from holdfast.core.errors import Invalid, Unavailable, Untrusted
 from holdfast.core.model import PutOverride, Scope
 from holdfast.core.pushes import Pushed, decode_push, take
@@ -291,3 +292,25 @@ def test_the_reader_token_alone_makes_no_push(world, keys, tmp_path):
         )
         answered = call(edge.listener.port, "POST", "/v1/push", pushed.body, READ)
         assert answered.status == 403
+
+
+def test_the_workers_of_an_edge_tell_each_other(world, keys, tmp_path):
+    """As processes they share one folder; here each is an edge of its own on it."""
+    spools = [Spool(tmp_path / "pushes") for _ in range(2)]
+    with (
+        world.serving() as upstream,
+        edge_at(tmp_path / "a", upstream.port) as first,
+        edge_at(tmp_path / "b", upstream.port) as second,
+    ):
+        for edge, spool in zip((first, second), spools, strict=True):
+            edge.pushes._spool = spool
+        upstream.stop()
+        pushed = made(keys, first.listener.port)
+        hand(first.listener.port, pushed.body)
+        until(lambda: banner(second.listener.port) == (False, pushed.entry.revision))
+        for number in range(40):
+            spools[0].put(f"{number:064x}", b"no push")
+        assert len(list((tmp_path / "pushes").iterdir())) <= FILES_MAX
+        assert [*Spool(tmp_path / "pushes").fresh()]
+        until(lambda: not [*spools[1].fresh()])  # what is none is passed over
+        assert banner(second.listener.port)[0] is False

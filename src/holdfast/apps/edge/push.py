@@ -20,6 +20,7 @@ import msgspec
 from holdfast.adapters.ed25519 import verify
 from holdfast.apps import http
 from holdfast.apps.edge.door import EdgeDoor
+from holdfast.apps.edge.spool import Spool
 from holdfast.apps.http import NO_STORE, Request, Response
 from holdfast.apps.observe import logger
 from holdfast.core.bundle import decode_bundle
@@ -60,7 +61,10 @@ class Pushes:
         door: EdgeDoor,
         held: Callable[[Subject], Generation | None],
         offer: Callable[[Offer], None],
+        spool: Spool | None = None,
     ) -> None:
+        """`spool` is where the workers of one edge leave pushes for each other."""
+        self._spool = spool
         self._door = door
         self._held = held
         self._offer = offer
@@ -82,8 +86,12 @@ class Pushes:
             return http.method_not_allowed(request.method, "POST")
         try:
             push = decode_push(request.body)
-            outcomes = [self._admitted(request, bytes(raw)) for raw in push.bundles]
-            return self._take(push, tuple(outcomes))
+            for raw in push.bundles:
+                self._let_in(request, stated(bytes(raw))[0])
+            name, outcomes = self._take(push)
+            if self._spool is not None:
+                self._spool.put(name, request.body)
+            return http.json_response({"push": name, "subjects": outcomes}, 202, [NO_STORE])
         except HoldfastError as error:
             self.counts["turned-away"] += 1
             _log.warning("push turned away", code=error.code, why=str(error))
@@ -91,11 +99,21 @@ class Pushes:
                 return http.fault(422, error.code, str(error))
             return http.error_response(error)
 
-    def _admitted(self, request: Request, bundle: bytes) -> Outcome:
-        """Raises what keeps the bundle out: the token, an unknown subject, the signature."""
-        subject, revision, digest = stated(bundle)
+    def look(self) -> None:
+        """Take what siblings took; from any one thread."""
+        for body in self._spool.fresh() if self._spool is not None else ():
+            try:
+                self._take(decode_push(body))
+            except HoldfastError as error:
+                _log.warning("a sibling's push turned away", code=error.code, why=str(error))
+
+    def _let_in(self, request: Request, subject: Subject) -> None:
         if self._door.knows(subject.environment):
             self._door.admit(request.headers, "write", subject)
+
+    def _admitted(self, bundle: bytes) -> Outcome:
+        """Raises what keeps the bundle out: an unknown subject, the signature."""
+        subject, revision, digest = stated(bundle)
         generation = self._held(subject)
         if generation is None:
             raise NotFound(f"there is no {subject} here")
@@ -110,7 +128,8 @@ class Pushes:
             made.state = "taken"
         return made
 
-    def _take(self, push: Push, outcomes: tuple[Outcome, ...]) -> Response:
+    def _take(self, push: Push) -> tuple[str, tuple[Outcome, ...]]:
+        outcomes = tuple(self._admitted(bytes(raw)) for raw in push.bundles)
         name = hashlib.sha256(push.entry.body()).hexdigest()
         new = [each for each in zip(push.bundles, outcomes, strict=True) if _waits(each[1])]
         with self._lock:
@@ -124,7 +143,7 @@ class Pushes:
             environment, _, service = outcome.subject.partition("/")
             told = partial(self._told, outcome)
             self._offer(Offer(Subject(environment, service), bytes(raw), told))
-        return http.json_response({"push": name, "subjects": outcomes}, 202, [NO_STORE])
+        return name, outcomes
 
     def _told(self, outcome: Outcome, verdict: Verdict) -> None:
         match verdict:
