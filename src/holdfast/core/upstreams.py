@@ -7,6 +7,9 @@ so that an upstream which comes and goes is not followed back and forth.
 One that answers may be worth no more than one that does not: it is stuck on an old revision, or
 what it sends can't be believed. Each such answer is a doubt, and doubts fade. An upstream with too
 many is left for one that has fewer; when all have, nothing is won by moving, and nobody moves.
+
+Nothing of it is kept over a restart: a process answers from its disk before it asks anybody, and
+one question, refused at once or after the 2 s to connect, finds out what has become of the first.
 """
 
 from __future__ import annotations
