@@ -17,7 +17,7 @@ GOODPUT: Final = 0.9
 IMPORTANT: Final = 0.994
 HEAL_S: Final = 10.0
 HEALED: Final = 0.97
-"""Of a third of what the edge can do, answered within the deadline."""
+"""Of a third of what the edge was seen to do, answered within the deadline."""
 BULK_WEIGHT: Final = 0.4
 CONNECTIONS: Final = 1_000
 DEADLINE_S: Final = 0.5
@@ -64,7 +64,7 @@ def run(day: Day) -> None:
         for fault in FAULTS:
             day.note("fault", fault.text)
             _tell(day, fault.when, _under(callers, url, fault, per_s, long_s), peak)
-        _heal(day, callers, url, per_s)
+        _heal(day, callers, url, min(per_s, peak))
         engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}')
         day.note("blocked", f"admission engaged {engaged:.0f} times")
         day.root_cause = "more is asked than can be answered"
@@ -106,7 +106,7 @@ def _tell(day: Day, when: str, found: Loaded, peak: float) -> None:
 
 
 def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
-    """A third of what it can do from now on: when is all of that answered in time?"""
+    """A third of what it was seen to do: when is all of that answered in time?"""
     began_s = time.monotonic()
     took_s = -1.0
     while time.monotonic() - began_s < HEAL_S and took_s < 0:
@@ -121,9 +121,7 @@ def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
         f"<= {HEAL_S:.0f}",
         holds=took_s >= 0,
     )
-    day.note(
-        "recovered" if took_s >= 0 else "damage", "a third of what it can do is answered in time"
-    )
+    day.note("recovered" if took_s >= 0 else "damage", "a third of what it did is answered in time")
 
 
 DRILL = Drill(
