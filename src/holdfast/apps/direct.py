@@ -330,10 +330,12 @@ class Connection(asyncio.Protocol):
             waited_s = front.enter(began_s)
             refusal = gate.admit(known.method, known.target, known.headers, waited_s)
             if refusal is not None:
+                request.body = b""
                 self._transport.write(refusal)
                 return
             answer = front.face.answer(request)
             gate.done(perf_counter() - began_s)
+        request.body = b""  # heads are remembered, bodies are not
         self._send(request, answer, True, True)
 
     def _answer(self, what: Request | bytes, keep: bool, chunks: bool) -> None:

@@ -235,6 +235,16 @@ def test_heads_known_by_heart_are_bounded(monkeypatch):
     assert cleared == 9
 
 
+def test_of_a_request_that_is_known_the_head_is_kept_and_not_the_body():
+    async def talk() -> list[bytes]:
+        shared = wire.front(echo)
+        for _ in range(4):
+            assert (await wire.conversation(shared, [post(b"/", b"body")])).endswith(b"body")
+        return [known.request.body for known in shared.heads.known.values()]
+
+    assert asyncio.run(talk()) == [b""]
+
+
 def test_a_head_that_came_once_is_not_kept():
     async def talk() -> int:
         shared = wire.front(echo)
