@@ -116,6 +116,14 @@ def test_a_place_that_nobody_has_is_taken(cache_dir: Path) -> None:
         assert door.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_disk_that_takes_no_lock_keeps_no_edge_from_serving(tmp_path: Path) -> None:
+    with contextlib.closing(take(tmp_path / "not-there", take_over=True)) as place:
+        assert place.ours
+        giver = Giver(place, Serving())
+        assert giver.watched() == []
+        giver._stand.socket.close()
+
+
 def test_without_being_asked_to_nobody_takes_over(cache_dir: Path, old: Old) -> None:
     with pytest.raises(Unavailable, match=f"process {os.getpid()}.*--take-over"):
         take(cache_dir, take_over=False)

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,16 +71,22 @@ class Place:
         self.talk: Talk | None = None
         self.door: socket.socket | None = None
         self._lock = -1
+        self._sick = False
 
     @property
     def ours(self) -> bool:
-        return self._lock >= 0
+        return self._lock >= 0 or self._sick
 
     def begin(self) -> bool:
-        """Take it, if nobody has it."""
-        if not self._try_lock():
-            return False
-        self.door = _door(self.cache_dir)
+        """Take it, if nobody has it. On a disk that takes no lock it is ours as well: an edge that
+        serves without being able to hand over is better than none."""
+        try:
+            if not self._try_lock():
+                return False
+            self.door = _door(self.cache_dir)
+        except (OSError, Unavailable) as error:
+            self._sick = True
+            _log.error("nobody can take over from here: the disk takes no lock", why=str(error))
         return True
 
     def ask(self, within_s: float) -> None:
@@ -120,9 +127,11 @@ class Place:
     def survive(self) -> None:
         """The other one is gone in the middle: go on in its place. Raises `Unavailable`."""
         self._hang_up()
-        if not self._wait_for_lock():
-            raise Unavailable(f"{self.holder()} ended the takeover and goes on")
-        self.door = _door(self.cache_dir)
+        end_s = time.monotonic() + ENDING_S
+        while not self.begin():
+            if time.monotonic() > end_s:
+                raise Unavailable(f"{self.holder()} ended the takeover and goes on")
+            time.sleep(_TRY_S)
         _log.warning("the process before is gone: going on in its place")
 
     def gone(self) -> bool:
@@ -186,19 +195,11 @@ class Place:
                 )
             time.sleep(_TRY_S)
 
-    def _wait_for_lock(self) -> bool:
-        end_s = time.monotonic() + ENDING_S / 5
-        while not self._try_lock():
-            if time.monotonic() > end_s:
-                return False
-            time.sleep(_TRY_S)
-        return True
-
     def _try_lock(self) -> bool:
         lock = os.open(self._path("edge.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(lock)
             return False
         self._lock = lock
@@ -206,8 +207,9 @@ class Place:
         return True
 
     def _sign(self) -> None:
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     def holder(self) -> str:
         """Who has it, in words."""
@@ -258,9 +260,9 @@ class Giver:
         self._pid = 0
         self._late_s = float("inf")
         self.taken_back = 0
-        assert place.door is not None  # noqa: S101  who gives has the place
         self._door = place.door
-        self._door.setblocking(False)
+        if self._door is not None:
+            self._door.setblocking(False)
 
     @property
     def state(self) -> rules.State:
@@ -269,13 +271,15 @@ class Giver:
     def watched(self) -> list[socket.socket]:
         """Sockets on which something may come now."""
         talk = [self._talk.socket] if self._talk is not None else []
-        return [*talk, self._door] if self._state in {"serving", "offered"} else talk
+        if self._door is None or self._state not in {"serving", "offered"}:
+            return talk
+        return [*talk, self._door]
 
     def turn(self, ready: Iterable[object]) -> None:
         """Take in what came on those sockets, and that time passes."""
         for each in ready:
-            if each is self._door:
-                self._answer()
+            if self._door is not None and each is self._door:
+                self._answer(self._door)
             elif self._talk is not None and each is self._talk.socket:
                 self._listen()
         if time.monotonic() > self._late_s:
@@ -286,9 +290,9 @@ class Giver:
             self._talk.close()
             self._talk = None
 
-    def _answer(self) -> None:
+    def _answer(self, door: socket.socket) -> None:
         try:
-            connection, _ = self._door.accept()
+            connection, _ = door.accept()
         except OSError:
             return
         talk = Talk(connection)
@@ -371,6 +375,9 @@ class Giver:
 @contextlib.contextmanager
 def _short(cache_dir: Path) -> Iterator[str]:
     """The door's path; by way of an open directory, since the kernel takes 107 bytes of it."""
+    if sys.platform != "linux":
+        yield str(cache_dir / _OWN / "edge.door")
+        return
     folder = os.open(cache_dir / _OWN, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/edge.door"

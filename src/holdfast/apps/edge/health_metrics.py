@@ -1,4 +1,4 @@
-"""What an edge counts of its own answers: probes asked, evaluations that failed, who is put away."""
+"""What an edge counts of its own answers: probes asked, what failed, who is put away."""
 
 from __future__ import annotations
 
