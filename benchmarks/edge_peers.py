@@ -64,7 +64,7 @@ class Server:
             ["taskset", "-c", cores, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if "HOLDFAST_BENCH_ERRORS" in os.environ else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self.pid = self.process.pid
 
@@ -220,16 +220,18 @@ class Fleet:
 
     def unleash(self) -> None:
         modules, why = unleash_modules()
+        if modules is None:
+            self.missing.update(dict.fromkeys(UNLEASH_FLAGS, why))
+            return
+        program = [peers_python(), str(HERE / "peers" / "unleash_server.py"), str(modules)]
         for name, flags in UNLEASH_FLAGS.items():
-            if modules is None:
-                self.missing[name] = why
-                continue
             port = free_port()
             folder = self._folder / name
             folder.mkdir()
-            server = [peers_python(), str(HERE / "peers" / "unleash_server.py"), str(modules)]
-            command = [*server, str(folder), str(port), str(flags), SERVER_CORE]
-            unleash = self._start(name, command, 2, port)
+            command = [*program, str(folder), str(port), str(flags), SERVER_CORE]
+            self._start(name, command, 2, port)
+        for name in UNLEASH_FLAGS:
+            unleash = self.running[name]
             assert unleash.process.stdout is not None
             line = unleash.process.stdout.readline().split()
             if line[:1] != [b"ready"]:

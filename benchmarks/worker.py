@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from workloads import CONTEXT, Workload, mixed, workloads
 
 SECONDS_A_ROUND = 0.06
-ROUNDS = 15
+ROUNDS = 10
 
 
 def calibrated(statement: str, names: dict[str, Any]) -> tuple[timeit.Timer, int]:

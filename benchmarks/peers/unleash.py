@@ -68,6 +68,7 @@ def load(features: str) -> Any:
         url="http://127.0.0.1:9/api",
         app_name="bench",
         cache=cache,
+        refresh_interval=86_400,  # it would load its own cache anew, with what others left there
         disable_metrics=True,
         disable_registration=True,
     )
