@@ -10,14 +10,9 @@ set back prolongs tokens, as it always would; revoking one needs no clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
-
 from holdfast.core.snapshot import decode_freshness
 from holdfast.core.wire import decode_envelope
 from holdfast.ports import Clock
-
-SKEW_S_MAX: Final = 300.0
-"""Beyond it `is_skewed`: somebody's clock is wrong."""
 
 
 class AttestedClock:

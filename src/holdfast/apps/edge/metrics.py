@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from holdfast.apps.asgi import Face
 from holdfast.apps.edge.admission_metrics import admission_metrics
+from holdfast.apps.edge.attested import AttestedClock
 from holdfast.apps.edge.door import EdgeDoor
 from holdfast.apps.edge.gate import EdgeGate
 from holdfast.apps.edge.hints import Hints
@@ -35,6 +36,7 @@ class Counted(msgspec.Struct, frozen=True):
     routes: Routes
     bounds: Bounds
     door: EdgeDoor
+    attested: AttestedClock
     hints: Hints
     shelf: EdgeShelf
     follower: Follower
@@ -128,11 +130,6 @@ class EdgeMetrics(Collector):
             value=edge.hints.changes.behind() + edge.hints.refetches.behind(),
         )
         yield GaugeMetricFamily(
-            "holdfast_streams_behind",
-            "Readers who have something unread.",
-            value=edge.hints.changes.behind() + edge.hints.refetches.behind(),
-        )
-        yield GaugeMetricFamily(
             "holdfast_streams_off", "Whether streams are switched off.", value=edge.hints.room.off
         )
         for name, what, value in (
@@ -169,6 +166,16 @@ class EdgeMetrics(Collector):
             "holdfast_upstream_streaming",
             "Whether the upstream sends hints now.",
             value=status.streaming,
+        )
+        yield GaugeMetricFamily(
+            "holdfast_cache_fault",
+            "1 while the disk does not take what is held: answers come from memory.",
+            value=bool(status.cache_error),
+        )
+        yield GaugeMetricFamily(
+            "holdfast_clock_skew_seconds",
+            "How far this machine's clock is ahead of what the control plane signed.",
+            value=self._edge.attested.skew_s(),
         )
         ready, _ = self._edge.ready()
         yield GaugeMetricFamily("holdfast_ready", "Whether this edge is ready.", value=ready)

@@ -244,6 +244,7 @@ class Edge:
             routes=self.routes,
             bounds=self.listener.bounds,
             door=self.door,
+            attested=self.attested,
             hints=self.hints,
             shelf=self.shelf,
             follower=self.follower,
