@@ -10,6 +10,7 @@ set back prolongs tokens, as it always would; revoking one needs no clock.
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from holdfast.core.snapshot import decode_freshness
 from holdfast.core.wire import decode_envelope
 from holdfast.ports import Clock
