@@ -334,6 +334,15 @@ def test_environments_are_made_and_listed(holdfast: Command) -> None:
     assert found["production"]["bucketing"] == "v3"
 
 
+def test_an_environment_is_paced(holdfast: Command) -> None:
+    assert holdfast("env", "put", "paced")[0] == 0
+    assert holdfast("env", "pace", "paced", "--poll", "15", "--no-streams")[0] == 0
+    shown = json(holdfast("env", "pace", "paced", "-o", "json"))
+    assert (shown["poll_interval_s"], shown["streams"]) == (15, False)
+    assert shown["poll_interval_max_s"] == 300
+    assert holdfast("env", "pace", "paced", "--poll", "0")[0] == 1
+
+
 def test_status_tells_who_is_well(holdfast: Command, shop: Dev) -> None:
     def current() -> Any:
         found = msgspec.json.decode(holdfast("status", "-o", "json")[1])

@@ -29,3 +29,25 @@ def test_a_service_that_is_not_there_goes_nowhere(plane: Plane) -> None:
     body = {"ahead": {"bucketing": "v2", "services": ["shpo"]}}
     error = plane.refused("PUT", PATH, 422, json=body)
     assert [one["code"] for one in error["problems"]] == ["unknown-service"]
+
+
+def test_another_pacing_is_signed_with_every_snapshot_there(plane: Plane) -> None:
+    plane.commit(SHOP)
+    before = plane.ok("GET", "/production/shop/snapshot")["snapshot"]["holdfast"]
+    assert before["pacing"]["poll_interval_s"] == 30
+    pace = {"poll_interval_s": 15, "poll_interval_max_s": 600, "streams": False}
+    plane.ok("PUT", PATH, json={"pacing": pace})
+    after = plane.ok("GET", "/production/shop/snapshot")["snapshot"]["holdfast"]
+    assert after["revision"] > before["revision"]
+    assert after["pacing"] == before["pacing"] | pace
+
+    plane.ok("PUT", PATH, json={"description": "what everybody has"})
+    found = plane.ok("GET", "/v1/environments")["environments"]
+    kept = next(one for one in found if one["environment"] == "production")["pacing"]
+    assert kept["poll_interval_s"] == 15, "it stays as it was"
+
+
+def test_a_pacing_that_cannot_be_meant_is_refused(plane: Plane) -> None:
+    pace = {"poll_interval_s": 0, "poll_interval_max_s": -1, "retry_after_max_s": 10**6}
+    error = plane.refused("PUT", PATH, 422, json={"pacing": pace})
+    assert {one["path"].rsplit("/", 1)[1] for one in error["problems"]} == set(pace)
