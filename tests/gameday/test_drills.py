@@ -24,13 +24,14 @@ SHORT = {
     "google-2025": 30,
     "atlassian-2022": 0,
     "bad-value": 0,
+    "azure-ddos-2024": 1,
     "roblox-2021": 1,
     "launchdarkly-2025": 1,
     "facebook-2021": 1,
     "fastly-2021": 1,
 }
 """Drill -> its sample; 0 runs all of it."""
-SLOW_UNPROTECTED = {"bad-value", "crowdstrike-2024", "fastly-2021"}
+SLOW_UNPROTECTED = {"bad-value", "crowdstrike-2024", "fastly-2021", "azure-ddos-2024"}
 """Their damage has no end: they watch it for as long as they would wait for it to be over."""
 
 
