@@ -67,7 +67,9 @@ def walk(number: int) -> Setting:
     """Nobody is on its list; that is found out one by one."""
     names = [f"nobody-{number}-{each}" for each in range(60)]
     rule = Rule(logic={"some": [names, {"==": [{"var": ""}, "ada"]}]}, serve="on")
-    return Setting("boolean", {"on": True, "off": False}, {"production": Targeting("off", (rule,))})
+    return Setting(
+        "boolean", {"on": True, "off": False}, {"production": Targeting("off", rules=(rule,))}
+    )
 
 
 class Edge:
