@@ -28,6 +28,7 @@ SHORT = {
     "clock-skew": 1,
     "fuzzed-input": 200,
     "authentication": 1,
+    "overload": 1,
 }
 """Row -> its sample."""
 
