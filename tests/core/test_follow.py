@@ -340,6 +340,18 @@ def test_a_closed_stream_reopens_with_jitter_and_asks_once() -> None:
     assert of(OpenStream, machine.step(Tick(), 9)) == [OpenStream(0)]
 
 
+def test_a_hint_moves_no_steady_poll() -> None:
+    """Thousands heard it at the same moment; their polls stay as far apart as they were."""
+    machine = follow(streams=True)
+    _after(machine, ONE)
+    machine.step(StreamOpened(0), 0)
+    machine.step(Tick(), 1)
+    due_s = wake_s(machine.step(Answered(SHOP, 0, None), 1))
+    machine.step(Hinted({SHOP: TWO.digest}), 5)
+    machine.step(Tick(), 5.1)
+    assert wake_s(machine.step(Answered(SHOP, 0, TWO), 5.2)) == due_s
+
+
 def test_a_stream_that_was_cut_is_opened_again_where_a_poll_was_answered() -> None:
     machine = follow(streams=True)
     _after(machine, ONE)

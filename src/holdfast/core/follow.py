@@ -287,6 +287,8 @@ class Follow:
         self._asking = False
         self._links = links.failed(self._links, event.upstream, now_s, self._draw())
         watch = self._schedule[event.subject]
+        if event.poll_s and self._plan.gentle:
+            self._slowed_s[event.upstream] = event.poll_s
         if event.retry_after_s and self._plan.gentle:
             contract = self._contract(event.subject)
             wait_s = pacing.obeyed_wait_s(contract, event.retry_after_s, self._draw())
@@ -429,7 +431,12 @@ class Follow:
     def _next_poll(self, topic: Topic, watch: Watch, now_s: float) -> None:
         interval_s = self._interval_s(topic)
         wait_s = steady(interval_s, self._draw()) if self._plan.gentle else interval_s
-        self._schedule.put(topic, now_s + wait_s)
+        at_s = now_s + wait_s
+        slowed = bool(self._links.links) and self._slowed_s[self._links.current] > 0
+        if self._plan.gentle and watch.extra and now_s < watch.steady_s < at_s and not slowed:
+            # What comes on top moves no steady poll: else all who heard one hint poll together.
+            at_s = watch.steady_s
+        self._schedule.put(topic, at_s)
         if watch.wanted and watch.is_news(watch.wanted) and not watch.pinned:
             self._hurry(topic, watch, now_s)
 
