@@ -89,6 +89,14 @@ def test_a_poll_hint_holds_until_the_next_answer() -> None:
     assert wake_s(machine.step(Answered(SHOP, 0, None), 150)) == 180
 
 
+def test_a_refusal_may_slow_the_polls_down_too() -> None:
+    machine = settled()
+    machine.step(Tick(), 30)
+    assert wake_s(machine.step(Failed(SHOP, 0, poll_s=120), 30)) == 150
+    machine.step(Tick(), 150)
+    assert wake_s(machine.step(Answered(SHOP, 0, None), 150)) == 180
+
+
 def test_a_hostile_hint_costs_at_most_what_was_signed() -> None:
     machine = settled()
     machine.step(Tick(), 30)

@@ -302,7 +302,8 @@ def _check_status(name: str, path: str, response: urllib3.BaseHTTPResponse) -> N
         if response.status in _ERRORS:
             raise _ERRORS[response.status](message)
         wished_s = pacing.retry_after_s(response.headers.get("Retry-After", ""), time.time())
-        raise Unavailable(message, wished_s)
+        poll_s = pacing.pace_s(response.headers.get(pacing.PACE_HEADER, ""))
+        raise Unavailable(message, wished_s, poll_s)
 
 
 def _body(line: Line, response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:

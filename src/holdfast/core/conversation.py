@@ -91,12 +91,14 @@ class Released(msgspec.Struct, frozen=True):
 class Failed(msgspec.Struct, frozen=True):
     """An upstream gave no answer; without a subject, it was asked for its catalogue.
 
-    `retry_after_s`: it wishes to be left alone for so long, 0 for no wish.
+    `retry_after_s`: it wishes to be left alone for so long, `poll_s`: and to be polled no oftener
+    afterwards; 0 for no wish.
     """
 
     subject: Subject | None
     upstream: int
     retry_after_s: float = 0.0
+    poll_s: float = 0.0
 
 
 class Hinted(msgspec.Struct, frozen=True):

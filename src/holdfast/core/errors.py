@@ -137,12 +137,15 @@ class Damaged(OperatorError):
 
 
 class Unavailable(OperatorError):
-    """Nobody answers. `retry_after_s`: who was asked wishes to be left alone for so long, or 0."""
+    """Nobody answers. `retry_after_s`: who was asked wishes to be left alone for so long, or 0;
+    `poll_s`: and to be polled no oftener than that afterwards.
+    """
 
     code = "unavailable"
 
-    def __init__(self, message: str = "", retry_after_s: float = 0.0) -> None:
+    def __init__(self, message: str = "", retry_after_s: float = 0.0, poll_s: float = 0.0) -> None:
         self.retry_after_s = retry_after_s
+        self.poll_s = poll_s
         super().__init__(message)
 
 

@@ -28,7 +28,6 @@ from holdfast.core.conversation import (
     CloseStream,
     Command,
     Event,
-    Failed,
     Fetch,
     FetchCatalogue,
     Hinted,
@@ -55,7 +54,7 @@ from holdfast.core.trust import Generation
 from holdfast.ports import Hints, Source
 from holdfast.sdk.following import Following
 from holdfast.sdk.handed import Handed, Offer
-from holdfast.sdk.intake import Held, Intake, is_stale, standing_of
+from holdfast.sdk.intake import Held, Intake, failed, is_stale, standing_of
 from holdfast.sdk.looks import looks
 from holdfast.sdk.status import FollowerStatus, SubjectStatus
 from holdfast.sdk.trials import Trials, now_ms
@@ -380,19 +379,19 @@ class Follower:
         return event
 
     def _fetch_catalogue(self, command: FetchCatalogue) -> Event:
-        upstream, wished_s = command.upstream, 0.0
+        upstream, event = command.upstream, failed(None, command.upstream)
         source = self._sources[upstream]
         self.counts["asked"] += 1
         try:
             source.within(command.patience_s)
             return Catalogued(upstream, source.catalogue())
         except HoldfastError as error:
-            wished_s = getattr(error, "retry_after_s", 0.0)
+            event = failed(None, upstream, error)
             self._intake.note_error(f"{source.name}: {error}")
         except Exception as error:  # noqa: BLE001  one bad catalogue must not end the thread
             self._intake.note_error(f"{source.name}: {error!r}")
         self.counts["failed"] += 1
-        return Failed(None, upstream, wished_s)
+        return event
 
     def _activate(self, command: Activate) -> None:
         generation = self._intake.activate(command.subject, command.standing.digest)

@@ -217,7 +217,7 @@ class Intake:
             return _refused(subject, upstream, error)
         except HoldfastError as error:
             self.note_error(str(error))
-            return Failed(subject, upstream, getattr(error, "retry_after_s", 0.0))
+            return failed(subject, upstream, error)
         except Exception as error:  # noqa: BLE001  one bad snapshot must not end the thread
             self.note_error(f"{source.name}: {error!r}")
             return Refused(subject, upstream, DEFECT, repr(error))
@@ -414,6 +414,13 @@ class Intake:
 def _is_delta(bundle: bytes) -> bool:
     """As bundles are written: members in order."""
     return bundle.startswith(b'{"delta":')
+
+
+def failed(subject: Subject | None, upstream: int, error: HoldfastError | None = None) -> Failed:
+    """What the machine hears of a question that got no answer."""
+    if isinstance(error, Unavailable):
+        return Failed(subject, upstream, error.retry_after_s, error.poll_s)
+    return Failed(subject, upstream)
 
 
 def _refused(subject: Subject, upstream: int, error: HoldfastError) -> Refused:
