@@ -119,7 +119,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._short:
             cut = data.find(HEAD_END) + 4
-            known = self._known.get(data[:cut])
+            head = data[:cut]
+            known = self._known.get(head) or self._front.heads.find(head)
             if known is not None and len(data) - cut == known.length:
                 known.request.body = data[cut:]
                 self._answer_known(known)

@@ -7,6 +7,7 @@ byte for byte, is not parsed again: `Heads`.
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Final
 from urllib.parse import unquote
@@ -137,6 +138,20 @@ def request_of(method: str, target: bytes, headers: Headers, body: bytes) -> Req
     return Request(method, unquote(text) if "%" in text else text, query, headers, body)
 
 
+def untraced(head: bytes) -> bytes:
+    """A head without its trace context (W3C), which is new with each request and read by nobody.
+
+    Only a line of exactly that form goes, between two whole lines: what is left is a head with the
+    same meaning, and one that can be refused can be refused with it or without.
+    """
+    return _TRACE.sub(b"", head, 1) if b"raceparent: " in head else head
+
+
+_TRACE: Final = re.compile(
+    rb"\r\n[Tt]raceparent: [0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?=\r\n)"
+)
+
+
 def without_upgrade(method: bytes, target: bytes, headers: Headers, rest: bytes) -> bytes:
     """The same request, as an ordinary one: nobody is switched to another protocol here.
 
@@ -159,7 +174,7 @@ class Known:
         self.length = len(request.body)
         self.method = request.method.encode()
         self.target = target
-        self.headers = list(request.headers)
+        self.headers = [each for each in request.headers if each[0] != b"traceparent"]
         self.request = Request(request.method, request.path, request.query, self.headers, kept=True)
 
 
@@ -177,10 +192,15 @@ class Heads:
         self.cleared = 0
         """Times that too many were known."""
 
+    def find(self, head: bytes) -> Known | None:
+        """What is known of a head, whatever its trace."""
+        return self.known.get(untraced(head))
+
     def learn(self, head: bytes, request: Request, target: bytes) -> None:
         """Keep a head that came a second time; `request` is the one that came with it."""
         if len(head) > KNOWN_BYTES_MAX:
             return
+        head = untraced(head)
         mark = hash(head)
         if mark not in self._seen:
             if len(self._seen) >= SEEN_MAX:

@@ -15,6 +15,7 @@ from holdfast.apps import direct
 from holdfast.apps.http import Request, Response
 
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+TRACE = b"traceparent: 00-%032x-%016x-01\r\n"
 GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -48,6 +49,8 @@ GOOD = [
     b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
     chunked(b"/u", b"up").replace(b"host: x", b"host: x\r\nconnection: upgrade\r\nupgrade: a/1"),
     b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+    post(b"/t", b"one").replace(b"host: x", TRACE % (1, 2) + b"host: x"),
+    post(b"/t", b"two").replace(b"host: x", TRACE % (3, 4) + b"host: x"),
     *(first for first, _ in TAKEN.values()),
 ]
 LAST = [
@@ -243,6 +246,36 @@ def test_of_a_request_that_is_known_the_head_is_kept_and_not_the_body():
         return [known.request.body for known in shared.heads.known.values()]
 
     assert asyncio.run(talk()) == [b""]
+
+
+TRACED = b"GET /traced HTTP/1.1\r\nhost: x\r\ntraceparent: 00-%032x-%016x-01%b\r\nx-own: 1\r\n\r\n"
+
+
+def test_a_head_is_known_whatever_its_trace():
+    async def talk() -> tuple[set[bytes], int, list[tuple[bytes, bytes]]]:
+        shared = wire.front(echo)
+        answers = {
+            await wire.conversation(shared, [TRACED % (number, number, b"")])
+            for number in range(20)
+        }
+        (known,) = shared.heads.known.values()
+        return answers, len(answers), known.headers
+
+    answers, count, headers = asyncio.run(talk())
+    assert count == 1
+    assert b"x-path: /traced\r\n" in answers.pop()
+    assert headers == [(b"host", b"x"), (b"x-own", b"1")]
+
+
+@pytest.mark.parametrize("more", [b"\0", b"\r", b"\n", b"\r\n folded", b"\r\nhost: y"])
+def test_what_hides_behind_a_trace_is_refused_as_ever(more):
+    async def talk() -> bytes:
+        shared = wire.front(echo)
+        for _ in range(4):
+            await wire.conversation(shared, [TRACED % (1, 1, b"")])
+        return await wire.conversation(shared, [TRACED % (2, 2, more)])
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_head_that_came_once_is_not_kept():
