@@ -62,7 +62,7 @@ class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
     What was offered in that time, by upstream (its place in `endpoints`): `polls` and `opens`, of
     streams, whether anybody was there or not. `statuses` of what came back, 0 for no answer.
     How things stood at its end: `well`, clients whose last poll was answered; `streams` that were
-    open; `revisions`, clients by the revision they have. `refused` and `wrong_back` count since the
+    open; `revisions`, clients by the revision they have. `refused` and `went_back` count since the
     start: answers that were not believed, and clients that went back a revision.
     """
 

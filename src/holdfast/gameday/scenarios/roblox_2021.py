@@ -72,7 +72,7 @@ def run(day: Day) -> None:
 
 
 def _agree(fleet: Fleet, form: Form) -> None:
-    """Sign how often clients may ask; an edge may slow them down to half of that, no further."""
+    """Sign how often clients may ask; an edge may slow them down to half as often, no further."""
     interval_s = form.poll_interval_s
     pacing = {
         "poll_interval_s": interval_s,
