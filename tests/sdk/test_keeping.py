@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
+from holdfast.adapters.disk_cache import DiskCache
 from holdfast.core.errors import Unavailable
+from holdfast.core.generations import refusal
+from holdfast.core.model import Subject
 from holdfast.sdk.keeping import RETRY_S, Keeping
+from holdfast.sdk.trials import Host, Trials
+
+SHOP = Subject("production", "demo-shop")
 
 
 class Disk:
@@ -69,3 +76,35 @@ def test_another_write_that_went_well_is_not_the_end_of_it() -> None:
     assert keeping.error
     assert keeping.again(0.0)
     assert not keeping.error
+
+
+def test_what_another_process_of_the_cache_has_proven_is_spared(tmp_path: Path) -> None:
+    """Else the one that runs ahead sweeps away what the other one would fall back on."""
+    ours, theirs = (Trials(DiskCache(tmp_path), Host(), streak=True) for _ in range(2))
+    assert ours.spared(SHOP) == []
+    theirs.begin(SHOP, 5, "d" * 64, 0.0)
+    assert list(theirs.verdicts(1e6)) == []
+    assert theirs.trust(SHOP, "d" * 64) == "proven"
+    assert ours.spared(SHOP) == [5]
+    cache = DiskCache(tmp_path)
+    for revision in (5, 6, 7, 8, 9):
+        cache.save(SHOP, revision, b"%d" % revision, ours.spared(SHOP))
+    assert list(cache.load(SHOP)) == [b"9", b"8", b"7", b"5"]
+    theirs.close()
+
+
+def test_a_record_that_the_disk_refused_is_not_forgotten_for_an_older_one(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    trials = Trials(cache, Host(), streak=True)
+    trials.refuse(SHOP, refusal(1, "a" * 64, "shape", "too large", 0))
+    noted = tmp_path / "holdfast-1" / "noted"
+    aside = noted.rename(tmp_path / "aside")
+    noted.write_text("the disk is gone")
+    trials.refuse(SHOP, refusal(2, "b" * 64, "shape", "too large", 0))
+    trials.refuse(SHOP, refusal(3, "c" * 64, "shape", "too large", 0))
+    noted.unlink()
+    aside.rename(noted)
+    assert len(trials.record(SHOP).refused) == 3
+    assert trials.keeping.again(0.0)
+    again = Trials(DiskCache(tmp_path), Host(), streak=True)
+    assert [one.revision for one in again.record(SHOP).refused] == [1, 2, 3]
