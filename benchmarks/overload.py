@@ -215,7 +215,7 @@ def capacity(edge: Edge, mix: Sequence[Kind]) -> float:
         with run:
             done = run.stop_after(CALIBRATION_S)
         rates.append(sum(tally.ok for tally in done.kinds.values()) / done.took_s)
-    return statistics.median(rates)
+    return max(1.0, statistics.median(rates))
 
 
 def recovery(edge: Edge, per_s: float) -> dict[str, Any]:
