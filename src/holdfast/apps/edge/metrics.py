@@ -113,11 +113,6 @@ class EdgeMetrics(Collector):
             "holdfast_callers_refused", "Callers turned away.", value=edge.door.refused
         )
         yield GaugeMetricFamily(
-            "holdfast_bulk_differing",
-            "Generations whose settings are evaluated one by one: all at once they differ.",
-            value=sum(active.bulk.differs for active in edge.table),
-        )
-        yield GaugeMetricFamily(
             "holdfast_connections", "Open connections.", value=len(bounds.connections)
         )
         streams = GaugeMetricFamily("holdfast_streams", "Open streams.", labels=["kind"])
@@ -202,3 +197,8 @@ class EdgeMetrics(Collector):
             stale.add_metric(where, active.stale_age_s is not None)
         yield revision
         yield stale
+        yield GaugeMetricFamily(
+            "holdfast_bulk_differing",
+            "Generations whose settings are evaluated one by one: all at once they differ.",
+            value=sum(active.bulk.differs for active in self._edge.table),
+        )
