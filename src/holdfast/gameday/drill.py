@@ -23,12 +23,16 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One thing that was measured, and whether it holds against its bar."""
+    """One thing that was measured, and whether it holds against its bar.
+
+    `decides`: whether the verdict depends on it.
+    """
 
     name: str
     value: float | int | str
     bar: str
     holds: bool
+    decides: bool = True
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -150,9 +154,16 @@ class Day:
         with self._lock:
             self.rows.append(row)
 
-    def measure(self, name: str, value: float | str, bar: str, *, holds: bool) -> None:
-        """A figure that decides with all others whether the drill passed."""
-        self.figures.append(Figure(name, value, bar, holds))
+    def measure(
+        self, name: str, value: float | str, bar: str, *, holds: bool, timed: bool = False
+    ) -> None:
+        """A figure that decides with all others whether the drill passed.
+
+        `timed`: a busy machine would miss it, too. In the short form, which runs among tests, such
+        a figure is told and decides nothing; without the protections, everything decides.
+        """
+        decides = not (timed and self.sample and self.protected)
+        self.figures.append(Figure(name, value, bar, holds, decides))
 
     def findings(self, drill: Drill, build: str) -> Findings:
         """What came out, as of now."""
@@ -160,7 +171,7 @@ class Day:
             drill=drill.name,
             protected=self.protected,
             seed=self.seed,
-            passed=bool(self.figures) and all(figure.holds for figure in self.figures),
+            passed=bool(self.figures) and all(f.holds or not f.decides for f in self.figures),
             took_s=round(self.since_s(), 1),
             figures=tuple(self.figures),
             notes=tuple(self.notes),

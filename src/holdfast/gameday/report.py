@@ -99,6 +99,7 @@ def figures(found: Findings) -> Iterator[str]:
     yield from ("| measured | value | bar | |", "|---|---|---|---|")
     for figure in found.figures:
         holds = "holds" if figure.holds else "**missed**"
+        holds += "" if figure.decides else ", not judged in short"
         yield f"| {cell(figure.name)} | {cell(figure.value)} | {cell(figure.bar)} | {holds} |"
 
 

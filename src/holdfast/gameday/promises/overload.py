@@ -96,10 +96,16 @@ def mix(callers: Callers, url: str, retries: int = 0) -> list[Kind]:
 
 def _tell(day: Day, when: str, found: Loaded, peak: float) -> None:
     ratio = round(found.useful_per_s / max(1.0, peak), 2)
-    day.measure(f"goodput {when}, to the peak", ratio, f">= {GOODPUT}", holds=ratio >= GOODPUT)
+    day.measure(
+        f"goodput {when}, to the peak", ratio, f">= {GOODPUT}", holds=ratio >= GOODPUT, timed=True
+    )
     share = round(found.kinds["renewing"].ok_share, 4)
     day.measure(
-        f"important work answered {when}", share, f">= {IMPORTANT}", holds=share >= IMPORTANT
+        f"important work answered {when}",
+        share,
+        f">= {IMPORTANT}",
+        holds=share >= IMPORTANT,
+        timed=True,
     )
     lost = found.without_answer
     day.measure(f"requests without an answer {when}", lost, "0", holds=lost == 0)
@@ -120,6 +126,7 @@ def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
         took_s if took_s >= 0 else f"more than {HEAL_S:.0f}",
         f"<= {HEAL_S:.0f}",
         holds=took_s >= 0,
+        timed=True,
     )
     day.note("recovered" if took_s >= 0 else "damage", "a third of what it did is answered in time")
 

@@ -130,7 +130,11 @@ def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
     for phase, (from_s, to_s) in ends.items():
         share = honest.ok_share(from_s, to_s)
         day.measure(
-            f"honest answers {phase}", round(share, 4), f">= {SUCCESS}", holds=share >= SUCCESS
+            f"honest answers {phase}",
+            round(share, 4),
+            f">= {SUCCESS}",
+            holds=share >= SUCCESS,
+            timed=True,
         )
     url = fleet.edge_urls["edge-a"]
     engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}')
@@ -143,13 +147,19 @@ def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
                 holds=honest.without_answer + flood.without_answer == 0)  # fmt: skip
     day.measure("spilt into the other cell", spilt, "0", holds=spilt == 0)
     share = beside.ok_share()
-    day.measure("answers in the other cell", share, f">= {SUCCESS}", holds=share >= SUCCESS)
+    day.measure(
+        "answers in the other cell", share, f">= {SUCCESS}", holds=share >= SUCCESS, timed=True
+    )
     bare, drowned = _besiege(fleet, callers, "edge-bare", siege, per_s)
     with_it = honest.useful_per_s + flood.useful_per_s
     without = bare.useful_per_s + drowned.useful_per_s
     ratio = round(with_it / max(1.0, without), 2)
     day.measure(
-        "goodput in the flood, to that without the defence", ratio, ">= 1", holds=ratio >= 1
+        "goodput in the flood, to that without the defence",
+        ratio,
+        ">= 1",
+        holds=ratio >= 1,
+        timed=True,
     )
     day.note("recovered", f"honest clients without the defence: {bare.ok_share():.1%} answered")
 
@@ -196,6 +206,7 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers) -> None:
         round(share, 4),
         f">= {SUCCESS}",
         holds=share >= SUCCESS,
+        timed=True,
     )
     bare = _everyday(fleet, callers, "edge-bare", siege)
     useful = [_settled(found) for found in (busy, bare[1])]
@@ -205,6 +216,7 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers) -> None:
         ratio,
         ">= 0.9",
         holds=ratio >= 0.9,
+        timed=True,
     )
 
 
@@ -240,6 +252,7 @@ def _cut_off(day: Day, fleet: Fleet, line: Proxy) -> None:
         took_s,
         f"<= {MOVE_S:.0f}",
         holds=moved and took_s <= MOVE_S,
+        timed=True,
     )
     day.note("recovered" if moved else "damage", "clients are on the other path")
 
