@@ -8,15 +8,24 @@ that consumers hold: each of them goes on, and nobody back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import msgspec
 
 from holdfast.core.authority import Rights
-from holdfast.core.errors import Conflict, Unavailable
-from holdfast.core.model import Change, Edit, Entry, Override, PutOverride, Subject, TouchSubject
+from holdfast.core.build import build
+from holdfast.core.errors import Conflict, Invalid, Problem, Unavailable
+from holdfast.core.limits import TEXT_CHARS_MAX
+from holdfast.core.model import Change, Edit, Entry, Head, PutOverride, Subject, TouchSubject
 from holdfast.core.pushes import Taken
+from holdfast.core.subjects import subject_revision
 from holdfast.engine.judgement import AUTOMATION
 from holdfast.engine.publish import Committed, Publisher
 from holdfast.engine.views import View
+
+HASH_CHARS: Final = 16
+"""Of a push's hash, in the reason of the entries that bring it in: it is told by them."""
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -58,32 +67,66 @@ class PushDoor:
         return self._publisher.commit(Change((edit,), reason), actor, rights)
 
     def _meet(self, entry: Entry, subjects: list[Subject], actor: str, rights: Rights) -> Home:
-        reason = f"pushed offline as revision {entry.revision} by {entry.actor}: {entry.reason}"
-        if not self._stands(entry):
+        reason = _reason(entry)
+        before = self._brought(entry, reason)
+        if before is None:
+            puts = tuple(edit for edit in entry.edits if isinstance(edit, PutOverride))
+            self._check(puts, subjects)
             touch = tuple(TouchSubject(one.environment, one.service) for one in subjects)
             # A consumer holds another snapshot of that revision: what it takes next follows none
             # of that number.
             while any(self._revision(one) <= entry.revision for one in subjects):
                 self._commit(touch, reason, actor, rights)
-            puts = (edit for edit in entry.edits if isinstance(edit, PutOverride))
             self._commit((*touch, *puts), reason, actor, rights)
-        head = self._view.state.head
-        return Home(head.revision, head.hash, met=True)
+            before = self._view.state.head
+        return Home(before.revision, before.hash, met=True)
+
+    def _brought(self, entry: Entry, reason: str) -> Head | None:
+        """Where this push came in before. Nobody else may write such an entry; what was pushed or
+        lifted since then stands."""
+        for there in self._view.entries(entry.revision - 1):
+            if there.reason == reason and any(map(_lays_over, there.edits)):
+                return Head(there.revision, there.hash)
+        return None
+
+    def _check(self, puts: Iterable[PutOverride], subjects: Iterable[Subject]) -> None:
+        """Raises `Invalid` for what was deleted meanwhile, before anything is written."""
+        state, live = self._view.state, self._view.standing.live
+        problems = [_lost(str(one)) for one in subjects if one not in live]
+        heads = {
+            one: Head(subject_revision(state, one), state.head.hash)
+            for one in subjects
+            if one in live
+        }
+        known = {one: build(state, one, None, head=head).flags for one, head in heads.items()}
+        for put in puts:
+            subject = Subject(put.environment, put.service)
+            if put.key not in known.get(subject, (put.key,)):
+                problems.append(_lost(f"{put.key!r} in {subject}"))
+        if problems:
+            raise Invalid(problems)
 
     def _commit(self, edits: tuple[Edit, ...], reason: str, actor: str, rights: Rights) -> None:
         self._publisher.commit(Change(edits, reason), actor, rights, AUTOMATION)
 
     def _revision(self, subject: Subject) -> int:
-        lineage = self._view.standing.lineages.get(subject)
-        return lineage.revision if lineage else 0
+        return self._view.standing.lineages[subject].revision
 
-    def _stands(self, entry: Entry) -> bool:
-        """Whether all of it stands over its settings already: it was brought before."""
-        overrides = self._view.state.overrides
-        for edit in entry.edits:
-            if isinstance(edit, PutOverride):
-                over = overrides.get(f"{edit.environment}/{edit.service}")
-                there = over.keys.get(edit.key) if over else None
-                if there is None or edit.to != Override(there.flag):
-                    return False
-        return True
+
+def _reason(entry: Entry) -> str:
+    """Of the entries that a push makes where two histories met; no other push makes the same."""
+    made = f"revision {entry.revision}, {entry.hash[:HASH_CHARS]}"
+    return f"pushed offline ({made}) by {entry.actor}: {entry.reason}"[:TEXT_CHARS_MAX]
+
+
+def _lays_over(edit: Edit) -> bool:
+    return isinstance(edit, PutOverride) and edit.to is not None
+
+
+def _lost(what: str) -> Problem:
+    return Problem(
+        code="push",
+        message=f"{what} was deleted since the push was made",
+        path="/entry",
+        hint="restore it first (holdfast restore), or leave the push out",
+    )

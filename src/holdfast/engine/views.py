@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from holdfast.core.build import Fragments
@@ -105,6 +105,10 @@ class View:
             finally:
                 self._install_all(steps)
             self.current_s = asked_s
+
+    def entries(self, after: int) -> Iterator[Entry]:
+        """What the journal has after that revision."""
+        return self._journal.read(after)
 
     def prepare(self, entry: Entry) -> Step:
         """All that `entry` would make, without making it.
