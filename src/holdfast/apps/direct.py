@@ -19,8 +19,9 @@ import httptools
 
 from holdfast.apps import http
 from holdfast.apps.asgi import BODILESS, CLOSE
-from holdfast.apps.front import Front, head_of, refusal_of
+from holdfast.apps.front import Front, head_of
 from holdfast.apps.heads import (
+    CONTINUE,
     HEAD_END,
     TOO_LARGE,
     Fault,
@@ -56,8 +57,6 @@ LINGERING_MAX: Final = 1_000
 """Connections over the bound that are told so with patience."""
 
 _log = logger("holdfast.edge.connection")
-
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Left(Exception):
@@ -118,6 +117,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._short:
+            known = self._known.get(data)
+            if known is not None and not known.length:
+                self._answer_known(known)
+                return
             cut = data.find(HEAD_END) + 4
             head = data[:cut]
             known = self._known.get(head) or self._front.heads.find(head)
@@ -276,8 +279,8 @@ class Connection(asyncio.Protocol):
             self._refuse_body()
         gate = self._front.gate
         if gate is not None:
-            waited_s = self._front.enter(perf_counter())
-            refusal = gate.admit(self._method, self._target, self._headers, waited_s)
+            now_s = perf_counter()
+            refusal = self._front.admit(now_s, self._method, self._target, self._headers)
             if refusal is not None and self._method == b"HEAD":
                 refusal = refusal[: refusal.find(HEAD_END) + 4]
             self._refusal = refusal
@@ -328,16 +331,24 @@ class Connection(asyncio.Protocol):
             answer = front.face.answer(request)
         else:
             began_s = perf_counter()
-            waited_s = front.enter(began_s)
-            refusal = gate.admit(known.method, known.target, known.headers, waited_s)
-            if refusal is not None:
-                request.body = b""
-                self._transport.write(refusal)
-                return
-            answer = front.face.answer(request)
-            gate.done(perf_counter() - began_s)
-        request.body = b""  # heads are remembered, bodies are not
-        self._send(request, answer, True, True)
+            if began_s < front.calm_until_s:
+                answer = front.face.answer(request)
+                front.calm_s += perf_counter() - began_s
+                front.calm += 1
+            else:
+                refusal = front.admit(began_s, known.method, known.target, known.headers)
+                if refusal is not None:
+                    request.body = b""
+                    self._transport.write(refusal)
+                    return
+                answer = front.face.answer(request)
+                gate.done(perf_counter() - began_s)
+        if request.body:
+            request.body = b""  # heads are remembered, bodies are not
+        if type(answer) is Response and answer.wire and not front.draining:
+            self._transport.write(front.starts[answer.status] + answer.wire)
+        else:
+            self._send(request, answer, True, True)
 
     def _answer(self, what: Request | bytes, keep: bool, chunks: bool) -> None:
         self.answered += 1
@@ -346,13 +357,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(what)
             if not keep:  # a refusal says nothing of an end, so that there is none while draining
                 self.close()
-        elif front.gate is None:
-            self._send(what, front.face.answer(what), keep, chunks)
         else:
             began_s = perf_counter()
             answer = front.face.answer(what)
-            self._let_in -= 1
-            front.gate.done(perf_counter() - began_s)
+            if front.gate is not None:
+                self._let_in -= 1
+                front.gate.done(perf_counter() - began_s)
             self._send(what, answer, keep, chunks)
 
     def _send(
@@ -407,10 +417,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, fault: Fault, *, at_once: bool = False) -> None:
         """The last answer here, in its order; `at_once`: without patience."""
-        self._front.face.count(fault.status)
-        refusal = refusal_of(fault)
-        start = self._front.starts[fault.status]
-        data = b"%b%b\r\n%b" % (start, head_of(refusal), refusal.body)
+        data = self._front.refusal(fault)
         if at_once:
             self._transport.write(data)
             self.close()

@@ -17,10 +17,17 @@ from holdfast.apps.http import Headers, Response
 SWEPT_PER_TURN: Final = 50
 """Connections looked at, and perhaps refused, before the others have their turn: some 2 ms."""
 REFUSALS_MAX: Final = 256
+NEVER: Final = float("-inf")
 
 
 class Gate(Protocol):
-    """Who is let in while there is too much to do. Called on the event loop; must not raise."""
+    """Who is let in while there is too much to do. Called on the event loop; must not raise.
+
+    Whoever waited less than `alert_s` is let in, and need not be asked about; whenever the gate is
+    called, that may change.
+    """
+
+    alert_s: float
 
     def admit(
         self, method: bytes, target: bytes, headers: Headers, waited_s: float
@@ -31,8 +38,11 @@ class Gate(Protocol):
         the event loop last looked for any.
         """
 
-    def done(self, took_s: float) -> None:
-        """One that was let in is answered, or gone unanswered (0 seconds then)."""
+    def done(self, took_s: float, requests: int = 1) -> None:
+        """One that was let in is answered, or gone unanswered (0 seconds then).
+
+        Those that it was not asked about may be told of together, before the next question.
+        """
 
     def batch(self, length_s: float, requests: int) -> None:
         """All that came at once is answered."""
@@ -113,6 +123,11 @@ class Front:
         self.streams: set[asyncio.Transport] = set()
         """Connections that feeds took over."""
         self.draining = False
+        self.calm_until_s = NEVER
+        """Until then requests of the batch that is open are let in unasked. Each is counted by who
+        answers it: in `calm`, and in `calm_s` how long it took."""
+        self.calm = 0
+        self.calm_s = 0.0
         self._batch_began_s = 0.0
         self._batch_requests = 0
 
@@ -120,6 +135,12 @@ class Front:
         """What answers are dated with from now on."""
         self.starts.clear()
         self.starts.date = date
+
+    def refusal(self, fault: Fault) -> bytes:
+        """The last answer on a connection, counted."""
+        self.face.count(fault.status)
+        answer = _refusal_of(fault)
+        return b"%b%b\r\n%b" % (self.starts[fault.status], head_of(answer), answer.body)
 
     def forget_streams(self) -> None:
         """Let go of the streams that have ended, once their last bytes are out."""
@@ -135,18 +156,34 @@ class Front:
         for transport in self.streams:
             transport.abort()
 
-    def enter(self, now_s: float) -> float:
-        """One more request for the gate; how long it waited behind others of its batch."""
+    def admit(self, now_s: float, method: bytes, target: bytes, headers: Headers) -> bytes | None:
+        """One more request, for the gate that there is: none lets it in (`Gate.admit`)."""
+        gate = self.gate
+        assert gate is not None  # noqa: S101  who calls has looked
         if self._batch_requests == 0:
             self._batch_began_s = now_s
             asyncio.get_running_loop().call_soon(self._end_batch)
         self._batch_requests += 1
-        return now_s - self._batch_began_s
+        waited_s = now_s - self._batch_began_s
+        refusal = None
+        if waited_s >= gate.alert_s:
+            self._tell_calm(gate)
+            refusal = gate.admit(method, target, headers, waited_s)
+        self.calm_until_s = self._batch_began_s + gate.alert_s
+        return refusal
+
+    def _tell_calm(self, gate: Gate) -> None:
+        if self.calm:
+            gate.done(self.calm_s, self.calm)
+            self.calm, self.calm_s = 0, 0.0
 
     def _end_batch(self) -> None:
-        requests, self._batch_requests = self._batch_requests, 0
-        if self.gate is not None:
-            self.gate.batch(perf_counter() - self._batch_began_s, requests)
+        gate = self.gate
+        assert gate is not None  # noqa: S101  it opened the batch
+        requests = self._batch_requests + self.calm
+        self._batch_requests, self.calm_until_s = 0, NEVER
+        self._tell_calm(gate)
+        gate.batch(perf_counter() - self._batch_began_s, requests)
 
 
 def head_of(answer: Response) -> bytes:
@@ -160,7 +197,7 @@ def head_of(answer: Response) -> bytes:
 
 
 @lru_cache(REFUSALS_MAX)
-def refusal_of(fault: Fault) -> Response:
-    """The last answer on a connection; there are few kinds, each made once."""
+def _refusal_of(fault: Fault) -> Response:
+    """There are few kinds, each made once."""
     headers = [*http.error_headers(fault.status), CLOSE]
     return http.fault(fault.status, fault.code, fault.message, headers=headers)

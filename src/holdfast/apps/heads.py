@@ -18,6 +18,7 @@ import msgspec
 from holdfast.apps.http import HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, Headers, Request
 
 HEAD_END: Final = b"\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD_SLACK_BYTES: Final = 1024
 CHUNK_OVERHEAD: Final = 8
 """Bytes on the wire for each byte of a body in chunks, sizes, extensions and trailers included."""

@@ -214,10 +214,11 @@ class Admission:
         self._rank = None
         return why
 
-    def done(self, took_s: float) -> None:
-        """The request that was let in last was answered, at this price."""
+    def done(self, took_s: float, requests: int = 1) -> None:
+        """The request that was let in last was answered, at this price; or several, that were never
+        judged."""
         self.busy_s += took_s
-        self.served += 1
+        self.served += requests
         rank = self._rank
         if rank is not None:
             self._paid[rank] += 1

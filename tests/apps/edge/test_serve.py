@@ -100,10 +100,12 @@ def test_a_server_that_was_told_to_stop_before_it_ran_ends_at_once():
 class Gate:
     """Refuses what asks for /no, and keeps what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, alert_s: float = 0.0) -> None:
+        self.alert_s = alert_s
         self.asked: list[tuple[bytes, bytes, Headers]] = []
         self.waits: list[float] = []
         self.done_s: list[float] = []
+        self.done_requests = 0
         self.batches: list[int] = []
 
     def admit(
@@ -113,8 +115,9 @@ class Gate:
         self.waits.append(waited_s)
         return BUSY if target == b"/no" else None
 
-    def done(self, took_s: float) -> None:
+    def done(self, took_s: float, requests: int = 1) -> None:
         self.done_s.append(took_s)
+        self.done_requests += requests
 
     def batch(self, length_s: float, requests: int) -> None:
         assert length_s >= 0
@@ -137,6 +140,38 @@ def test_a_refusal_is_written_on_the_kept_connection_and_the_body_dropped(times)
     assert gate.asked[0] == (b"POST", b"/no", [(b"host", b"x"), (b"content-length", b"4")])
     assert gate.asked[-2] == gate.asked[0]
     assert all(wait_s >= 0 for wait_s in gate.waits)
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["whole", "in-pieces"])
+def test_those_who_waited_less_than_the_gate_minds_are_let_in_unasked_and_counted(parts):
+    gate = Gate(alert_s=1000.0)
+    with serve(gate) as server, Raw(server.port) as one, Raw(server.port) as another:
+        for _ in range(5):
+            for client in (one, another):
+                if parts > 1:
+                    client.send(b"GET /no HTTP/1.1\r\n")
+                    client.send(b"host: x\r\n\r\n")
+                else:
+                    client.send(GET % b"/no")
+            for client in (one, another):
+                client.read_until(b"\r\n\r\n")
+        until(lambda: sum(gate.batches) == 10)
+
+    assert gate.asked == []
+    assert gate.done_requests == 10
+
+
+def test_a_gate_that_minds_later_is_asked_from_then_on():
+    gate = Gate(alert_s=1000.0)
+    with serve(gate) as server, Raw(server.port) as client:
+        for _ in range(4):
+            client.send(GET % b"/no")
+            client.read_until(b"\r\n\r\n")
+        until(lambda: sum(gate.batches) == 4)
+        gate.alert_s = 0.0
+        client.send(GET % b"/no")
+
+        assert client.read_until(b"busy") == BUSY
 
 
 def test_a_refusal_comes_before_the_body():

@@ -19,6 +19,8 @@ from holdfast.apps.http import Headers
 from holdfast.apps.serve import Gate
 
 CELL: Final = b"holdfast-cell"
+ALWAYS_S: Final = -1.0
+"""Nobody waits less: each is asked about."""
 BURST_S: Final = 1.0
 """So many seconds' worth may come at once."""
 
@@ -48,6 +50,7 @@ class CellGate:
         self._full = _refusal(
             503, "cell-full", f"the cell {cell} answers {requests_per_s:g} requests/s here, no more"
         )
+        self.alert_s = ALWAYS_S
         self.misdirected = 0
         self.over = 0
 
@@ -64,9 +67,9 @@ class CellGate:
             return self._full
         return self._inner.admit(method, target, headers, waited_s) if self._inner else None
 
-    def done(self, took_s: float) -> None:
+    def done(self, took_s: float, requests: int = 1) -> None:
         if self._inner is not None:
-            self._inner.done(took_s)
+            self._inner.done(took_s, requests)
 
     def batch(self, length_s: float, requests: int) -> None:
         if self._inner is not None:

@@ -65,6 +65,7 @@ class EdgeGate:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.admission = Admission(wait_budget_s, clock())
+        self.alert_s = self.admission.alert_s
         self.forgotten = 0
         self._table = table
         self._door = door
@@ -81,12 +82,14 @@ class EdgeGate:
         """None lets it in; else the whole refusal."""
         if waited_s < self.admission.alert_s:
             return None
-        return self._judge(method, target, headers, waited_s)
+        refusal = self._judge(method, target, headers, waited_s)
+        self.alert_s = self.admission.alert_s
+        return refusal
 
-    def done(self, took_s: float) -> None:
-        """One that was let in was answered in `took_s`, 0 if it never was."""
+    def done(self, took_s: float, requests: int = 1) -> None:
+        """So many that were let in were answered in `took_s`, 0 if one never was."""
         if took_s:
-            self.admission.done(took_s)
+            self.admission.done(took_s, requests)
 
     def batch(self, length_s: float, _requests: int) -> None:
         """All that came at once is answered, after `length_s`."""
@@ -95,6 +98,7 @@ class EdgeGate:
             admission.rest()
             return
         admission.batch(self._clock(), length_s)
+        self.alert_s = admission.alert_s
         self._refusals.press(admission.pressure)
         while admission.turns:
             turn = admission.turns.popleft()
