@@ -192,6 +192,18 @@ class Follower:
         """Judge a bundle that was handed over as one that came from an upstream; soon."""
         self._events.put(offer)
 
+    def _heard(self, event: Event | Offer, answers: deque[Event]) -> Event:
+        """What the machine hears of it. A candidate that was proven beside another one than what is
+        active by now is not activated but asked for again."""
+        if isinstance(event, Offer):
+            return self._take_offer(event, answers)
+        if isinstance(event, Answered) and event.candidate is not None:
+            subject, digest = event.subject, event.candidate.digest
+            if digest not in self._intake.held[subject].candidates:
+                self._events.put(Hinted({subject: digest}))
+                return Answered(subject, event.upstream, None, event.poll_s)
+        return event
+
     def _take_offer(self, offer: Offer, answers: deque[Event]) -> Event:
         subject = offer.subject
         verdict = self._intake.ask(Handed(offer), subject, OURSELVES)
@@ -286,9 +298,8 @@ class Follower:
             for event in self._next(answers, wake_s):
                 if event is None:
                     break
-                if isinstance(event, Offer):
-                    event = self._take_offer(event, answers)  # noqa: PLW2901
-                wake_s = self._perform(self._machine.step(event, self._clock()), answers)
+                heard = self._heard(event, answers)
+                wake_s = self._perform(self._machine.step(heard, self._clock()), answers)
                 wake_s = self._look(answers, wake_s)
                 self._tell(self._following.on_step)
         for source in self._sources:
