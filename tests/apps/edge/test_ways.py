@@ -39,17 +39,19 @@ def read(edge: Edge, **headers: str) -> Answered:
 
 
 def learnt(edge: Edge) -> int:
+    """How many heads are known: of requests that came twice in one piece, as most do."""
     return len(edge.listener.heads.known)
 
 
 def test_a_known_head_gets_what_an_unknown_one_gets(world, cache_dir):
     with world.serving() as upstream, edge_at(cache_dir, upstream.port) as edge:
-        answers = {ask(edge).body for _ in range(6)}
+        answers = [ask(edge).body]
+        until(lambda: answers.append(ask(edge).body) or learnt(edge) == 1)
+        answers += [ask(edge).body for _ in range(4)]
 
-        assert learnt(edge) == 1
-        assert len(answers) == 1
+        assert len(set(answers)) == 1
         assert ask(edge, READ | {"x-else": "1"}).body in answers
-        assert edge.routes.counts.evaluations == 7
+        assert edge.routes.counts.evaluations == len(answers) + 1
 
 
 def test_another_body_behind_a_known_head_is_another_question(world, cache_dir):
@@ -81,10 +83,8 @@ def test_a_revoked_token_is_refused_behind_a_known_head(world, cache_dir):
     world.commit(kept)
     with world.serving() as upstream, edge_at(cache_dir, upstream.port) as edge:
         until(lambda: ask(edge, headers).status == 200)
-        for _ in range(4):
-            assert ask(edge, headers).status == 200
-            assert read(edge, **headers).status == 200
-        assert learnt(edge) == 2
+        until(lambda: ask(edge, headers).status == 200 and learnt(edge) == 1)
+        until(lambda: read(edge, **headers).status == 200 and learnt(edge) == 2)
         world.commit(DeleteToken("other"))
 
         until(lambda: ask(edge, headers).status == 401)
