@@ -127,6 +127,12 @@ def decode_push(body: bytes) -> Push:
     return push
 
 
+def read(body: bytes) -> Pushed:
+    """A push as it was kept by whoever made it, believing none of it. Raises `Untrusted`."""
+    push = decode_push(body)
+    return Pushed(body, _entry(push), tuple(bytes(raw) for raw in push.bundles))
+
+
 def stated(bundle: bytes) -> tuple[Subject, int, str]:
     """Subject, revision and digest that a bundle's statement names, not yet believed."""
     said = decode_statement(decode_bundle(bundle).signature.body())
@@ -148,16 +154,20 @@ def take(push: Push, roots: RootSet, verify: Verify) -> Taken:
                 "signature", f"no key that may sign for {subject.environment} signed it"
             )
         digests[subject] = made
-    payload = push.entry.body()
     for environment in {subject.environment for subject in digests}:
         if not signers(push.entry, ENTRY_TYPE, roots.keys_for(environment), verify):
             raise Untrusted("signature", f"no key that may sign for {environment} signed the entry")
-    try:
-        entry = decode_entry(payload, hashlib.sha256(payload).hexdigest())
-    except Damaged as error:
-        raise Untrusted("push", str(error)) from None
+    entry = _entry(push)
     _check_edits(entry, digests)
     return Taken(entry, digests)
+
+
+def _entry(push: Push) -> Entry:
+    payload = push.entry.body()
+    try:
+        return decode_entry(payload, hashlib.sha256(payload).hexdigest())
+    except Damaged as error:
+        raise Untrusted("push", str(error)) from None
 
 
 def _check_edits(entry: Entry, digests: Iterable[Subject]) -> None:

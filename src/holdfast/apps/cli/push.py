@@ -63,7 +63,12 @@ SOAK_S: Final = 5.0
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the push is kept for its import; else holdfast-push-REVISION.json.",
+    help="Where the push is kept for its import; else holdfast-push-REVISION-HASH.json.",
+)
+@click.option(
+    "--again",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Hand this push, which was made before, to more edges; nothing is signed.",
 )
 @click.option(
     "--import",
@@ -87,13 +92,27 @@ def push(**given: Any) -> None:
     Examples:
       holdfast edge push --to http://edge-1:8016 --set shop/checkout=off --key /media/stick/keys \\
           --reason "checkout burns, INC-7"
-      holdfast edge push --import holdfast-push-4711.json --server http://control:8010
+      holdfast edge push --again holdfast-push-4711-5cbbab40.json --to http://edge-2:8016
+      holdfast edge push --import holdfast-push-4711-5cbbab40.json --server http://control:8010
       holdfast edge push --lift shop/checkout --server http://control:8010 --reason "INC-7 is over"
     """
     if given["imported"] or given["lift"]:
         _bring(**given)
+    elif given["again"]:
+        _again(given["again"], **given)
     else:
         _push(**given)
+
+
+def _again(kept: Path, **given: Any) -> None:
+    """The very bytes once more: edges that got them at other times still agree on them."""
+    if given["sets"] or given["values"] or not given["targets"]:
+        raise click.UsageError("With --again give --to URL, and neither --set nor --value.")
+    from holdfast.core.pushes import read
+
+    pushed = read(kept.read_bytes())
+    told = list(_handed(pushed, given["targets"], given["token"], given["soak_s"]))
+    _tell(pushed, kept, told, given["output"])
 
 
 def _push(**given: Any) -> None:
@@ -123,7 +142,9 @@ def _push(**given: Any) -> None:
         f"{author} (offline)",
         given["reason"],
     )
-    kept = given["out"] or Path(f"holdfast-push-{pushed.entry.revision}.json")
+    # Two pushes may be of one revision, and each file is the only copy of its entry.
+    name = f"holdfast-push-{pushed.entry.revision}-{pushed.entry.hash[:8]}.json"
+    kept = given["out"] or Path(name)
     kept.write_bytes(pushed.body)
     told = list(_handed(pushed, given["targets"], given["token"], given["soak_s"]))
     _tell(pushed, kept, told, given["output"])
@@ -202,12 +223,16 @@ def _tell(pushed: Pushed, kept: Path, told: list[dict[str, Any]], output: str) -
                 for one in each["subjects"]
             ],
         )
-        say(
-            f"Keep {kept}: holdfast edge push --import {kept} brings it into the journal.",
-            bold=True,
-        )
+        _tell_file(kept, told)
     if not all(map(_is_taken, told)):
         raise click.exceptions.Exit(1)
+
+
+def _tell_file(kept: Path, told: list[dict[str, Any]]) -> None:
+    if told and not any(one["state"] == "taken" for each in told for one in each["subjects"]):
+        say(f"No edge said that it took it. Import {kept} only if one did all the same.", fg="red")
+        return
+    say(f"Keep {kept}: holdfast edge push --import {kept} brings it into the journal.", bold=True)
 
 
 def _why(one: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from holdfast.core.model import JSON, Head, Subject
 from holdfast.core.overrides import serving, valued
 from holdfast.core.pushes import Order, Pushed, entry_of, make, stated
 from holdfast.core.roots import RootSet
-from holdfast.core.snapshot import FRESHNESS_TYPE, decode_freshness
+from holdfast.core.snapshot import FRESHNESS_TYPE, Freshness, decode_freshness
 from holdfast.core.trust import Admitted
 from holdfast.core.wire import decode_envelope, signers
 
@@ -65,6 +65,8 @@ class FromEdge:
             sealed = self._source.snapshot(subject, listed[subject]).freshness
             if sealed:
                 yield _head_of(sealed, roots, environment)
+            if not sealed or _freshness(sealed).digest != listed[subject]:
+                yield _head_in(self.bundle(subject), subject, roots)  # pushed, perhaps
 
 
 class FromCache:
@@ -90,6 +92,9 @@ class FromCache:
         for path, sealed in self._copy.freshness():
             if Path(path).name.startswith(f"freshness.{environment}."):
                 yield _head_of(sealed, roots, environment)
+        for subject, (_, body) in self._newest.items():
+            if subject.environment == environment:
+                yield _head_in(body, subject, roots)
 
 
 def keys_in(folder: Path) -> Keys:
@@ -138,8 +143,18 @@ def _head_of(sealed: bytes, roots: RootSet, environment: str) -> Head:
     envelope = decode_envelope(sealed)
     if not signers(envelope, FRESHNESS_TYPE, roots.keys_for(environment), verify):
         raise Untrusted("freshness-signature", "no trusted key signed the freshness statement")
-    said = decode_freshness(envelope.body())
+    said = _freshness(sealed)
     return Head(said.journal_revision, said.journal_head)
+
+
+def _freshness(sealed: bytes) -> Freshness:
+    return decode_freshness(decode_envelope(sealed).body())
+
+
+def _head_in(bundle: bytes, subject: Subject, roots: RootSet) -> Head:
+    """The entry that a snapshot came of: no statement speaks of one that was pushed."""
+    facts = trust.admit(bundle, subject, None, roots, verify).snapshot.holdfast
+    return Head(facts.revision, facts.journal_head)
 
 
 def _prove(base: Base, active: Admitted, pushed: Pushed, roots: RootSet) -> None:

@@ -28,7 +28,7 @@ from holdfast.core.conversation import Answered, Refused
 from holdfast.core.errors import HoldfastError, NotFound, Unavailable, Untrusted
 from holdfast.core.model import Subject
 from holdfast.core.pushes import Push, decode_push, stated
-from holdfast.core.roots import RootSet
+from holdfast.core.roots import extend
 from holdfast.core.snapshot import STATEMENT_TYPE
 from holdfast.core.trust import Generation
 from holdfast.core.wire import signers
@@ -117,9 +117,12 @@ class Pushes:
         generation = self._held(subject)
         if generation is None:
             raise NotFound(f"there is no {subject} here")
-        signature = decode_bundle(bundle).signature
-        roots: RootSet = generation.admitted.roots
-        if not signers(signature, STATEMENT_TYPE, roots.keys_for(subject.environment), verify):
+        parts = decode_bundle(bundle)
+        # The key may have been rotated when nobody was there any more to tell of it.
+        roots = extend(generation.admitted.roots, parts.roots, verify)
+        if not signers(
+            parts.signature, STATEMENT_TYPE, roots.keys_for(subject.environment), verify
+        ):
             raise Untrusted(
                 "signature", f"no key that may sign for {subject.environment} signed it"
             )
