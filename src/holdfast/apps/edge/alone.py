@@ -12,6 +12,7 @@ from typing import Final
 from holdfast.apps.edge.owned_cache import OwnedCache
 from holdfast.apps.edge.process import Edge
 from holdfast.apps.notify import notify
+from holdfast.core.access import ACCESS
 from holdfast.core.errors import Unavailable
 
 SHOWN: Final = 5
@@ -32,9 +33,13 @@ def lacks(edge: Edge, holds: Mapping[str, int]) -> str:
 
 
 def held_by(edge: Edge) -> dict[str, int]:
-    """Subject -> revision of all that an edge has."""
-    found = {one: edge.follower.generation(one) for one in edge.follower.subjects()}
-    return {str(one): has.revision for one, has in found.items() if has is not None}
+    """Subject -> revision of all that an edge answers from: what it holds and still rehearses is
+    not among it."""
+    found = {active.name: active.revision for active in edge.table}
+    for one in edge.follower.subjects():
+        if one.service == ACCESS and (has := edge.follower.generation(one)) is not None:
+            found[str(one)] = has.revision
+    return found
 
 
 class Alone:

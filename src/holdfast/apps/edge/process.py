@@ -104,6 +104,7 @@ class Edge:
         self._ready = False
         self._known: frozenset[Subject] | None = None
         self._refused: set[Subject] = set()
+        self._taken: set[Subject] = set()
         self._fault = ""
         self._restored = False
         self._stop = threading.Event()
@@ -174,15 +175,14 @@ class Edge:
         return self._siblings.ready(*own) if self._siblings is not None else own
 
     def own_ready(self) -> tuple[bool, Mapping[str, Any]]:
-        """Ready once every subject known has a generation, or was refused, and callers can be told
+        """Ready once every subject known is answered, or was refused, and callers can be told
         apart; and then for good, unless its own answers turn out to be wrong (`rehearsal`).
 
         Afterwards only answers count, and there are answers: staleness is a label. An edge that
         could believe nothing of all that there is has none.
         """
-        held = set(self.follower.subjects())
         known = self._known
-        missing = [] if known is None else sorted(map(str, known - held - self._refused))
+        missing = [] if known is None else sorted(map(str, known - self._taken - self._refused))
         if not self._ready:
             open_to_somebody = self.settings.open_reads or self.door.knows_tokens
             empty = known is not None and all(one.service == ACCESS for one in known)
@@ -322,6 +322,7 @@ class Edge:
                 self._rounds.began(active, before)
             self.hints.refetches.announce(subject, subject, ofrep.refetch(active))
         self.shelf.put(generation)
+        self._taken.add(subject)
         self._refused.discard(subject)
         _log.info(
             "activated",
