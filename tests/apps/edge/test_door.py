@@ -208,3 +208,18 @@ def test_no_other_text_is_a_ticket(text):
     good = tickets.issue("production/shop")
     assert tickets.lifetime_s("production/mail", good) is None
     assert Tickets(b"another", Clock()).lifetime_s("production/shop", good) is None
+
+
+def test_what_one_token_asks_for_makes_no_stranger_of_another(door, monkeypatch):
+    monkeypatch.setattr(doors, "ADMITTED_MAX", 10)
+    door.admit(bearer(TEXT), "read", SHOP)
+    text, kept = token("wide", b"w" * 32, Scope(("read",), "staging"))
+    door.learn("staging", {"wide": kept.to})
+    door.admit(bearer(TEXT), "read", SHOP)
+    for number in range(30):
+        door.admit(bearer(text), "read", Subject("staging", f"made-up-{number}"))
+        door.admit(bearer(f"{' ' * number}{text}"), "read", Subject("staging", "shop"))
+
+    assert door.forgotten
+    assert door.caller(credential(dict(bearer(TEXT)))) == "reader"
+    assert len(door._tokens.callers) <= 1 + doors.SPELLINGS_MAX

@@ -13,9 +13,11 @@ from functools import partial
 import pytest
 from an_edge import edge_at
 from serving import Raw, call, until
-from upstream import READ_TEXT, World, setting
+from upstream import READ_TEXT, World, setting, token
 
+from holdfast.apps.edge.hints import Hints
 from holdfast.apps.edge.process import Edge
+from holdfast.core.model import DeleteToken, Scope
 
 AUTH = {"authorization": f"Bearer {READ_TEXT}"}
 STREAM = f"GET /v1/stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {READ_TEXT}\r\n\r\n".encode()
@@ -78,6 +80,36 @@ def test_streams_leave_room_for_requests(world: World, tmp_path):
         assert (refused.status, refused.json()["error"]["code"]) == (503, "too-many-streams")
         assert call(edge.listener.port, "GET", "/readyz").status == 200
         assert metric(edge, 'holdfast_limit_hits_total{limit="streams"}') == 1
+
+
+def test_a_revoked_token_hears_no_more_over_a_stream_that_is_open(world: World, tmp_path):
+    text, kept = token("other", b"o" * 32, Scope(verbs=("read",)))
+    world.commit(kept)
+    with (
+        world.serving() as upstream,
+        edge_at(tmp_path, upstream.port) as edge,
+        Raw(edge.listener.port) as revoked,
+        Raw(edge.listener.port) as other,
+    ):
+        port, uri = edge.listener.port, "/production/shop/ofrep/v1/stream"
+        for client, shown in ((revoked, text), (other, READ_TEXT)):
+            client.send(
+                f"GET {uri} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {shown}\r\n\r\n".encode()
+            )
+            client.read_until(b":\n\n")
+        world.commit(DeleteToken("other"))
+        shown = {"authorization": f"Bearer {text}"}
+        until(lambda: call(port, "HEAD", "/production/shop/snapshot", headers=shown).status == 401)
+        world.put("shop", unheard=setting("integer", {"a": 1}, "a"))
+        other.read_until(b"refetchEvaluation")
+        edge.hints.refetches.dismiss()
+        assert b"refetchEvaluation" not in revoked.read_all()
+
+
+def test_a_disk_that_cannot_say_leaves_streams_on(tmp_path):
+    hints = Hints(tmp_path / ("x" * 300), 100)
+    hints.look(())
+    assert not hints.room.off
 
 
 ROOM = """

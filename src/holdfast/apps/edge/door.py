@@ -8,6 +8,7 @@ it is found before reads are closed. Where no tokens are known yet, none is know
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
@@ -23,6 +24,8 @@ from holdfast.ports import Clock
 
 ADMITTED_MAX = 10_000
 """Callers remembered as let in; beyond that, all are forgotten and checked again."""
+SPELLINGS_MAX = 8
+"""Header values of one token by which its caller is known: spaces, the one header or the other."""
 REMEMBERED_CHARS_MAX = 2 * TOKEN_CHARS_MAX
 """Header value and place of one caller; longer ones are checked each time."""
 NEVER = float("inf")
@@ -53,12 +56,13 @@ class _Tokens:
     """One state of all tokens. What was derived from it goes away with it, so that a revoked token
     can't be remembered by somebody who was in the middle of an answer."""
 
-    __slots__ = ("admitted", "by_environment", "callers")
+    __slots__ = ("admitted", "by_environment", "callers", "spellings")
 
     def __init__(self, by_environment: Mapping[str, Mapping[str, Token]]) -> None:
         self.by_environment = by_environment
         self.admitted: dict[tuple[bytes, str], float] = {}
         self.callers: dict[bytes, str] = {}
+        self.spellings: Counter[tuple[str, str]] = Counter()
 
 
 class EdgeDoor:
@@ -201,11 +205,14 @@ class EdgeDoor:
             return
         if len(tokens.admitted) >= ADMITTED_MAX:
             tokens.admitted.clear()
-            tokens.callers.clear()
             self.forgotten += 1
         expires_s = tokens.by_environment[subject.environment][grant.token].expires_s
         tokens.admitted[value, str(subject)] = expires_s or NEVER
-        tokens.callers[value] = grant.token
+        # Bounded for each token: by what one of them asks for, no other becomes a stranger.
+        of = (subject.environment, grant.token)
+        if value not in tokens.callers and tokens.spellings[of] < SPELLINGS_MAX:
+            tokens.spellings[of] += 1
+            tokens.callers[value] = grant.token
 
 
 def _settings(subject: Subject) -> bool:

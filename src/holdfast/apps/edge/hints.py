@@ -59,9 +59,16 @@ class Hints:
     def _why_off(self, table: Iterable[Active]) -> str:
         if not self._on:
             return "--no-streams"
-        if self._file.exists():
+        if self._is_there():
             return f"{self._file} is there"
         pacing = [active.snapshot.holdfast.pacing for active in table]
         if pacing and not any(each.streams for each in pacing):
             return "every snapshot is signed with streams: false"
         return ""
+
+    def _is_there(self) -> bool:
+        """As far as the disk can say; where it can't, streams go on."""
+        try:
+            return self._file.exists()
+        except OSError:
+            return False

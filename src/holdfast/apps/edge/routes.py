@@ -14,7 +14,7 @@ the caller's right, one decode gives the context, and the outcome brings its enc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -41,7 +41,7 @@ from holdfast.apps.edge.ways import (
 )
 from holdfast.apps.http import NO_STORE, Request, Response
 from holdfast.apps.streams import HEARTBEAT, STREAM_HEADERS, Fanout, Refusal, Stream
-from holdfast.core.errors import HoldfastError, NotFound, Unavailable
+from holdfast.core.errors import HoldfastError, NotFound, Unauthenticated, Unavailable
 from holdfast.core.model import Subject
 from holdfast.ports import Clock
 
@@ -248,7 +248,8 @@ class Routes:
         active = self._table.get(subject)
         if active is None:
             return self._readable(self._no_subject(subject, None), origin)
-        feed = self._parts.refetches.open(subject, _everything, lifetime_s)
+        sees = self._sees(request) if lifetime_s is None else _everything
+        feed = self._parts.refetches.open(subject, sees, lifetime_s)
         if isinstance(feed, Refusal):
             refused = ofrep.failure(503, "GENERAL", feed.message).but(*feed.headers)
             return self._readable(refused, origin)
@@ -256,6 +257,13 @@ class Routes:
         missed = seen not in (b"", b"%d" % active.revision)
         headers = [*STREAM_HEADERS, *self._parts.cors.headers(origin)]
         return Stream(200, headers, feed, ofrep.refetch(active) if missed else HEARTBEAT)
+
+    def _sees(self, request: Request) -> Callable[[Subject], bool]:
+        """A ticket is good for its time; a token that was let in as long as nobody revokes it."""
+        try:
+            return self._door.sees(request.headers)
+        except Unauthenticated:
+            return _everything  # no token is known there, and reads are open
 
     def _ecs(self, request: Request, client: str, version: str) -> Response:
         try:
