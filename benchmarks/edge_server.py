@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from holdfast.apps.edge import gate, serve
 from holdfast.apps.settings import EdgeSettings
-from holdfast.core.admission import Admission, Why
+from holdfast.core.admission import BOUNDS, Admission
 
 
 class Refusing(Admission):
     """Judges all, lets nobody in, and never comes to think better of it."""
 
-    alert_s = property(lambda _: -1.0, lambda *_: None)  # type: ignore[assignment]
-    calm = property(lambda _: False, lambda *_: None)  # type: ignore[assignment]
-    engaged = property(lambda _: True, lambda *_: None)  # type: ignore[assignment]
+    def __init__(self, wait_budget_s: float, now_s: float) -> None:
+        super().__init__(wait_budget_s, now_s)
+        self._refuse_all()
 
-    def judge(self, *args: Any) -> Why | None:
-        return super().judge(*args) or self._refuse(args[2], Why.WAITED)
+    def batch(self, now_s: float, length_s: float) -> None:
+        super().batch(now_s, length_s)
+        self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        self.alert_s, self.calm, self.engaged = -1.0, False, True
+        self._bounds_s = [[-1.0 for _ in level] for level in BOUNDS]
 
 
 if __name__ == "__main__":

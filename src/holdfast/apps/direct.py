@@ -119,14 +119,13 @@ class Connection(asyncio.Protocol):
         if self._short:
             known = self._known.get(data)
             if known is not None and not known.length:
-                self._answer_known(known)
+                self._answer_known(known, data)
                 return
             cut = data.find(HEAD_END) + 4
             head = data[:cut]
             known = self._known.get(head) or self._front.heads.find(head)
             if known is not None and len(data) - cut == known.length:
-                known.request.body = data[cut:]
-                self._answer_known(known)
+                self._answer_known(known, data)
                 return
         self._turn = 0
         if self._rest or self._waiting:
@@ -323,28 +322,28 @@ class Connection(asyncio.Protocol):
 
     # -- answers
 
-    def _answer_known(self, known: Known) -> None:
-        """The short way."""
+    def _answer_known(self, known: Known, data: bytes) -> None:
+        """The short way: `data` is the whole request."""
         front, request, gate = self._front, known.request, self._front.gate
+        began_s, calm = perf_counter(), True
         self.answered += 1
-        if gate is None:
+        if gate is not None and began_s >= front.calm_until_s:
+            calm = False
+            refusal = front.admit(began_s, known.method, known.target, known.headers, known)
+            if refusal is not None:
+                self._transport.write(refusal)
+                return
+        if known.length:
+            request.body = data[-known.length :]
             answer = front.face.answer(request)
-        else:
-            began_s = perf_counter()
-            if began_s < front.calm_until_s:
-                answer = front.face.answer(request)
-                front.calm_s += perf_counter() - began_s
-                front.calm += 1
-            else:
-                refusal = front.admit(began_s, known.method, known.target, known.headers)
-                if refusal is not None:
-                    request.body = b""
-                    self._transport.write(refusal)
-                    return
-                answer = front.face.answer(request)
-                gate.done(perf_counter() - began_s)
-        if request.body:
             request.body = b""  # heads are remembered, bodies are not
+        else:
+            answer = front.face.answer(request)
+        if calm:
+            front.calm_s += perf_counter() - began_s
+            front.calm += 1
+        elif gate is not None:
+            gate.done(perf_counter() - began_s)
         if type(answer) is Response and answer.wire and not front.draining:
             self._transport.write(front.starts[answer.status] + answer.wire)
         else:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from holdfast.apps import http
 from holdfast.apps.asgi import CLOSE, EMPTY, Face
-from holdfast.apps.heads import Fault, Heads
+from holdfast.apps.heads import Fault, Heads, Known
 from holdfast.apps.http import Headers, Response
 
 SWEPT_PER_TURN: Final = 50
@@ -30,12 +30,18 @@ class Gate(Protocol):
     alert_s: float
 
     def admit(
-        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        waited_s: float,
+        known: Known | None = None,
     ) -> bytes | None:
         """None lets a request in; bytes are the whole refusal, sent on the kept connection.
 
         Asked when a head is whole, before its body. `waited_s`: since the first bytes came after
-        the event loop last looked for any.
+        the event loop last looked for any. `known`: a head that came before; what the gate makes
+        of method, target and headers it may keep there.
         """
 
     def done(self, took_s: float, requests: int = 1) -> None:
@@ -156,7 +162,14 @@ class Front:
         for transport in self.streams:
             transport.abort()
 
-    def admit(self, now_s: float, method: bytes, target: bytes, headers: Headers) -> bytes | None:
+    def admit(
+        self,
+        now_s: float,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        known: Known | None = None,
+    ) -> bytes | None:
         """One more request, for the gate that there is: none lets it in (`Gate.admit`)."""
         gate = self.gate
         assert gate is not None  # noqa: S101  who calls has looked
@@ -168,7 +181,7 @@ class Front:
         refusal = None
         if waited_s >= gate.alert_s:
             self._tell_calm(gate)
-            refusal = gate.admit(method, target, headers, waited_s)
+            refusal = gate.admit(method, target, headers, waited_s, known)
         self.calm_until_s = self._batch_began_s + gate.alert_s
         return refusal
 

@@ -166,12 +166,13 @@ def without_upgrade(method: bytes, target: bytes, headers: Headers, rest: bytes)
 class Known:
     """A head known by heart: what the parser made of it, and what it says of the body behind it.
 
-    `request` is used for one at a time.
+    `request` is used for one at a time. `asked` is the gate's: what it makes of such a head.
     """
 
-    __slots__ = ("headers", "length", "method", "request", "target")
+    __slots__ = ("asked", "headers", "length", "method", "request", "target")
 
     def __init__(self, request: Request, target: bytes) -> None:
+        self.asked: object = None
         self.length = len(request.body)
         self.method = request.method.encode()
         self.target = target

@@ -10,6 +10,7 @@ import serving
 from serving import Raw, call, until
 
 from holdfast.apps import direct
+from holdfast.apps.heads import Known
 from holdfast.apps.http import Headers, Request, Response
 
 GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -109,7 +110,12 @@ class Gate:
         self.batches: list[int] = []
 
     def admit(
-        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        waited_s: float,
+        _known: Known | None = None,
     ) -> bytes | None:
         self.asked.append((method, target, headers))
         self.waits.append(waited_s)

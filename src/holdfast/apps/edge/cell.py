@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from holdfast.apps import http
+from holdfast.apps.heads import Known
 from holdfast.apps.http import Headers
 from holdfast.apps.serve import Gate
 
@@ -55,7 +56,12 @@ class CellGate:
         self.over = 0
 
     def admit(
-        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        waited_s: float,
+        known: Known | None = None,
     ) -> bytes | None:
         """None lets it in; else the whole refusal."""
         for name, value in headers:
@@ -65,7 +71,9 @@ class CellGate:
         if self._rate and target not in _FREE and not self._takes():
             self.over += 1
             return self._full
-        return self._inner.admit(method, target, headers, waited_s) if self._inner else None
+        if self._inner is None:
+            return None
+        return self._inner.admit(method, target, headers, waited_s, known)
 
     def done(self, took_s: float, requests: int = 1) -> None:
         if self._inner is not None:

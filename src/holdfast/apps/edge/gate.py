@@ -9,7 +9,7 @@ that were made before, written before the body is parsed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from holdfast.apps.edge.asked import Asked, asked
@@ -17,6 +17,7 @@ from holdfast.apps.edge.cors import Cors
 from holdfast.apps.edge.door import EdgeDoor, credential
 from holdfast.apps.edge.refusals import VARIANTS, Refusals
 from holdfast.apps.edge.table import Table
+from holdfast.apps.heads import Known
 from holdfast.apps.http import Headers
 from holdfast.apps.observe import logger
 from holdfast.core.admission import Admission
@@ -50,6 +51,19 @@ class _Target:
         self.refusals: list[bytes] = []
 
 
+class _Question:
+    """What a head asks for, and in whose name, as long as the table's `epoch` stands."""
+
+    __slots__ = ("credential", "epoch", "origin", "rank", "what")
+
+    def __init__(self, what: _Target, told: Mapping[bytes, bytes], epoch: int) -> None:
+        self.what = what
+        self.rank = what.renewal if b"if-none-match" in told else what.rank
+        self.credential = credential(told)
+        self.origin = told.get(b"origin") if what.ofrep else None
+        self.epoch = epoch
+
+
 class EdgeGate:
     """Lets in, refuses, measures. Called on the event loop; `admission` may be read from others.
 
@@ -77,12 +91,23 @@ class EdgeGate:
         self._turn = 0
 
     def admit(
-        self, method: bytes, target: bytes, headers: Headers, waited_s: float
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        waited_s: float,
+        known: Known | None = None,
     ) -> bytes | None:
         """None lets it in; else the whole refusal."""
-        if waited_s < self.admission.alert_s:
+        if waited_s < self.alert_s or method == b"OPTIONS":
+            # A browser's question before its question: answering costs no more than refusing.
             return None
-        refusal = self._judge(method, target, headers, waited_s)
+        question = known.asked if known is not None else None
+        if not isinstance(question, _Question) or question.epoch != self._table.epoch:
+            question = self._question(target, dict(headers))
+            if known is not None:
+                known.asked = question
+        refusal = self._judge(question, waited_s)
         self.alert_s = self.admission.alert_s
         return refusal
 
@@ -104,23 +129,18 @@ class EdgeGate:
             turn = admission.turns.popleft()
             (_log.warning if turn.state == "engaged" else _log.info)(turn.state, why=turn.why)
 
-    def _judge(
-        self, method: bytes, target: bytes, headers: Headers, waited_s: float
-    ) -> bytes | None:
-        if method == b"OPTIONS":
-            # A browser's question before its question: answering costs no more than refusing.
-            return None
+    def _question(self, target: bytes, told: Mapping[bytes, bytes]) -> _Question:
         what = self._targets.get(target) if self._epoch == self._table.epoch else None
-        if what is None:
-            what = self._learn(target)
-        told = dict(headers)
-        rank = what.renewal if b"if-none-match" in told else what.rank
-        caller = self._caller(credential(told))
-        if self.admission.judge(self._clock(), waited_s, rank, caller, what.place) is None:
+        return _Question(what or self._learn(target), told, self._table.epoch)
+
+    def _judge(self, question: _Question, waited_s: float) -> bytes | None:
+        what, caller = question.what, self._caller(question.credential)
+        why = self.admission.judge(self._clock(), waited_s, question.rank, caller, what.place)
+        if why is None:
             return None
         self._turn = (self._turn + 1) % VARIANTS
-        if b"origin" in told and what.ofrep:
-            return self._for_page(what, told[b"origin"])
+        if question.origin is not None:
+            return self._for_page(what, question.origin)
         if what.epoch != self._refusals.epoch:
             what.epoch = self._refusals.epoch
             what.refusals = self._refusals.made(what.pacing, [], ofrep=what.ofrep)
