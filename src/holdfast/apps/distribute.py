@@ -22,6 +22,7 @@ import msgspec
 from holdfast.apps import http
 from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.streams import STREAM_HEADERS, Fanout, Refusal, Stream, frame
+from holdfast.core.access import ACCESS
 from holdfast.core.errors import HoldfastError, Untrusted
 from holdfast.core.model import RESERVED_ENVIRONMENTS, Subject, Verb
 from holdfast.core.snapshot import decode_freshness
@@ -219,7 +220,7 @@ class Distribution:
         etag, tag = b'"%b"' % digest, b'"%b.%x"' % (digest, _said_at(shelved.freshness))
         headers = [
             (b"etag", b"W/" + tag),
-            (b"cache-control", self._cache_control(_SHARED, _PRIVATE)),
+            (b"cache-control", self._cache_control(_SHARED, _PRIVATE, shelved.subject)),
             (b"vary", b"accept-encoding, authorization, x-api-key"),
             (REVISION_HEADER, b"%d" % shelved.revision),
         ]
@@ -235,11 +236,12 @@ class Distribution:
             zipped=Response(200, [*typed, (b"content-encoding", b"gzip")], shelved.gzipped),
         )
 
-    def _cache_control(self, shared: bytes, private: bytes) -> bytes:
+    def _cache_control(self, shared: bytes, private: bytes, subject: Subject) -> bytes:
         # Bytes carry their own signature, so a cache that hands out old ones does no harm; one
         # that hands them to those without a token does. `Vary` keeps tokens apart in it, and yet
         # it would go on for a while with a token that was revoked: so the operator says.
-        if self._shared or self._door.public:
+        # Who may read tokens is few, and no cache is asked to tell them apart.
+        if (self._shared or self._door.public) and subject.service != ACCESS:
             return b"public, " + shared
         return b"private, " + private
 
@@ -258,7 +260,7 @@ class Distribution:
         etag = b'"%b"' % digest.encode()
         headers: Headers = [
             (b"etag", etag),
-            (b"cache-control", self._cache_control(_FOREVER, _FOREVER)),
+            (b"cache-control", self._cache_control(_FOREVER, _FOREVER, subject)),
             (b"vary", b"authorization, x-api-key"),
         ]
         if http.etag_matches(request.header(b"if-none-match"), etag):
