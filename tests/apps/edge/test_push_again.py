@@ -13,6 +13,7 @@ from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.signing import Keys
 from holdfast.apps.cli import run
 from holdfast.apps.cli.pushing import FromCache, FromEdge, Wish, prepare
+from holdfast.apps.edge.spool import Spool
 from holdfast.core.model import PutService, Scope, Service
 from holdfast.core.pushes import decode_push, take
 from holdfast.core.wire import canonical
@@ -150,3 +151,13 @@ def test_hostile_pushes_are_turned_away_and_nothing_else(world, tmp_path):
             answered = call(edge.listener.port, "POST", "/v1/push", body + b"]}", WRITE)
             assert answered.status == 422, (bad, answered.body)
         assert edge.ready()[0]
+
+
+def test_a_push_that_comes_again_is_told_to_the_other_workers_again(tmp_path):
+    """What kept it out of one of them, a pin perhaps, may be gone by then."""
+    one, other = (Spool(tmp_path / "pushes") for _ in range(2))
+    for _ in range(2):
+        one.put("a" * 64, b"push")
+        assert [*other.fresh()] == [b"push"]
+        assert not [*other.fresh()]
+        assert not [*one.fresh()]

@@ -24,26 +24,29 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}
 
     def put(self, name: str, body: bytes) -> None:
         """Leave a push for the others; a disk that refuses costs them this one alone."""
-        self._seen.add(name)
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside = self._folder / f".{name}"
             aside.write_bytes(body)
+            self._seen[name] = aside.stat().st_mtime_ns
             aside.replace(self._folder / name)
             for old in sorted(self._files(), key=lambda path: path.stat().st_mtime)[:-FILES_MAX]:
                 old.unlink(missing_ok=True)
 
     def fresh(self) -> Iterator[bytes]:
-        """Pushes that came of late and that this worker has not seen."""
+        """Pushes that came of late and that this worker has not seen. One that came again is new:
+        what kept it out the first time may be gone."""
         with suppress(OSError):
             for path in self._files():
-                if path.name in self._seen or time.time() - path.stat().st_mtime > FRESH_S:
+                came = path.stat()
+                seen = self._seen.get(path.name) == came.st_mtime_ns
+                if seen or time.time() - came.st_mtime > FRESH_S:
                     continue
-                self._seen.add(path.name)
+                self._seen[path.name] = came.st_mtime_ns
                 with path.open("rb") as file:
                     yield file.read(PUSH_BYTES_MAX + 1)
 
