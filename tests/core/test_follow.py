@@ -14,6 +14,7 @@ from holdfast.core.conversation import (
     Catalogued,
     CloseStream,
     Command,
+    Event,
     Failed,
     Fetch,
     FetchCatalogue,
@@ -303,6 +304,30 @@ def test_a_subject_that_left_the_catalogue_still_answers() -> None:
     machine.step(Tick(), 30)
     machine.step(Catalogued(0, {}), 30)
     assert machine.standing(SHOP) == ONE
+
+
+def test_names_that_one_upstream_made_up_are_not_asked_of_the_others_for_ever() -> None:
+    machine = follow(subjects=(), catalogue=True, upstreams=2)
+    made_up = {Subject("production", f"made-up-{number}"): "x" for number in range(100)}
+    named = {0: {SHOP: "digest-1", **made_up}, 1: {SHOP: "digest-1"}}
+    asked: list[Subject] = []
+    commands = machine.step(Tick(), 0)
+    now_s = 0.0
+    while now_s < 600:
+        if catalogues := of(FetchCatalogue, commands):
+            upstream = catalogues[0].upstream
+            gone = upstream == 0 and now_s > 0
+            event: Event = Failed(None, 0) if gone else Catalogued(upstream, named[upstream])
+        elif fetches := of(Fetch, commands):
+            subject, upstream = fetches[0].subject, fetches[0].upstream
+            asked += [subject] if now_s > 120 else []
+            event = Answered(SHOP, upstream, ONE)
+            if subject != SHOP:
+                event = Refused(subject, upstream, "not-found", "there is no such subject")
+        else:
+            now_s, event = wake_s(commands), Tick()
+        commands = machine.step(event, now_s)
+    assert set(asked) == {SHOP}
 
 
 def test_a_hint_at_an_unknown_subject_asks_the_catalogue() -> None:

@@ -241,8 +241,7 @@ class Follow:
         watch = self._schedule[CATALOGUE]
         watch.failures = 0
         self._next_poll(CATALOGUE, watch, now_s)
-        for subject in event.digests:
-            self._schedule.watch(subject, now_s)
+        self._schedule.follow(event.digests, self._plan.subjects, now_s)
         known = {s: digest for s, digest in event.digests.items() if s in self._schedule}
         return self._hinted(known, now_s)
 

@@ -7,7 +7,7 @@ scheduled; what is outdated there is dropped when it comes up. Not more than `SU
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 from typing import Final, TypeAlias
 
@@ -90,6 +90,18 @@ class Schedule:
             self.put(topic, now_s)
         return watch
 
+    def follow(self, named: Collection[Subject], always: Collection[Subject], now_s: float) -> None:
+        """Watch what a catalogue names, and no more what it doesn't name and nobody ever had.
+
+        Else names that one upstream made up would be asked of all others for ever.
+        """
+        unheld = [topic for topic, watch in self._watches.items() if watch.standing is None]
+        for topic in unheld:
+            if topic is not None and topic not in named and topic not in always:
+                del self._watches[topic]
+        for subject in named:
+            self.watch(subject, now_s)
+
     def put(self, topic: Topic, due_s: float, *, extra: bool = False, urgent: bool = False) -> None:
         """Ask about it then, and not before; what is `urgent` is asked before the others."""
         watch = self._watches[topic]
@@ -120,5 +132,9 @@ class Schedule:
         return min(times, default=None)
 
     def _drop_outdated(self, queue: list[tuple[float, int, Topic]]) -> None:
-        while queue and self._watches[queue[0][2]].due_s != queue[0][0]:
+        while queue:
+            due_s, _, topic = queue[0]
+            watch = self._watches.get(topic)
+            if watch is not None and watch.due_s == due_s:
+                return
             heapq.heappop(queue)
