@@ -23,6 +23,7 @@ from holdfast.apps import http
 from holdfast.apps.http import Headers, Request, Response
 from holdfast.apps.streams import STREAM_HEADERS, Fanout, Refusal, Stream, frame
 from holdfast.core.access import ACCESS
+from holdfast.core.edition import Edition
 from holdfast.core.errors import HoldfastError, Untrusted
 from holdfast.core.model import RESERVED_ENVIRONMENTS, Subject, Verb
 from holdfast.core.snapshot import decode_freshness
@@ -130,6 +131,12 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
     whole: Response
     zipped: Response
 
+    def made(self, answer: Response) -> bool:
+        """Whether that answer is of these, or a delta to them."""
+        return any(
+            answer.headers is each.headers for each in (self.unchanged, self.whole, self.zipped)
+        )
+
     def still(self, shelved: Shelved) -> bool:
         """Whether these are the answers about that one, too."""
         made = self.shelved
@@ -143,7 +150,7 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 class Distribution:
     """The routes over a shelf. `handle` is called on the event loop (streams live there)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what there is, who may have it, and how it is told
         self,
         shelf: Shelf,
         door: Door,
@@ -151,11 +158,14 @@ class Distribution:
         *,
         shared: bool = False,
         via: Callable[[], str] = lambda: "",
+        edition: Edition | None = None,
     ) -> None:
         """`shared`: caches that many share may keep what was asked for with a token.
 
-        `via` names the edges that what is here came through.
+        `via` names the edges that what is here came through. `edition` is the shelf's, if it
+        keeps one.
         """
+        self.edition = edition
         self._via = via
         self._shelf = shelf
         self._shared = shared

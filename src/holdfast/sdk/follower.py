@@ -100,6 +100,7 @@ class Follower:
             following.contract,
             following.checks,
         )
+        self.edition = self._intake.edition
         self._looked_s = float("-inf")
         self.counts: Counter[str] = Counter()
         self._told_root: RootSet | None = None

@@ -17,6 +17,7 @@ import msgspec
 
 from holdfast.core import trust
 from holdfast.core.conversation import PATIENCE_S, Answered, Failed, Refused, Standing
+from holdfast.core.edition import Edition
 from holdfast.core.errors import Forbidden, HoldfastError, NotFound, Unavailable, Untrusted
 from holdfast.core.generations import CRASH_STREAK, STREAK
 from holdfast.core.generations import refusal as refusal_of
@@ -83,6 +84,8 @@ class Intake:
         self._verify = verify
         self._clock = clock
         self.held: dict[Subject, Held] = {}
+        self.edition = Edition()
+        """Of all freshness statements."""
         self.pinned_by_sight = root is None
         self.pinned = root if root is not None else self._noted_root()
         self.seen_first = False
@@ -357,6 +360,7 @@ class Intake:
             said = trust.vouch(sealed, generation.admitted, known, self._verify)
         if said is not known:
             held.freshness, held.sealed_freshness = said, sealed
+            self.edition.turn()
             if held.heard or _is_of_today(said, generation):
                 held.fresh_s = now_s
             held.heard = True
@@ -373,6 +377,7 @@ class Intake:
             if sealed and trust.vouch(sealed, admitted, None, self._verify):
                 held.freshness = decode_freshness(decode_envelope(sealed).body())
                 held.sealed_freshness = sealed
+                self.edition.turn()
 
     def _note_freshness(self, subject: Subject, held: Held) -> None:
         if held.sealed_freshness:

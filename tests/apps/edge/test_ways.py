@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from an_edge import edge_at
 from serving import Answered, call, until
-from upstream import READ, World, is_, setting, token
+from upstream import READ, SHOP_SUBJECT, World, is_, setting, token
 
 from holdfast.apps.edge.process import Edge
 from holdfast.core.model import DeleteToken, Scope
@@ -89,6 +89,23 @@ def test_a_revoked_token_is_refused_behind_a_known_head(world, cache_dir):
 
         until(lambda: ask(edge, headers).status == 401)
         assert read(edge, **headers).status == 401
+
+
+def test_a_known_question_brings_the_newest_word_on_freshness(world, cache_dir):
+    with world.serving() as upstream, edge_at(cache_dir, upstream.port) as edge:
+        newest = edge.follower.generation(SHOP_SUBJECT)
+        assert newest is not None
+        have = {"if-none-match": f'"{newest.digest}"'}
+        until(lambda: read(edge, **have).status == 304 and learnt(edge) > 0)
+        first = read(edge, **have).headers["holdfast-freshness"]
+
+        def is_news() -> bool:
+            world.view.catch_up()  # in step with the journal, as of now
+            told = read(edge, **have)
+            assert told.status == 304
+            return told.headers["holdfast-freshness"] != first
+
+        until(is_news)
 
 
 def test_a_known_question_for_what_is_new_gets_it(world, cache_dir):

@@ -123,7 +123,7 @@ class Edge:
         self._place = Place(_name_of(settings))
         self.follower = Follower(self._following())
         self.quarantine = Quarantine(self.table, self._put_away)
-        self.shelf = EdgeShelf(self.follower.freshness)
+        self.shelf = EdgeShelf(self.follower.freshness, self.follower.edition)
         self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
         follower, spool = self.follower, _spool(settings) if siblings is not None else None
         self.pushes = Pushes(self.door, follower.generation, follower.offer, spool)
@@ -281,7 +281,14 @@ class Edge:
 
     def _distribution(self) -> Distribution:
         shared, via = self.settings.shared_cache, lambda: self._place.via
-        return Distribution(self.shelf, self.door, self.hints.changes, shared=shared, via=via)
+        return Distribution(
+            self.shelf,
+            self.door,
+            self.hints.changes,
+            shared=shared,
+            via=via,
+            edition=self.shelf.edition,
+        )
 
     def _parts(self) -> Parts:
         settings = self.settings

@@ -22,6 +22,7 @@ from holdfast.apps.edge.shelf import EdgeShelf
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.http import Request, Response
 from holdfast.apps.streams import Fanout
+from holdfast.core.edition import Edition
 from holdfast.core.errors import HoldfastError
 from holdfast.core.model import Subject
 from holdfast.core.probes import Carried, read
@@ -40,7 +41,7 @@ class Stage:
         """`parts` are those of the edge; what callers see of them is replaced."""
         self._table = Table()
         door = EdgeDoor(parts.clock, open_reads=True)
-        shelf = EdgeShelf(lambda _: b"")
+        shelf = EdgeShelf(lambda _: b"", Edition())
         self._routes = Routes(
             msgspec.structs.replace(
                 parts,

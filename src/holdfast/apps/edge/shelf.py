@@ -19,6 +19,7 @@ from holdfast.apps.distribute import Listed, Shelved, Watchers, listed_of
 from holdfast.apps.observe import logger
 from holdfast.core.bundle import Bundle, decode_bundle, encode_bundle
 from holdfast.core.delta import make_delta
+from holdfast.core.edition import Edition
 from holdfast.core.model import Subject
 from holdfast.core.trust import Generation
 
@@ -41,12 +42,14 @@ class _Place(msgspec.Struct, frozen=True):
 class EdgeShelf:
     """`holdfast.apps.distribute.Shelf` over a follower's generations.
 
-    `freshness` gives the newest freshness statement of a subject. `put` is for the follower's
-    thread; everything else may be called from any.
+    `freshness` gives the newest freshness statement of a subject, and whoever changes one turns
+    `edition`, as the shelf itself does. `put` is for the follower's thread; everything else may be
+    called from any.
     """
 
-    def __init__(self, freshness: Callable[[Subject], bytes]) -> None:
+    def __init__(self, freshness: Callable[[Subject], bytes], edition: Edition) -> None:
         self._freshness = freshness
+        self.edition = edition
         self._places: dict[Subject, _Place] = {}
         self._newest: dict[Subject, tuple[Shelved, Shelved]] = {}
         self._watchers = Watchers()
@@ -70,6 +73,7 @@ class EdgeShelf:
         """Hand a generation on from soon on; from now on, if it is its subject's first."""
         self._given[generation.subject] += 1
         self._places.setdefault(generation.subject, _Place(_shelved(generation), generation))
+        self.edition.turn()
         self._work.put(generation)
 
     def is_busy(self, subject: Subject) -> bool:
@@ -119,6 +123,7 @@ class EdgeShelf:
             deltas = self._deltas(generation, older)
             place = _Place(_shelved(generation), generation, older, deltas)
             self._places[generation.subject] = place
+            self.edition.turn()
         shelved = place.shelved
         where = shelved.subject
         self._watchers.tell(
@@ -128,6 +133,7 @@ class EdgeShelf:
         if len(gzipped) < len(shelved.body):
             shelved = msgspec.structs.replace(shelved, gzipped=gzipped)
             self._places[where] = msgspec.structs.replace(place, shelved=shelved)
+            self.edition.turn()
 
     def _deltas(
         self, generation: Generation, older: Sequence[tuple[str, bytes]]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from holdfast.apps import ofrep
-from holdfast.apps.distribute import Distribution
+from holdfast.apps.distribute import Distribution, Ready
 from holdfast.apps.edge.door import EdgeDoor, credential
 from holdfast.apps.edge.table import Active, Table
 from holdfast.apps.edge.tickets import Tickets
@@ -146,14 +146,25 @@ class RefusedWay:
 class SnapshotWay:
     """One caller's look at one snapshot: the same answer, as long as the snapshot is the newest."""
 
-    __slots__ = ("_answer", "_credential", "_distribution", "_door", "_name", "_ready", "_subject")
+    __slots__ = (
+        "_answer", "_credential", "_distribution", "_door", "_edition", "_name", "_ready", "_seen",
+        "_subject",
+    )  # fmt: skip
 
-    def __init__(
-        self, request: Request, answer: Response, distribution: Distribution, door: EdgeDoor
+    def __init__(  # noqa: PLR0913 - all that it was made of
+        self,
+        request: Request,
+        answer: Response,
+        subject: Subject,
+        *,
+        ready: Ready,
+        distribution: Distribution,
+        door: EdgeDoor,
     ) -> None:
-        _, environment, service, _ = request.path.split("/")
-        self._subject = Subject(environment, service)
-        self._ready = distribution.ready(self._subject)
+        self._subject = subject
+        self._edition = distribution.edition
+        self._seen: object = None
+        self._ready = ready
         self._name = str(self._subject)
         self._credential = credential(dict(request.headers))
         self._answer = answer
@@ -161,8 +172,12 @@ class SnapshotWay:
         self._door = door
 
     def __call__(self, _request: Request) -> Response | None:
-        if self._distribution.ready(self._subject) is not self._ready:
-            return None
+        edition = self._edition
+        if edition is None or edition.now is not self._seen:
+            seen = edition.now if edition is not None else None
+            if self._distribution.ready(self._subject) is not self._ready:
+                return None
+            self._seen = seen
         return self._answer if self._door.lets_read(self._credential, self._name) else None
 
 
@@ -174,4 +189,9 @@ def snapshot_way(
         return RefusedWay(answer, door)
     if answer.status not in {200, 304} or not request.path.endswith("/snapshot"):
         return None
-    return SnapshotWay(request, answer, distribution, door)
+    _, environment, service, _ = request.path.split("/")
+    subject = Subject(environment, service)
+    ready = distribution.ready(subject)
+    if ready is None or not ready.made(answer):  # another thread brings new ones
+        return None
+    return SnapshotWay(request, answer, subject, ready=ready, distribution=distribution, door=door)
