@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
@@ -170,6 +171,26 @@ def test_the_rename_comes_after_the_sync(cache: DiskCache, monkeypatch: pytest.M
     )
     cache.save(SHOP, 4, b"new")
     assert calls == ["fsync", "rename", "fsync"]
+
+
+def test_a_folder_whose_name_is_not_on_disk_yet_is_owed_until_it_is(
+    cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, synced = os.fsync, list[str]()
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(Unavailable):
+        cache.save(Subject("staging", "mail"), 1, b"one")
+    monkeypatch.setattr(os, "fsync", note)
+    cache.save(Subject("staging", "mail"), 1, b"one")
+    assert "generations" in synced
 
 
 def test_leftovers_of_a_crash_are_not_read_and_go(cache: DiskCache, tmp_path: Path) -> None:

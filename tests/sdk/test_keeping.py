@@ -48,7 +48,7 @@ def test_a_write_that_was_refused_is_made_when_the_disk_is_well(
     disk.refuses = False
     assert not keeping.again(100.0 + RETRY_S / 2), "not so soon"
     assert keeping.again(100.0 + RETRY_S)
-    assert disk.written == ["a1", "a3", "b1"]
+    assert disk.written == ["a1", "b1", "a3"], "what was tried last comes last"
     assert (keeping.error, keeping.failed, keeping.healed) == ("", 4, 1)
     assert not keeping.again(1e9)
     told = [record.getMessage() for record in caplog.records]
@@ -65,6 +65,22 @@ def test_while_it_refuses_one_write_is_tried_each_time() -> None:
     for turn in range(10):
         keeping.again(turn * RETRY_S)
     assert disk.tried == 10
+
+
+def test_one_write_that_is_always_refused_holds_up_no_other() -> None:
+    keeping, disk = Keeping(), Disk()
+    disk.refuses = True
+    full = Disk()
+    full.refuses = True
+    keeping.attempt("too large", lambda: full.write("x"))
+    for number in range(3):
+        keeping.attempt(number, lambda: disk.write("y"))
+    disk.refuses = False
+    for turn in range(2):
+        assert not keeping.again(turn * RETRY_S)
+    assert len(disk.written) == 3
+    assert keeping.waits("too large")
+    assert keeping.error, "not all is there yet"
 
 
 def test_another_write_that_went_well_is_not_the_end_of_it() -> None:

@@ -201,8 +201,9 @@ class DiskCache:
     def _make(self, folder: Path) -> None:
         """A subject's folder, its name and its parent's as durable as what will be in it."""
         for one in (folder.parent, folder):
-            if not one.is_dir():
-                one.mkdir(mode=0o700, exist_ok=True)
+            new = not one.is_dir()
+            one.mkdir(mode=0o700, exist_ok=True)
+            if new or one.parent in self._unsynced:
                 self._sync(one.parent)
 
     def _write(self, path: Path, header: bytes, body: bytes) -> None:

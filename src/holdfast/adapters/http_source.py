@@ -275,7 +275,7 @@ class _Listed(msgspec.Struct, frozen=True):
     def is_named(self) -> bool:
         """Whether the names are names: they become paths, of URLs and of files."""
         service = self.service.removeprefix("_")
-        named = _NAMED.match(self.environment) and _NAMED.match(service)
+        named = _NAMED.fullmatch(self.environment) and _NAMED.fullmatch(service)
         return bool(named) and len(self.digest) <= _DIGEST_CHARS_MAX
 
 

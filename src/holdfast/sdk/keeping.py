@@ -58,7 +58,12 @@ class Keeping:
         if not self._waiting or now_s - self._tried_s < RETRY_S:
             return False
         self._tried_s = now_s
-        return all(self.attempt(what, write) for what, write in list(self._waiting.items()))
+        for what, write in list(self._waiting.items()):
+            if not self.attempt(what, write):
+                # What is too large for the disk must not keep all others from it.
+                self._waiting[what] = self._waiting.pop(what)
+                return False
+        return True
 
     def _refused(self, error: str) -> None:
         self.failed += 1
