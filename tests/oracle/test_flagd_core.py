@@ -61,7 +61,9 @@ def given_by(
     evaluator: Evaluator, setting: Setting, context: dict[str, Any]
 ) -> Iterator[str | None]:
     """What the targeting gives, interpreted and compiled, as text; None where it fails."""
-    aside = SimpleNamespace(targeting=evaluator.targeting, replace=lambda *_: None)
+    aside = SimpleNamespace(
+        targeting=evaluator.targeting, replace=lambda *_: None, failed_in=lambda *_: None
+    )
     echo = Setting(Echo(), setting.root, setting._facts, aside)
     yield echo.whole(context).value
     yield echo.function(context).value

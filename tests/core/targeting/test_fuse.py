@@ -91,6 +91,7 @@ def check(given_definitions: list[Any], contexts: list[Any], bucketing: Bucketin
             assert theirs is ours
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @SHORT
 @given(snapshots, st.lists(rules.contexts, min_size=4, max_size=4), st.sampled_from(["v2", "v3"]))
 def test_all_at_once_is_each_alone(
@@ -100,6 +101,7 @@ def test_all_at_once_is_each_alone(
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @LONG
 @given(snapshots, st.lists(rules.contexts, min_size=4, max_size=4), st.sampled_from(["v2", "v3"]))
 def test_all_at_once_is_each_alone_many(
