@@ -35,11 +35,13 @@ lint: $(READY) ## style, types, layers, dead code
 
 test: lint ## lint, then every test but the long forms
 	@.ci/apt $(TEST_PACKAGES)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long"
+	@$(BIN)/pytest -q -m "alone and not long"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long and not alone"
 
 test-long: $(READY) ## the long forms: properties by the ten thousand, against other implementations
 	@.ci/apt $(TEST_PACKAGES)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m long --timeout 1800
+	@$(BIN)/pytest -q -m "alone and long" --timeout 1800
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "long and not alone" --timeout 1800
 
 drill: $(READY) ## all faults and game days in full; writes docs/reliability.md (ONLY="names" for some)
 	@.ci/apt $(TEST_PACKAGES)

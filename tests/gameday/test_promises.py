@@ -31,7 +31,7 @@ SHORT = {
     "overload": 1,
 }
 """Row -> its sample."""
-SLOW_UNPROTECTED = {"clock-skew", "disk-full"}
+SLOW_UNPROTECTED = {"clock-skew", "disk-full", "overload"}
 """Their damage has no end: they wait for as long as it may take to be over."""
 
 
@@ -48,8 +48,16 @@ def missed(found: dict[str, Any]) -> list[str]:
     return [each["name"] for each in figures if each["decides"] and not each["holds"]]
 
 
+ALONE = {"overload"}
+"""They make more load than the machine bears, on purpose."""
+
+
+def marked(name: str, *marks: pytest.MarkDecorator) -> Any:
+    return pytest.param(name, marks=[*marks, *([pytest.mark.alone] if name in ALONE else [])])
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [marked(name) for name in SHORT])
 def test_a_row_passes(name: str, tmp_path: Path) -> None:
     code, found, told = run(name, "--sample", str(SHORT[name]), "--report", str(tmp_path / "all"))
     assert (code, missed(found)) == (0, []), (found["notes"], told)
@@ -60,7 +68,7 @@ def test_a_row_passes(name: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.long) if n in SLOW_UNPROTECTED else n for n in SHORT],
+    [marked(n, *([pytest.mark.long] if n in SLOW_UNPROTECTED else [])) for n in SHORT],
 )
 def test_without_protection_it_fails(name: str) -> None:
     code, found, _ = run(name, "--sample", str(SHORT[name]), "--unprotected")
