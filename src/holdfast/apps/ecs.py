@@ -27,8 +27,10 @@ from holdfast.apps import http
 from holdfast.apps.edge.fragments import NOTHING, Part
 from holdfast.apps.edge.table import Active
 from holdfast.apps.http import Request, Response
+from holdfast.core import limits
 from holdfast.core.errors import CallerError
 from holdfast.core.model import TARGETING_KEY
+from holdfast.core.targeting.work import Metered, TooMuchWork
 
 AGENTS_MAX = 64
 """Services in one read."""
@@ -78,9 +80,16 @@ def answer(
 ) -> Response:
     """The answer of the agents that there are; those that there are not get an empty object.
 
-    The ETag is of values and ids, not of `Headers`: time passing changes nothing.
+    The ETag is of values and ids, not of `Headers`: time passing changes nothing. 400 for a context
+    in which all services together take more work than a request may.
     """
-    parts = {agent: _part(active, question.context) for agent, active in agents}
+    context: Mapping[str, Any] = question.context
+    if any(active is not None and active.evaluator.walks for _, active in agents):
+        context = Metered(context, limits.REQUEST_STEPS_MAX)
+    try:
+        parts = {agent: _part(active, context) for agent, active in agents}
+    except TooMuchWork:
+        return http.error_response(CallerError("the settings do too much work on this context"))
     etag = _etag(parts)
     interval_s = min(
         (a.snapshot.holdfast.pacing.poll_interval_s for _, a in agents if a), default=0

@@ -25,12 +25,15 @@ from holdfast.apps.streams import frame
 from holdfast.core.json_check import has_half_characters
 from holdfast.core.model import KEY, TARGETING_KEY
 from holdfast.core.targeting.outcome import Outcome
+from holdfast.core.targeting.work import TooMuchWork
 from holdfast.core.wire import UNREADABLE
 
 INACTIVITY_DELAY_S = 120
 """How long a client in the background keeps its stream open (OFREP's own default)."""
 
 PRIVATE = (b"cache-control", b"private, no-cache")
+
+TOO_MUCH = "the settings do too much work on this context: its lists are too long"
 
 _KEY = re.compile(KEY)
 _STATUS = {"FLAG_NOT_FOUND": 404}
@@ -158,7 +161,10 @@ def bulk(active: Active, body: bytes, if_none_match: bytes | None, tail: Tail) -
     except BadContext as error:
         return failure(400, error.code, str(error))
     active.sampler.offer(context)
-    flags = active.bulk.flags.whole(context)
+    try:
+        flags = active.bulk.flags.whole(context)
+    except TooMuchWork:
+        return failure(400, "INVALID_CONTEXT", TOO_MUCH)
     etag = b'"%b%b"' % (mmh3_x64_128_digest(flags).hex().encode(), tail.mark)
     headers = [(b"etag", etag), PRIVATE, active.revision_header]
     if http.etag_matches(if_none_match, etag):

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from holdfast.core import limits
 from holdfast.core.model import Bucketing
 from holdfast.core.targeting import flags as definitions
 from holdfast.core.targeting.answers import Answers
@@ -31,10 +32,11 @@ from holdfast.core.targeting.explain import (
 )
 from holdfast.core.targeting.facts import Facts
 from holdfast.core.targeting.fuse import Fused, Member, Ruled, fuse
-from holdfast.core.targeting.interpret import Run
+from holdfast.core.targeting.interpret import Exhausted, Run, SharedRun
 from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
 from holdfast.core.targeting.prepare import NULL, BadRule, Node, Rules, decoded_rule
 from holdfast.core.targeting.segments import SegmentTable
+from holdfast.core.targeting.work import Metered, TooMuchWork, walks
 
 T = TypeVar("T")
 Body = bytes | msgspec.Raw
@@ -71,7 +73,7 @@ class Setting:
     microseconds. When that went on for long enough, a function that expects it takes its place.
     """
 
-    __slots__ = ("_facts", "_misses", "_owner", "_root", "answers", "function", "key")
+    __slots__ = ("_facts", "_misses", "_owner", "_root", "answers", "function", "key", "walks")
 
     def __init__(self, answers: Answers, root: Node, facts: Facts, owner: Owner) -> None:
         self.key = answers.key
@@ -80,6 +82,7 @@ class Setting:
         self._facts = facts
         self._owner = owner
         self._misses = 0
+        self.walks = walks(root)
         self.function: Function = compiled(root, facts, answers, self, optional_attributes(root))
 
     @property
@@ -98,12 +101,16 @@ class Setting:
 
     def whole(self, context: Mapping[str, Any]) -> Outcome:
         """The interpreter's answer; never raises."""
+        if type(context) is Metered and context.left < 0:
+            return self.answers.failed(Exhausted())
         misses = self._misses = self._misses + 1
         if misses == MISSES_MAX:
             self._expect_absence()
         try:
-            run = Run(self._facts.bucketing, self._facts.segments)
+            run = self._run(context)
             return self.answers.resolve(run.apply(self.root, self.data(context)))
+        except Exhausted as error:  # the context's doing, and no failure of the setting
+            return self.answers.failed(error)
         except Exception as error:  # noqa: BLE001 - a read never raises; the outcome says what failed
             self._owner.failed_in(self.key, context)
             return self.answers.failed(error)
@@ -127,8 +134,14 @@ class Setting:
         return told
 
     def begin(self, context: Mapping[str, Any]) -> Callable[[Node], Any]:
-        run, data = Run(self._facts.bucketing, self._facts.segments), self.data(context)
+        run, data = self._run(context), self.data(context)
         return lambda node: run.apply(node, data)
+
+    def _run(self, context: Mapping[str, Any]) -> Run:
+        """Raises `Exhausted` when the context's request has no work left."""
+        if type(context) is Metered:
+            return SharedRun(self._facts.bucketing, self._facts.segments, context)
+        return Run(self._facts.bucketing, self._facts.segments)
 
     def _expect_absence(self) -> None:
         self.function = compiled(self.root, self._facts, self.answers, self, Every())
@@ -139,7 +152,8 @@ class Evaluator:
     """All settings of one snapshot. Immutable to its callers and thread-safe.
 
     `table` has the functions compiled so far: index it directly, and on KeyError ask `function`.
-    `failed` counts evaluations that could not be made, `failing` has the last of them.
+    `failed` counts evaluations that could not be made, `failing` has the last of them; `exhausted`
+    counts requests that were too much work. `walks`: a setting loaded so far walks lists.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a flagd document, and of ours
@@ -159,6 +173,8 @@ class Evaluator:
         """
         self.table: dict[str, Function] = {}
         self.failed = 0
+        self.exhausted = 0
+        self.walks = False
         self.failing: deque[tuple[str, Mapping[str, Any]]] = deque(maxlen=FAILING_KEPT)
         self.metadata = metadata
         self._flags = flags
@@ -193,6 +209,35 @@ class Evaluator:
 
     def evaluate(self, key: str, context: Mapping[str, Any] = NO_ATTRIBUTES) -> Outcome:
         return (self.table.get(key) or self.function(key))(context)
+
+    def bounded(self, key: str) -> Function:
+        """`function`, with the same answers, which begins nothing again that was too much work."""
+        function, setting = self.function(key), self._settings.get(key)
+        if not isinstance(setting, Setting) or not setting.walks:
+            return function
+
+        def answer(context: Mapping[str, Any]) -> Outcome:
+            metered = Metered(context, 2 * limits.EVALUATION_STEPS_MAX)
+            outcome = function(metered)
+            self.exhausted += metered.left < 0
+            return outcome
+
+        return answer
+
+    def metered(self, context: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The context for a request for all settings; the same one when none of them walks lists.
+
+        One that is metered stays as it is: a request may ask several evaluators.
+        """
+        if not self.walks or type(context) is Metered:
+            return context
+        return Metered(context, limits.REQUEST_STEPS_MAX)
+
+    def settle(self, context: Mapping[str, Any]) -> None:
+        """After such a request; raises `TooMuchWork` when that is what it was."""
+        if type(context) is Metered and context.left < 0:
+            self.exhausted += 1
+            raise TooMuchWork
 
     def evaluate_all(self, context: Mapping[str, Any] = NO_ATTRIBUTES) -> dict[str, Outcome]:
         """Every setting's answer, by key."""
@@ -268,9 +313,14 @@ class Evaluator:
             root = self._rules.prepare(flag.targeting)
             if root is None:
                 return answers.static
-            return Setting(answers, root, self._facts, self)
+            return self._ruled(answers, root)
         except (definitions.BadFlag, BadRule) as error:
             return self._unloadable(key, "PARSE_ERROR", str(error))
+
+    def _ruled(self, answers: Answers, root: Node) -> Setting:
+        setting = Setting(answers, root, self._facts, self)
+        self.walks = self.walks or setting.walks
+        return setting
 
     def _unloadable(self, key: str, code: ErrorCode, message: str) -> Outcome:
         return Outcome(key, "ERROR", error=(code, message), metadata=self.metadata)

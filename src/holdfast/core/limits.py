@@ -64,8 +64,11 @@ WIRE_DEPTH_MAX = 128
 """Nesting of anything that is hashed or signed: logic and values fit in with room around them."""
 ENVELOPE_BYTES_MAX = 256 * 1024
 """One DSSE envelope; root documents are the largest."""
-EVALUATION_STEPS_MAX = 250_000
-"""Work of one evaluation inside `map`, `filter`, `reduce`, `all`, `some` and `none`."""
+EVALUATION_STEPS_MAX = 100_000
+"""Work of one evaluation inside `map`, `filter`, `reduce`, `all`, `some`, `none` and `missing`:
+some 0.1 s. One that is made again by the interpreter has it twice."""
+REQUEST_STEPS_MAX = 150_000
+"""Work of the same kind in one request to an edge for all settings: some 0.15 s."""
 EVALUATED_CHARS_MAX = 4 * 1024 * 1024
 """One text that a rule puts together."""
 EVALUATED_ITEMS_MAX = 1_000_000

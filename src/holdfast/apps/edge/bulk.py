@@ -54,11 +54,18 @@ class AtOnce(Generic[T]):
         self.differs = False
 
     def whole(self, context: Mapping[str, Any]) -> T:
-        """The answers of all settings, in order, joined."""
+        """The answers of all settings, in order, joined.
+
+        Raises `TooMuchWork` for a context in which that takes more than a request may.
+        """
         self.asked = True
+        context = self._evaluator.metered(context)
         if self.fused is not None:
-            return self._join(self.fused(context))
-        return self._one_by_one(context)
+            answers = self._join(self.fused(context))
+        else:
+            answers = self._one_by_one(context)
+        self._evaluator.settle(context)
+        return answers
 
     def fuse(self, contexts: Iterable[Mapping[str, Any]], pause: Callable[[], None]) -> None:
         """Make the function, and use it if it answers alike in these contexts."""

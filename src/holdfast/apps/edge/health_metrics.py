@@ -27,10 +27,17 @@ def health_metrics(table: Table, quarantine: Quarantine, rounds: Rounds | None) 
             "Evaluations that the active generation could not make.",
             labels=["environment", "service"],
         )
+        exhausted = GaugeMetricFamily(
+            "holdfast_exhausted_requests",
+            "Requests whose context was too much work for the active generation.",
+            labels=["environment", "service"],
+        )
         for active in table:
             where = [active.subject.environment, active.subject.service]
             failed.add_metric(where, active.evaluator.failed)
+            exhausted.add_metric(where, active.evaluator.exhausted)
         yield failed
+        yield exhausted
         yield GaugeMetricFamily(
             "holdfast_quarantined",
             "Services that are not answered here now: workers died on what they have.",

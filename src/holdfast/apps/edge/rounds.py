@@ -92,6 +92,6 @@ def regressed(new: Evaluator, before: Evaluator) -> str:
     """A setting that failed in contexts in all of which the generation before answers."""
     failures = tuple(new.failing)
     for key, context in failures:
-        if key not in before or before.evaluate(key, context).error_code is not None:
+        if key not in before or before.evaluate(key, dict(context)).error_code is not None:
             return ""
     return failures[-1][0] if failures else ""

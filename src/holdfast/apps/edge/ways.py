@@ -43,7 +43,7 @@ class Single:
     def __init__(self, active: Active, key: str) -> None:
         self.active = active
         self.key = key
-        self.function: Callable[[Mapping[str, Any]], Outcome] = active.evaluator.function(key)
+        self.function: Callable[[Mapping[str, Any]], Outcome] = active.evaluator.bounded(key)
 
 
 class SingleWay:

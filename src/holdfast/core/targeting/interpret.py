@@ -16,6 +16,7 @@ from holdfast.core.targeting.operators import EAGER, ITERATING
 from holdfast.core.targeting.prepare import NULL, Call, Constant, Items, Node
 from holdfast.core.targeting.segments import SegmentTable
 from holdfast.core.targeting.values import look_up, to_number, truth
+from holdfast.core.targeting.work import Metered
 
 STRING_UNIT_CHARS: Final = 64
 INTEGER_UNIT_BITS: Final = 256
@@ -30,14 +31,15 @@ class MissingTable(Exception):
 
 
 class Exhausted(Exception):
-    """The evaluation did more work than `limits.EVALUATION_STEPS_MAX` allows."""
+    """The evaluation, or its request, did more work than `core.limits` allows."""
 
 
 class Run:
     """One evaluation: what it may use, and the work that it has left.
 
     A rule without iterating operators does work in proportion to its own size, so only those are
-    metered: each item costs the size of the rule that runs on it times the item's own.
+    metered: each item costs the size of the rule that runs on it times the item's own; a key that
+    may be missing costs its own size.
     """
 
     __slots__ = ("bucketing", "left", "segments")
@@ -67,15 +69,42 @@ class Run:
 
     def step(self, rule: Node, item: Any) -> Any:
         """`rule` on one item of a list, paid for beforehand."""
-        self.left -= rule.size * weight(item, self.left)
+        self.pay(rule.size * weight(item, self.left))
+        return self.apply(rule, item)
+
+    def pay(self, units: int) -> None:
+        """Raises `Exhausted` when there is less left."""
+        self.left -= units
         if self.left < 0:
             raise Exhausted
-        return self.apply(rule, item)
 
     def saw_bucket(
         self, key: bytes, arms: list[Any], weights: list[int], number: int, arm: int
     ) -> None:
         """A split was made: bucket `number` belongs to `arm`. For those who explain."""
+
+
+class SharedRun(Run):
+    """An evaluation that draws on the work of its whole request."""
+
+    __slots__ = ("_request",)
+
+    def __init__(
+        self, bucketing: Bucketing, segments: Mapping[str, SegmentTable], request: Metered
+    ) -> None:
+        super().__init__(bucketing, segments)
+        self._request = request
+        self.left = min(self.left, request.left)
+        if self.left < 0:
+            raise Exhausted
+
+    def pay(self, units: int) -> None:
+        self._request.left -= units
+        try:
+            super().pay(units)
+        except Exhausted:
+            self._request.left = -1
+            raise
 
 
 def weight(value: Any, most: int) -> int:
@@ -198,6 +227,7 @@ def _is_missing(data: Any, key: Any) -> bool:
 def _missing(run: Run, node: Call, data: Any) -> list[Any]:
     args = [run.apply(arg, data) for arg in node.args]
     keys = args[0] if args and isinstance(args[0], list) else args
+    run.pay(weight(keys, run.left))
     return [key for key in keys if _is_missing(data, key)]
 
 
@@ -207,6 +237,7 @@ def _missing_some(run: Run, node: Call, data: Any) -> list[Any]:
     if not isinstance(keys, list):
         return []
     wanted = to_number(needed)
+    run.pay(weight(keys, run.left))
     missing = [key for key in keys if _is_missing(data, key)]
     return [] if len(keys) - len(missing) >= wanted else missing
 
