@@ -1,7 +1,7 @@
 """Which subject a process evaluates at this moment, where it is found after its death.
 
 A worker writes a number into memory that it shares with its parent before it evaluates, and 0 when
-the answer is there: two stores, some 50 ns. Who dies in between leaves the number behind, and the
+the answer is there: two stores. Who dies in between leaves the number behind, and the
 parent knows which generation it died on. It is no file: to map one would make the process die of a
 disk that fails.
 """
