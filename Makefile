@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 READY := .venv/.ready
-TEST_PACKAGES := nginx strace iproute2
+TEST_PACKAGES := nginx strace iproute2 etcd-server etcd-client
 export PYTHON
 export PATH := $(CURDIR)/.bootstrap/bin:$(PATH)
 
