@@ -1,7 +1,8 @@
 """What the inside asks of the outside. Each port has one contract suite that all adapters pass.
 
 Adapters raise `core.errors` only: `Unavailable` when the other side does not answer, `Damaged` when
-stored bytes are not what was written. Nothing here blocks without a bound.
+stored bytes are not what was written, `Fenced` for a write in the name of a lease that is not the
+newest any more. Nothing here blocks without a bound.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
-from holdfast.core.model import Entry, Head, Subject
+from holdfast.core.model import JSON, Entry, Head, Subject
 from holdfast.core.policies import Approval
 
 if TYPE_CHECKING:  # not loaded by clients that tell nothing
@@ -31,16 +32,28 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Journal(Protocol):
-    """The append-only record of committed changes. Thread-safe; many readers, one writer."""
+    """The append-only record of committed changes. Thread-safe; many readers, many writers."""
 
     def head(self) -> Head: ...
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry, fence: int = 0) -> None:
         """Append durably: when this returns, the entry survives a crash.
 
         Raises `Conflict` unless `entry.revision == head.revision + 1` and
         `entry.previous == head.hash`; `Unavailable` when the store can't write (then nothing was
         appended, or the entry shows up whole: the caller reads the head again).
+
+        A `fence` that is not 0 is the token of the lease in whose name this is written: raises
+        `Fenced` unless it is that of the newest lease ever given in this store. Checked at one
+        moment with the head. Where both are wrong, either error is raised.
+        """
+
+    def append_all(self, entries: Sequence[Entry]) -> None:
+        """Append one after the other, for who moves a whole journal: as `append` with no fence.
+
+        As many in one transaction as the store takes (hundreds, or some MiB), so that 100,000 take
+        minutes at most. When this returns, all of them are durable; when it raises, the first ones
+        may be, in order. It alone writes to a store that is marked (`Stores.mark`).
         """
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
@@ -58,13 +71,65 @@ class Journal(Protocol):
     def close(self) -> None: ...
 
 
+class Lease(msgspec.Struct, frozen=True):
+    """Who may act for all nodes, for a while. `token` is above that of every holder before.
+
+    `holder` names one process, `url` is where the other nodes reach it.
+    """
+
+    token: int
+    holder: str
+    url: str = ""
+
+
+class Leases(Protocol):
+    """One lease to a store: at most one holder at a time, by the store's own clock. Thread-safe.
+
+    It keeps two nodes from working at the same thing; that none writes who has lost it without
+    knowing is the fence's work (`Journal.append`). Every call raises `Unavailable` when the store
+    does not answer; a lease may have been given all the same, and then runs out.
+    """
+
+    def take(self, holder: str, url: str, ttl_s: float) -> Lease | None:
+        """Take the lease, or extend it, for `ttl_s` from now on; none while another one holds it.
+
+        Who holds it keeps its token, and does so after it ran out too, as long as nobody else had
+        it since. Anybody else gets a new token: higher than any before, restarts included.
+        """
+
+    def current(self) -> Lease | None:
+        """The lease that is held now; none when it ran out, was given up, or nobody ever took it."""
+
+    def give_up(self, lease: Lease) -> None:
+        """Let the next one have it at once. Nothing happens when it is not held any more."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One blob as it lies there. `stamp` is another one after each `put` of it, never reused."""
+
+    digest: str
+    bytes: int
+    stamp: int
+
+
 class Blobs(Protocol):
     """Large, immutable bytes under their SHA-256 digest (lower-case hex)."""
 
-    def put(self, body: bytes) -> str: ...
+    def put(self, body: bytes) -> str:
+        """Keep them durably. What is there already is put again, and gets another stamp."""
 
     def get(self, digest: str) -> bytes | None:
         """The bytes, their digest checked; none when not there."""
+
+    def all(self) -> Iterator[Stored]:
+        """Every blob that is there, by digest; bodies are not read."""
+
+    def delete(self, stored: Stored) -> bool:
+        """Delete it unless it was put again since `stored` was read; whether it was deleted.
+
+        The stamp is checked in the transaction that deletes: whoever puts a blob keeps it, whatever
+        somebody decides who looked before.
+        """
 
 
 class Imprint(msgspec.Struct, frozen=True):
@@ -160,6 +225,52 @@ class Proposals(Protocol):
         """Those scheduled for a time that has come, the earliest first."""
 
     def delete(self, proposal: str) -> None: ...
+
+
+class Stores(Protocol):
+    """All that the nodes of one Holdfast share, on one engine. Thread-safe.
+
+    A mark says that something is under way in the whole store: it is being filled by a copy or a
+    restore, or frozen because it was moved. Any text but the empty one is a mark. It is kept
+    durably, for all nodes, and checked in the transaction of each `Journal.append`: while there is
+    one, that raises `Unavailable` with "the store is marked: no writes". Everything else works.
+    """
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def blobs(self) -> Blobs: ...
+
+    @property
+    def digests(self) -> Digests: ...
+
+    @property
+    def proposals(self) -> Proposals: ...
+
+    @property
+    def leases(self) -> Leases: ...
+
+    def mark(self, text: str) -> None:
+        """Put a mark of at most 4 KiB in the place of what was there; the empty text takes it away.
+
+        When this returns, no append is under way any more that did not see it.
+        """
+
+    def marked(self) -> str:
+        """The mark, or the empty text."""
+
+    def status(self) -> Mapping[str, JSON]:
+        """`engine`, `version`, `healthy`, `members`, `leader`, `bytes` and `round_trip_ms`.
+
+        `members` is a list of objects with `name`, `url`, `healthy`, and more that the engine tells
+        of each; `leader` is the name of one, or empty. Raises `Unavailable` when none answers.
+        """
+
+    def compact(self) -> Mapping[str, int]:
+        """Give back what space is free to give back; what was freed, units last in the names."""
+
+    def close(self) -> None: ...
 
 
 class Fetched(msgspec.Struct, frozen=True):
