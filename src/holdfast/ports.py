@@ -98,7 +98,7 @@ class Leases(Protocol):
         """
 
     def current(self) -> Lease | None:
-        """The lease that is held now; none when it ran out, was given up, or nobody ever took it."""
+        """The lease that is held now; none when it ran out or was given up, or before the first."""
 
     def give_up(self, lease: Lease) -> None:
         """Let the next one have it at once. Nothing happens when it is not held any more."""

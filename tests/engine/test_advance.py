@@ -278,7 +278,7 @@ def test_what_the_door_refuses_is_tried_again_later(monkeypatch: pytest.MonkeyPa
     rollout = Rollout()
     append = rollout.node.journal.append
 
-    def refuse(_entry: object) -> None:
+    def refuse(_entry: object, _fence: int) -> None:
         raise Unavailable("the disk is full")
 
     monkeypatch.setattr(rollout.node.journal, "append", refuse)

@@ -259,13 +259,13 @@ def no_problems(*_: object) -> list[Problem]:
 
 
 class Refusing(MemoryJournal):
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry, fence: int = 0) -> None:
         raise Unavailable("the disk is full")
 
 
 class WritingAndThenRefusing(MemoryJournal):
-    def append(self, entry: Entry) -> None:
-        super().append(entry)
+    def append(self, entry: Entry, fence: int = 0) -> None:
+        super().append(entry, fence)
         raise Unavailable("the answer got lost")
 
 

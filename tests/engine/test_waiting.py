@@ -286,7 +286,7 @@ class TestApprovals:
         approved = office.approve(office.propose(), BOB)
         append = office.node.journal.append
 
-        def refuse(_: object) -> None:
+        def refuse(_entry: object, _fence: int) -> None:
             raise Unavailable("the disk is full")
 
         office.node.journal.append = refuse  # type: ignore[method-assign, assignment]
@@ -551,7 +551,7 @@ class TestSchedules:
         self.scheduled(office)
         append = office.node.journal.append
 
-        def refuse(_: object) -> None:
+        def refuse(_entry: object, _fence: int) -> None:
             raise Unavailable("the disk is full")
 
         office.node.journal.append = refuse  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""Journal, blobs, digests, proposals in memory: for tests, for trying out, and as the reference.
+"""All stores of a node in memory: for tests, for trying out, and as the reference.
 
 They keep the same promises as their durable twins, as the same contract suites show, but one: they
 end with the process.
@@ -7,18 +7,20 @@ end with the process.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from holdfast.core.errors import Conflict, Damaged, TooLarge, Unavailable
+from holdfast.core.errors import Conflict, Damaged, Fenced, TooLarge, Unavailable
 from holdfast.core.history import encode_entry
 from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import GENESIS, Entry, Head, Subject
-from holdfast.ports import Checkpoint, Imprint, Proposal
+from holdfast.ports import Checkpoint, Clock, Imprint, Lease, Proposal
 
 CHECKPOINTS_KEPT: Final = 2
 IMPRINTS_KEPT: Final = 16
@@ -27,11 +29,48 @@ PROPOSALS_MAX: Final = 1_000
 PROPOSALS_BYTES_MAX: Final = 256 * 1024 * 1024
 
 
-class MemoryJournal:
-    """The `Journal` port on a list. `entries`, sealed and linked, are what it starts with."""
+class MemoryLeases:
+    """The `Leases` port on one variable, under a lock that its journal shares."""
 
-    def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        self._grown = threading.Condition()
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.lock = threading.RLock()
+        self._clock = clock
+        self._newest = Lease(0, "")
+        self._until_s = -math.inf
+
+    @property
+    def token(self) -> int:
+        """That of the newest lease ever given; 0 before the first."""
+        return self._newest.token
+
+    def take(self, holder: str, url: str, ttl_s: float) -> Lease | None:
+        with self.lock:
+            mine = self._newest.holder == holder and self._newest.token > 0
+            if not mine and self.current() is not None:
+                return None
+            self._newest = Lease(self._newest.token + (not mine), holder, url)
+            self._until_s = self._clock() + ttl_s
+            return self._newest
+
+    def current(self) -> Lease | None:
+        with self.lock:
+            return self._newest if self._clock() < self._until_s else None
+
+    def give_up(self, lease: Lease) -> None:
+        with self.lock:
+            if lease.token == self._newest.token:
+                self._until_s = -math.inf
+
+
+class MemoryJournal:
+    """The `Journal` port on a list. `entries`, sealed and linked, are what it starts with.
+
+    It is fenced by `leases`, those of the same store.
+    """
+
+    def __init__(self, entries: Sequence[Entry] = (), leases: MemoryLeases | None = None) -> None:
+        self.leases = leases or MemoryLeases()
+        self._grown = threading.Condition(self.leases.lock)
         self._entries: list[Entry] = []
         self._checkpoints: dict[int, Checkpoint] = {}
         self._closed = False
@@ -43,11 +82,13 @@ class MemoryJournal:
             self._guard()
             return self._head()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry, fence: int = 0) -> None:
         if hashlib.sha256(encode_entry(entry)).hexdigest() != entry.hash:
             raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
         with self._grown:
             self._guard()
+            if fence not in (0, self.leases.token):
+                raise Fenced(fence, self.leases.token)
             head = self._head()
             if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
                 raise Conflict(entry.revision - 1, head.revision)

@@ -2,7 +2,8 @@
 
 Files, for a journal at `journal.db`:
 
-    journal.db, journal.db-wal, -shm   entries, as canonical bytes under their hash, and the head
+    journal.db, journal.db-wal, -shm   entries, as canonical bytes under their hash, the head, and
+                                       the lease (`sqlite_leases`), which fences what is appended
     journal.db-head                    the head once more (`head_witness`)
     journal.db-checkpoints/            folded states (`checkpoint_files`), all of them expendable
 
@@ -24,10 +25,11 @@ from typing import Final, TypeAlias
 from holdfast.adapters.checkpoint_files import CheckpointFiles
 from holdfast.adapters.head_witness import HeadWitness
 from holdfast.adapters.sqlite_file import SqliteFile
-from holdfast.core.errors import Conflict, Damaged
+from holdfast.adapters.sqlite_leases import LEASE, NO_LEASE, SqliteLeases, newest
+from holdfast.core.errors import Conflict, Damaged, Fenced
 from holdfast.core.history import Link, decode_entry, decode_link, encode_entry
 from holdfast.core.model import GENESIS, Entry, Head
-from holdfast.ports import Checkpoint
+from holdfast.ports import Checkpoint, Clock
 
 _HEAD: Final = """CREATE TABLE head (
     one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL, hash BLOB NOT NULL
@@ -35,7 +37,7 @@ _HEAD: Final = """CREATE TABLE head (
 _ENTRIES: Final = """CREATE TABLE entries (
     revision INTEGER PRIMARY KEY, hash BLOB NOT NULL, body BLOB NOT NULL
 ) STRICT"""
-SCHEMA: Final = (_HEAD, _ENTRIES, "INSERT INTO head VALUES (1, 0, zeroblob(32))")
+SCHEMA: Final = (_HEAD, _ENTRIES, LEASE, "INSERT INTO head VALUES (1, 0, zeroblob(32))", NO_LEASE)
 APPLICATION: Final = 0x48464A31  # "HFJ1"
 _BATCH: Final = 256
 _RESTORE: Final = (
@@ -48,10 +50,18 @@ _Row: TypeAlias = tuple[int, bytes, bytes]
 
 
 class SqliteJournal:
-    """The `Journal` port on `path`; other processes' entries are seen within `poll_interval_s`."""
+    """The `Journal` port on `path`; other processes' entries are seen within `poll_interval_s`.
+
+    `leases` are those of the same file, and go with it. `clock` is theirs, one for all processes.
+    """
 
     def __init__(
-        self, path: Path, *, busy_timeout_s: float = 5.0, poll_interval_s: float = 0.05
+        self,
+        path: Path,
+        *,
+        busy_timeout_s: float = 5.0,
+        poll_interval_s: float = 0.05,
+        clock: Clock = time.time,
     ) -> None:
         self._witness = HeadWitness(path.with_name(f"{path.name}-head"))
         witnessed = self._witness.read() or GENESIS
@@ -61,6 +71,7 @@ class SqliteJournal:
         self._file = SqliteFile(
             path, SCHEMA, APPLICATION, restore=_RESTORE, busy_timeout_s=busy_timeout_s
         )
+        self.leases = SqliteLeases(self._file, clock)
         self._checkpoints = CheckpointFiles(path.with_name(f"{path.name}-checkpoints"))
         self._poll_interval_s = poll_interval_s
         self._grown = threading.Condition()
@@ -68,6 +79,7 @@ class SqliteJournal:
         try:
             self._file.check_pages()
             self._check_chain(witnessed)
+            self.leases.current()
         except BaseException:
             self._file.close()
             raise
@@ -76,11 +88,13 @@ class SqliteJournal:
         with self._file.read() as connection:
             return self._head(connection)
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry, fence: int = 0) -> None:
         body, digest = encode_entry(entry), bytes.fromhex(entry.hash)
         if hashlib.sha256(body).digest() != digest:
             raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
         with self._file.write() as connection:
+            if fence and fence != (token := newest(self._file, connection).token):
+                raise Fenced(fence, token)
             head = self._head(connection)
             if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
                 raise Conflict(entry.revision - 1, head.revision)

@@ -15,6 +15,7 @@ The errors' table is here, and only here:
     CallerError          400          2
     Untrusted            502          1   problems found, in the system
     NotReproducible      503          1   this node is of a build that makes other bytes
+    Fenced               503          1   another node leads: nothing was written
     Unavailable          503          1
     Damaged              500          1
     OperatorError        500          1
@@ -64,6 +65,7 @@ _STATUS: dict[type[HoldfastError], tuple[int, int]] = {
     errors.CallerError: (400, 2),
     errors.Untrusted: (502, 1),
     NotReproducible: (503, 1),
+    errors.Fenced: (503, 1),
     errors.Unavailable: (503, 1),
     errors.Damaged: (500, 1),
     errors.OperatorError: (500, 1),

@@ -13,6 +13,7 @@
     │   └── Unauthenticated      no token, or one that is unknown, revoked or expired
     └── OperatorError            the operator mends the system
         ├── Damaged              stored bytes are not what was written
+        ├── Fenced               another node leads by now; nothing was written
         ├── Unavailable          a store or a peer does not answer
         │   └── SickDisk             a disk that is full, read-only or faulty: nothing was written
         └── Untrusted            bytes whose signature, lineage or shape can't be believed
@@ -134,6 +135,22 @@ class OperatorError(HoldfastError):
 
 class Damaged(OperatorError):
     code = "damaged"
+
+
+class Fenced(OperatorError):
+    """Another node leads by now: a write in the name of an earlier lease, and nothing was written.
+
+    `fence` is the token that the write carried, `token` that of the newest lease ever given.
+    """
+
+    code = "fenced"
+
+    def __init__(self, fence: int, token: int) -> None:
+        self.fence = fence
+        self.token = token
+        super().__init__(
+            f"another node leads by now: the write carried the lease {fence}, the newest is {token}"
+        )
 
 
 class Unavailable(OperatorError):
