@@ -44,6 +44,8 @@ NEWEST_MS: Final = BEGAN_MS + 120_000
 """When the newest statement was made that the reader has."""
 SLOW_S: Final = 0.4
 """For a question that is answered a drop at a time: a client has 8 s for it."""
+TRIES_MAX: Final = 20
+"""For one lie: a question that finds its connection closed, or no time left, hears none."""
 TRACED: Final = 24
 """Lies of the costly kinds that are also measured allocation by allocation."""
 
@@ -53,14 +55,20 @@ class Reader:
 
     def __init__(self, liar: Liar, checks: Checks) -> None:
         self.now_s = 1_000.0
+        self._liar = liar
         cache = MemoryCache()
-        self.source = HttpSource(liar.url, "", Timeouts(connect_s=1.0, read_s=0.3))
+        self.source = HttpSource(liar.url, "", Timeouts(connect_s=1.0, read_s=QUESTION_S))
         trials = Trials(cache, Host(), streak=False)
         self.intake = Intake(cache, None, verify, lambda: self.now_s, trials, None, checks)
 
     def ask(self, within_s: float = QUESTION_S) -> object:
-        """One question, as a follower asks it."""
-        return self.intake.ask(self.source, SHOP, 0, within_s)
+        """What comes of one lie, asked for as a follower asks, until it was told."""
+        for _ in range(TRIES_MAX):
+            told = self._liar.told
+            found = self.intake.ask(self.source, SHOP, 0, within_s)
+            if self._liar.told > told:
+                break
+        return found
 
 
 class Believing:
@@ -69,7 +77,7 @@ class Believing:
     name = "believing"
 
     def __init__(self, liar: Liar) -> None:
-        self._source = HttpSource(liar.url, "", Timeouts(connect_s=1.0, read_s=0.3))
+        self._source = HttpSource(liar.url, "", Timeouts(connect_s=1.0, read_s=QUESTION_S))
 
     def take(self, within_s: float) -> str:
         """What would be activated: the tiles in it; empty for nothing."""
@@ -138,20 +146,22 @@ def _lie(day: Day, reader: Reader, liar: Liar, told: Told, chance: random.Random
     lies.make("bomb", told, chance)  # what the liar itself needs is not the reader's memory
     threads, began_kb, began_s = threading.active_count(), _reset_peak_kb(), time.monotonic()
     believing = None if day.protected else Believing(liar)
+    heard = 0
     for kind in kinds:
-        liar.lie = lies.make(kind, told, chance)
+        liar.lie, before = lies.make(kind, told, chance), liar.told
         within_s = SLOW_S if liar.lie.slow else QUESTION_S
         accepted[kind] += _accepts(reader, told.truth, within_s, codes)
+        heard += liar.told > before
         if believing is not None and not liar.lie.costly and not liar.lie.slow:
             accepted[f"{kind}, by status 200"] += believing.take(within_s) not in ("", "11")
     rss_bytes = (_peak_kb() - began_kb) * 1024
     took_s = time.monotonic() - began_s
     found = {kind: count for kind, count in accepted.items() if count}
-    day.note("blocked", f"{len(kinds)} lies of {len(lies.KINDS)} kinds in {took_s:.0f} s")
+    day.note("blocked", f"{heard} lies of {len(lies.KINDS)} kinds in {took_s:.0f} s")
     day.note("blocked", ", ".join(f"{code} {count}" for code, count in codes.most_common()))
     for kind, count in found.items():
         day.note("damage", f"{kind}: {count} believed")
-    day.measure("lies", len(kinds), f"{day.sample or LIES}", holds=liar.asked >= len(kinds))
+    day.measure("lies", heard, f"{day.sample or LIES}", holds=heard == len(kinds))
     day.measure("lies believed", sum(found.values()), "0", holds=not found)
     _measure_memory(day, reader, liar, told, chance, rss_bytes)
     left = threading.active_count() - threads
