@@ -278,8 +278,8 @@ class Connection(asyncio.Protocol):
             self._refuse_body()
         gate = self._front.gate
         if gate is not None:
-            now_s = perf_counter()
-            refusal = self._front.admit(now_s, self._method, self._target, self._headers)
+            now_s, front = perf_counter(), self._front
+            refusal = front.admit(now_s, self._method, self._target, self._headers)
             if refusal is not None and self._method == b"HEAD":
                 refusal = refusal[: refusal.find(HEAD_END) + 4]
             self._refusal = refusal
@@ -325,14 +325,15 @@ class Connection(asyncio.Protocol):
     def _answer_known(self, known: Known, data: bytes) -> None:
         """The short way: `data` is the whole request."""
         front, request, gate = self._front, known.request, self._front.gate
-        began_s, calm = perf_counter(), True
         self.answered += 1
+        began_s, calm = perf_counter(), True
         if gate is not None and began_s >= front.calm_until_s:
             calm = False
             refusal = front.admit(began_s, known.method, known.target, known.headers, known)
             if refusal is not None:
                 self._transport.write(refusal)
                 return
+            began_s = front.meter()
         if known.length:
             request.body = data[-known.length :]
             answer = front.face.answer(request)
@@ -343,7 +344,7 @@ class Connection(asyncio.Protocol):
             front.calm_s += perf_counter() - began_s
             front.calm += 1
         elif gate is not None:
-            gate.done(perf_counter() - began_s)
+            gate.done(front.meter() - began_s)
         if type(answer) is Response and answer.wire and not front.draining:
             self._transport.write(front.starts[answer.status] + answer.wire)
         else:
@@ -357,11 +358,11 @@ class Connection(asyncio.Protocol):
             if not keep:  # a refusal says nothing of an end, so that there is none while draining
                 self.close()
         else:
-            began_s = perf_counter()
+            began_s = front.meter()
             answer = front.face.answer(what)
             if front.gate is not None:
                 self._let_in -= 1
-                front.gate.done(perf_counter() - began_s)
+                front.gate.done(front.meter() - began_s)
             self._send(what, answer, keep, chunks)
 
     def _send(

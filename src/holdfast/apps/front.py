@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Final, Protocol
 
 from holdfast.apps import http
@@ -18,13 +18,18 @@ SWEPT_PER_TURN: Final = 50
 """Connections looked at, and perhaps refused, before the others have their turn: some 2 ms."""
 REFUSALS_MAX: Final = 256
 NEVER: Final = float("-inf")
+SHORT_S: Final = 0.001
+"""A batch that took less is taken for work, all of it."""
+SHARE_SMOOTHING: Final = 0.2
 
 
 class Gate(Protocol):
     """Who is let in while there is too much to do. Called on the event loop; must not raise.
 
     Whoever waited less than `alert_s` is let in, and need not be asked about; whenever the gate is
-    called, that may change.
+    called, that may change. Below 0 it asks about everybody, and what answers cost is to be exact.
+    All times are those that this thread worked: what the machine gave to others is no queue, and
+    nobody's price.
     """
 
     alert_s: float
@@ -134,8 +139,14 @@ class Front:
         answers it: in `calm`, and in `calm_s` how long it took."""
         self.calm = 0
         self.calm_s = 0.0
+        self.meter = perf_counter
+        """What answers are timed by: the thread's own time, which takes longer to read, as soon as
+        anything is decided by it."""
         self._batch_began_s = 0.0
+        self._batch_worked_s = 0.0
         self._batch_requests = 0
+        self._share = 1.0
+        """Of a batch's time, what this thread worked, lately."""
 
     def tell_date(self, date: bytes) -> None:
         """What answers are dated with from now on."""
@@ -175,13 +186,19 @@ class Front:
         assert gate is not None  # noqa: S101  who calls has looked
         if self._batch_requests == 0:
             self._batch_began_s = now_s
+            self._batch_worked_s = thread_time()
             asyncio.get_running_loop().call_soon(self._end_batch)
         self._batch_requests += 1
         waited_s = now_s - self._batch_began_s
         refusal = None
         if waited_s >= gate.alert_s:
+            if gate.alert_s < 0:
+                waited_s *= self._share
+            else:  # this decides about a state, and comes seldom
+                waited_s = min(waited_s, thread_time() - self._batch_worked_s)
             self._tell_calm(gate)
             refusal = gate.admit(method, target, headers, waited_s, known)
+            self.meter = thread_time if gate.alert_s < 0 else perf_counter
         self.calm_until_s = self._batch_began_s + gate.alert_s
         return refusal
 
@@ -196,7 +213,14 @@ class Front:
         requests = self._batch_requests + self.calm
         self._batch_requests, self.calm_until_s = 0, NEVER
         self._tell_calm(gate)
-        gate.batch(perf_counter() - self._batch_began_s, requests)
+        length_s, share = perf_counter() - self._batch_began_s, 1.0
+        if length_s > SHORT_S:
+            worked_s = thread_time() - self._batch_worked_s
+            share = min(1.0, worked_s / length_s)
+            length_s *= share
+        self._share += (share - self._share) * SHARE_SMOOTHING
+        gate.batch(length_s, requests)
+        self.meter = thread_time if gate.alert_s < 0 else perf_counter
 
 
 def head_of(answer: Response) -> bytes:
