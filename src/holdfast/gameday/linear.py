@@ -26,7 +26,7 @@ import msgspec
 CONFIGURATIONS_MAX: Final = 1_000_000
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, tag=True):
     """Append the entry `name` if the journal's revision is `expected`; with none, in any case.
 
     Names of entries are unique in a history: a name that is read twice was appended twice.
@@ -36,35 +36,35 @@ class Append(msgspec.Struct, frozen=True):
     expected: int | None = None
 
 
-class Look(msgspec.Struct, frozen=True):
+class Look(msgspec.Struct, frozen=True, tag=True):
     """Read the head."""
 
 
-class Read(msgspec.Struct, frozen=True):
+class Read(msgspec.Struct, frozen=True, tag=True):
     """Read the entries above a revision, at most so many."""
 
     after: int = 0
     limit: int | None = None
 
 
-class Appended(msgspec.Struct, frozen=True):
+class Appended(msgspec.Struct, frozen=True, tag=True):
     """Acknowledged, as this revision."""
 
     revision: int
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, tag=True):
     """The journal's revision was not the expected one: nothing was appended."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, tag=True):
     """The head: its revision, and the name of its entry; 0 and "" for an empty journal."""
 
     revision: int
     name: str
 
 
-class Names(msgspec.Struct, frozen=True):
+class Names(msgspec.Struct, frozen=True, tag=True):
     """The names of the entries that were read, in order."""
 
     names: tuple[str, ...]
