@@ -16,11 +16,12 @@ from typing import Final
 
 import msgspec
 
+from holdfast.adapters.mark_file import mark_bytes
 from holdfast.core.errors import Conflict, Damaged, Fenced, TooLarge, Unavailable
 from holdfast.core.history import encode_entry
 from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import GENESIS, Entry, Head, Subject
-from holdfast.ports import Checkpoint, Clock, Imprint, Lease, Proposal
+from holdfast.ports import Checkpoint, Clock, Imprint, Lease, Proposal, Stored
 
 CHECKPOINTS_KEPT: Final = 2
 IMPRINTS_KEPT: Final = 16
@@ -74,6 +75,7 @@ class MemoryJournal:
         self._entries: list[Entry] = []
         self._checkpoints: dict[int, Checkpoint] = {}
         self._closed = False
+        self._mark = ""
         for entry in entries:
             self.append(entry)
 
@@ -83,17 +85,30 @@ class MemoryJournal:
             return self._head()
 
     def append(self, entry: Entry, fence: int = 0) -> None:
-        if hashlib.sha256(encode_entry(entry)).hexdigest() != entry.hash:
-            raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
+        _check_seal(entry)
         with self._grown:
             self._guard()
+            if self._mark:
+                raise Unavailable(f"the store is marked: no writes ({self._mark})")
             if fence not in (0, self.leases.token):
                 raise Fenced(fence, self.leases.token)
-            head = self._head()
-            if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
-                raise Conflict(entry.revision - 1, head.revision)
-            self._entries.append(entry)
-            self._grown.notify_all()
+            self._put(entry)
+
+    def append_all(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            _check_seal(entry)
+            with self._grown:
+                self._guard()
+                self._put(entry)
+
+    def mark(self, text: str) -> None:
+        """`Stores.mark`."""
+        mark_bytes(text)
+        with self._grown:
+            self._mark = text
+
+    def marked(self) -> str:
+        return self._mark
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
         with self._grown:
@@ -125,6 +140,13 @@ class MemoryJournal:
             self._closed = True
             self._grown.notify_all()
 
+    def _put(self, entry: Entry) -> None:
+        head = self._head()
+        if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
+            raise Conflict(entry.revision - 1, head.revision)
+        self._entries.append(entry)
+        self._grown.notify_all()
+
     def _head(self) -> Head:
         last = self._entries[-1] if self._entries else None
         return Head(last.revision, last.hash) if last else GENESIS
@@ -134,21 +156,44 @@ class MemoryJournal:
             raise Unavailable("the journal is closed")
 
 
+def _check_seal(entry: Entry) -> None:
+    if hashlib.sha256(encode_entry(entry)).hexdigest() != entry.hash:
+        raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
+
+
 class MemoryBlobs:
     """The `Blobs` port on a dictionary."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
+        self._stamps: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._puts = 0
 
     def put(self, body: bytes) -> str:
         if len(body) > SEGMENT_BYTES_MAX:
             raise TooLarge(f"{len(body)} bytes in one blob, at most {SEGMENT_BYTES_MAX}")
         digest = hashlib.sha256(body).hexdigest()
-        self._bodies[digest] = bytes(body)
+        with self._lock:
+            self._puts += 1
+            self._bodies[digest], self._stamps[digest] = bytes(body), self._puts
         return digest
 
     def get(self, digest: str) -> bytes | None:
         return self._bodies.get(digest)
+
+    def all(self) -> Iterator[Stored]:
+        with self._lock:
+            kept = sorted(self._bodies.items())
+            found = [Stored(name, len(body), self._stamps[name]) for name, body in kept]
+        yield from found
+
+    def delete(self, stored: Stored) -> bool:
+        with self._lock:
+            if self._stamps.get(stored.digest) != stored.stamp:
+                return False
+            del self._bodies[stored.digest], self._stamps[stored.digest]
+            return True
 
 
 class MemoryDigests:

@@ -43,6 +43,13 @@ class MendingDigests:
     def all(self) -> Sequence[Imprint]:
         return self._try(lambda digests: digests.all())
 
+    def size_bytes(self) -> int:
+        return self._digests.size_bytes()
+
+    def compact(self) -> int:
+        """Bytes given back."""
+        return self._digests.compact()
+
     def close(self) -> None:
         self._digests.close()
 

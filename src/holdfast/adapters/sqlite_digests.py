@@ -59,6 +59,13 @@ class SqliteDigests:
         with self._file.read() as connection:
             return [self._imprint(row) for row in connection.execute(ALL_ROWS)]
 
+    def size_bytes(self) -> int:
+        return self._file.size_bytes()
+
+    def compact(self) -> int:
+        """Bytes given back."""
+        return self._file.compact()
+
     def close(self) -> None:
         self._file.close()
 

@@ -85,15 +85,27 @@ class SqliteFile:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that may write: committed durably at the end, or nothing of it at all."""
-        self._guard()
-        if not self._lock.acquire(timeout=self._busy_timeout_s):
-            raise Unavailable(f"{self.path}: other writers held it for {self._busy_timeout_s:g} s")
-        try:
-            self._guard()
-            with self._translated(), _transaction(self._writer):
-                yield self._writer
-        finally:
-            self._lock.release()
+        with self._sole_writer() as writer, _transaction(writer):
+            yield writer
+
+    def compact(self) -> int:
+        """Write the file anew without its free pages, and empty the log; the bytes given back.
+
+        Readers go on; it takes the disk as much again as the file has bytes.
+        """
+        before = self.size_bytes()
+        with self._sole_writer() as writer:
+            writer.execute("VACUUM")
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return max(0, before - self.size_bytes())
+
+    def size_bytes(self) -> int:
+        """The file with its log."""
+        size = 0
+        for part in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                size += self.path.with_name(self.path.name + part).stat().st_size
+        return size
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -132,6 +144,18 @@ class SqliteFile:
             found = [str(row[0]) for row in reader.execute("PRAGMA quick_check(1)")]
         if found != ["ok"]:
             raise self.damaged("; ".join(found) or "the check of its pages gave nothing")
+
+    @contextlib.contextmanager
+    def _sole_writer(self) -> Iterator[sqlite3.Connection]:
+        self._guard()
+        if not self._lock.acquire(timeout=self._busy_timeout_s):
+            raise Unavailable(f"{self.path}: other writers held it for {self._busy_timeout_s:g} s")
+        try:
+            self._guard()
+            with self._translated():
+                yield self._writer
+        finally:
+            self._lock.release()
 
     def _keep(self, reader: sqlite3.Connection) -> None:
         if not self._closed:

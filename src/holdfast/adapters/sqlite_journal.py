@@ -6,6 +6,7 @@ Files, for a journal at `journal.db`:
                                        the lease (`sqlite_leases`), which fences what is appended
     journal.db-head                    the head once more (`head_witness`)
     journal.db-checkpoints/            folded states (`checkpoint_files`), all of them expendable
+    journal.db-mark                    what is under way in the whole store, if anything is
 
 What is read is checked: each row's bytes against its hash, each entry against the one before, the
 last one against the head row and the witness; at open, SQLite's own check of all pages too. So
@@ -24,9 +25,10 @@ from typing import Final, TypeAlias
 
 from holdfast.adapters.checkpoint_files import CheckpointFiles
 from holdfast.adapters.head_witness import HeadWitness
+from holdfast.adapters.mark_file import MarkFile
 from holdfast.adapters.sqlite_file import SqliteFile
 from holdfast.adapters.sqlite_leases import LEASE, NO_LEASE, SqliteLeases, newest
-from holdfast.core.errors import Conflict, Damaged, Fenced
+from holdfast.core.errors import Conflict, Damaged, Fenced, Unavailable
 from holdfast.core.history import Link, decode_entry, decode_link, encode_entry
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.ports import Checkpoint, Clock
@@ -72,6 +74,7 @@ class SqliteJournal:
             path, SCHEMA, APPLICATION, restore=_RESTORE, busy_timeout_s=busy_timeout_s
         )
         self.leases = SqliteLeases(self._file, clock)
+        self._mark = MarkFile(path.with_name(f"{path.name}-mark"))
         self._checkpoints = CheckpointFiles(path.with_name(f"{path.name}-checkpoints"))
         self._poll_interval_s = poll_interval_s
         self._grown = threading.Condition()
@@ -89,21 +92,23 @@ class SqliteJournal:
             return self._head(connection)
 
     def append(self, entry: Entry, fence: int = 0) -> None:
-        body, digest = encode_entry(entry), bytes.fromhex(entry.hash)
-        if hashlib.sha256(body).digest() != digest:
-            raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
+        row = _sealed(entry)
         with self._file.write() as connection:
+            if text := self._mark.read():
+                raise Unavailable(f"the store is marked: no writes ({text})")
             if fence and fence != (token := newest(self._file, connection).token):
                 raise Fenced(fence, token)
-            head = self._head(connection)
-            if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
-                raise Conflict(entry.revision - 1, head.revision)
-            row = (entry.revision, digest, body)
-            connection.execute("INSERT INTO entries VALUES (?, ?, ?)", row)
-            connection.execute("UPDATE head SET revision = ?, hash = ?", row[:2])
-        self._witness.write(Head(entry.revision, entry.hash))
-        with self._grown:
-            self._grown.notify_all()
+            self._put(connection, entry, row)
+        self._told(entry)
+
+    def append_all(self, entries: Sequence[Entry]) -> None:
+        for start in range(0, len(entries), _BATCH):
+            batch = entries[start : start + _BATCH]
+            rows = [_sealed(entry) for entry in batch]
+            with self._file.write() as connection:
+                for entry, row in zip(batch, rows, strict=True):
+                    self._put(connection, entry, row)
+            self._told(batch[-1])
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
         there = self.head().revision - after
@@ -133,6 +138,21 @@ class SqliteJournal:
             return tuple(self.read(after, _BATCH))
         return ()
 
+    def mark(self, text: str) -> None:
+        """`Stores.mark`: under the writers' lock, so that each append sees it or was before it."""
+        with self._file.write():
+            self._mark.write(text)
+
+    def marked(self) -> str:
+        return self._mark.read()
+
+    def size_bytes(self) -> int:
+        return self._file.size_bytes()
+
+    def compact(self) -> int:
+        """Bytes given back."""
+        return self._file.compact()
+
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._checkpoints.save(checkpoint)
 
@@ -145,6 +165,18 @@ class SqliteJournal:
             self._grown.notify_all()
         self._file.close()
         self._witness.close()
+
+    def _put(self, connection: sqlite3.Connection, entry: Entry, row: _Row) -> None:
+        head = self._head(connection)
+        if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
+            raise Conflict(entry.revision - 1, head.revision)
+        connection.execute("INSERT INTO entries VALUES (?, ?, ?)", row)
+        connection.execute("UPDATE head SET revision = ?, hash = ?", row[:2])
+
+    def _told(self, last: Entry) -> None:
+        self._witness.write(Head(last.revision, last.hash))
+        with self._grown:
+            self._grown.notify_all()
 
     def _head(self, connection: sqlite3.Connection) -> Head:
         rows = connection.execute("SELECT revision, hash FROM head").fetchall()
@@ -230,6 +262,13 @@ class SqliteJournal:
 _SELECT: Final = (
     "SELECT revision, hash, body FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"
 )
+
+
+def _sealed(entry: Entry) -> _Row:
+    body, digest = encode_entry(entry), bytes.fromhex(entry.hash)
+    if hashlib.sha256(body).digest() != digest:
+        raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
+    return entry.revision, digest, body
 
 
 def _select(connection: sqlite3.Connection, after: int, limit: int) -> list[_Row]:

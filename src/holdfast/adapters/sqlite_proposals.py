@@ -88,6 +88,13 @@ class SqliteProposals:
         with self._file.write() as connection:
             connection.execute("DELETE FROM proposals WHERE proposal = ?", (proposal,))
 
+    def size_bytes(self) -> int:
+        return self._file.size_bytes()
+
+    def compact(self) -> int:
+        """Bytes given back."""
+        return self._file.compact()
+
     def close(self) -> None:
         self._file.close()
 

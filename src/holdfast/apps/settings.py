@@ -21,6 +21,7 @@ from holdfast.apps.defaults import (
     PROBATION_S,
     WAIT_BUDGET_S,
 )
+from holdfast.apps.store_urls import problems_of_store
 from holdfast.core.errors import Problem
 
 POLL_INTERVAL_S_MIN: Final = 0.05
@@ -32,12 +33,15 @@ WAIT_BUDGET_S_MAX: Final = 10.0
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A control plane.
 
-    `data_dir` holds the journal, the blobs and the signing key. With `open_reads` a read without
+    `data_dir` holds the signing keys and samples and, unless `store` is the URL of another place
+    (`apps.store_urls`), the journal and all beside it. With `open_reads` a read without
     a token is let through; only for development, only on loopback. `development` makes signing
     keys by itself and labels them so; without it, keys must be there (`holdfast keys init`).
     """
 
     data_dir: Path = DATA_DIR
+    store: str = ""
+    store_password_file: Path | None = None
     host: str = LOOPBACK
     port: int = CONTROL_PORT
     open_reads: bool = False
@@ -138,6 +142,8 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
                 hint="give a number from 0 (any free port) to 65535",
             )
         )
+    if isinstance(settings, ControlSettings):
+        found.extend(problems_of_store(settings.store, settings.store_password_file))
     if isinstance(settings, EdgeSettings):
         if bool(settings.shards) != bool(settings.shard):
             found.append(

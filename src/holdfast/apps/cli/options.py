@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from holdfast.apps.defaults import DATA_DIR, ENVIRONMENT
+
+if TYPE_CHECKING:
+    from holdfast.apps.cli.api import Api
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,6 +37,20 @@ DATA = click.option(
     show_default=True,
     envvar="HOLDFAST_DATA",
     help="Directory of everything that a control plane keeps.",
+)
+STORE = click.option(
+    "--store",
+    default="",
+    metavar="URL",
+    envvar="HOLDFAST_STORE",
+    help="Where the journal is: sqlite:///DIR, etcd://H:2379,H:2379, postgresql://USER@H/DB; "
+    "else the data directory. A password is better in HOLDFAST_STORE_PASSWORD_FILE.",
+)
+PASSWORD_FILE = click.option(
+    "--store-password-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="HOLDFAST_STORE_PASSWORD_FILE",
+    help="File with the password of the store's user.",
 )
 OPEN = click.option(
     "--open",
@@ -66,14 +83,36 @@ def output_option(*kinds: str) -> Callable[[Command], Command]:
     )
 
 
-def connected(command: Command) -> Command:
-    """Adds `--server` and `--token`, and passes the command an `Api` as its first argument."""
+def servers_option(text: str) -> Callable[[Command], Command]:
+    """`--server`, which may be given again, or name several nodes with commas between them."""
+    return click.option(
+        "--server", "servers", metavar="URL", multiple=True, envvar="HOLDFAST_SERVER", help=text
+    )
 
+
+def the_api(servers: tuple[str, ...], token: str | None, at_least: int = 0) -> Api:
+    """The control plane that the options, the surroundings or `holdfast dev` name."""
+    from holdfast.apps.cli.api import Api
+    from holdfast.apps.cli.connection import find_connection
+
+    data_dir = os.environ.get("HOLDFAST_DATA", "")
+    return Api(find_connection(servers, token, Path.cwd(), data_dir, at_least))
+
+
+def connected(command: Command) -> Command:
+    """Adds `--server`, `--at-least` and `--token`, and passes the command an `Api` as its first argument."""
+
+    @servers_option(
+        "Control plane; again, or with commas, for its other nodes. Else HOLDFAST_SERVER, else the "
+        "one of `holdfast dev`."
+    )
     @click.option(
-        "--server",
-        metavar="URL",
-        envvar="HOLDFAST_SERVER",
-        help="Control plane; else HOLDFAST_SERVER, else the one of `holdfast dev`.",
+        "--at-least",
+        type=click.IntRange(0),
+        metavar="REVISION",
+        default=0,
+        envvar="HOLDFAST_AT_LEAST",
+        help="Only answers of this revision or a newer one, whichever node gives them.",
     )
     @click.option(
         "--token",
@@ -82,13 +121,10 @@ def connected(command: Command) -> Command:
         help="Else HOLDFAST_TOKEN, else the one of `holdfast dev`.",
     )
     @wraps(command)
-    def with_api(*args: Any, server: str | None, token: str | None, **kwargs: Any) -> Any:
-        from holdfast.apps.cli.api import Api
-        from holdfast.apps.cli.connection import find_connection
-
-        with Api(
-            find_connection(server, token, Path.cwd(), os.environ.get("HOLDFAST_DATA", ""))
-        ) as api:
+    def with_api(
+        *args: Any, servers: tuple[str, ...], token: str | None, at_least: int, **kwargs: Any
+    ) -> Any:
+        with the_api(servers, token, at_least) as api:
             return command(api, *args, **kwargs)
 
     return with_api  # type: ignore[return-value]  # the signature that click reads is its own

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from holdfast.apps.cli.options import DATA, OPEN, log_level_option
+from holdfast.apps.cli.options import DATA, OPEN, PASSWORD_FILE, STORE, log_level_option
 from holdfast.apps.defaults import (
     CONTROL_PORT,
     DATA_DIR,
@@ -79,6 +79,8 @@ class EdgeGroup(click.Group):
 
 @click.command()
 @DATA
+@STORE
+@PASSWORD_FILE
 @click.option("--development", is_flag=True, help="Make signing keys that are labelled so.")
 @listening(CONTROL_PORT, "HOLDFAST_CONTROL_PORT")
 def control(parent: int | None, **given: Any) -> None:
@@ -92,6 +94,7 @@ def control(parent: int | None, **given: Any) -> None:
       holdfast keys init --data /var/lib/holdfast
       holdfast token first --data /var/lib/holdfast
       holdfast control --data /var/lib/holdfast --host 0.0.0.0
+      holdfast control --data /var/lib/holdfast --store etcd://a:2379,b:2379,c:2379
     """
     from holdfast.apps.control import serve
     from holdfast.apps.settings import ControlSettings
@@ -299,6 +302,8 @@ def edge(
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @DATA
+@STORE
+@PASSWORD_FILE
 @click.option("--control-port", default=CONTROL_PORT, show_default=True, help="0: any free one.")
 @click.option("--edge-port", default=EDGE_PORT, show_default=True, help="0: any free one.")
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")

@@ -57,7 +57,7 @@ async def run_together(wanted: Wanted) -> int:
 
 
 async def _start(wanted: Wanted, children: dev.Children) -> None:
-    kept = kept_tokens(wanted.data_dir)
+    kept = kept_tokens(wanted.data_dir, wanted.store)
     if kept is None:
         kept = await asyncio.to_thread(_first_tokens, wanted)
     # Both at once: the edge starts from its disk, and meets the control plane when that is up.
@@ -94,7 +94,7 @@ def _first_tokens(wanted: Wanted) -> Kept:
 
     say("First start: making development keys and tokens.")
     start_logs(wanted.log_level, "dev")
-    return make_tokens(wanted.data_dir)
+    return make_tokens(wanted.data_dir, wanted.store, wanted.store_password_file)
 
 
 def _control(wanted: Wanted) -> dev.Program:
@@ -107,6 +107,9 @@ def _control(wanted: Wanted) -> dev.Program:
         *("--host", wanted.host, "--port", str(wanted.control_port)),
         *("--log-level", wanted.log_level),
         *flags,
+        # Not as a flag: ps shows those, and a URL may have a password.
+        HOLDFAST_STORE=wanted.store,
+        HOLDFAST_STORE_PASSWORD_FILE=str(wanted.store_password_file or ""),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.options import DATA, connected, output_option
+from holdfast.apps.cli.options import DATA, PASSWORD_FILE, STORE, connected, output_option
 from holdfast.apps.cli.output import age, print_data, print_table, say
 
 if TYPE_CHECKING:
@@ -73,22 +73,27 @@ def create_token(
 @token.command("first")
 @click.argument("name", default="first")
 @DATA
+@STORE
+@PASSWORD_FILE
 @output_option()
-def create_first_token(name: str, data_dir: Path, output: str) -> None:
+def create_first_token(
+    name: str, data_dir: Path, store: str, store_password_file: Path | None, output: str
+) -> None:
     """Issue a token with every right, called NAME, beside the data of a control plane.
 
     For a new control plane that has none, and for one whose tokens are all lost. It takes no token,
-    but the files: run it as who runs the control plane, whether that is up or not.
+    but the signing keys and the store: run it as who runs the control plane, up or not.
 
     \b
     Example:
       holdfast token first --data /var/lib/holdfast
+      holdfast token first --data /var/lib/holdfast --store etcd://a:2379,b:2379,c:2379
     """
     from holdfast.apps.observe import start_logs
     from holdfast.apps.provision import first_token
 
     start_logs("warning", "token")
-    text = first_token(data_dir, name)
+    text = first_token(data_dir, name, store, store_password_file)
     if not print_data({"token": text}, output):
         click.echo(text)
         say("It may do everything, and is not shown again: keep it now.", bold=True)

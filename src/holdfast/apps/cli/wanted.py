@@ -13,6 +13,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """As given; the ports are those that were chosen once it runs."""
 
     data_dir: Path
+    store: str = ""
+    store_password_file: Path | None = None
     control_port: int
     edge_port: int
     host: str
@@ -26,6 +28,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     def control_settings(self) -> ControlSettings:
         return ControlSettings(
             data_dir=self.data_dir,
+            store=self.store,
+            store_password_file=self.store_password_file,
             host=self.host,
             port=self.control_port,
             open_reads=self.open_reads,

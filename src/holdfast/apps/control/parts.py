@@ -8,23 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.adapters.memory import (
-    MemoryBlobs,
-    MemoryDigests,
-    MemoryJournal,
-    MemoryProposals,
-)
 from holdfast.adapters.memory_samples import MemorySamples
-from holdfast.adapters.mending_digests import MendingDigests
+from holdfast.adapters.memory_store import MemoryStore
 from holdfast.adapters.signing import CHAIN, Keys
-from holdfast.adapters.sqlite_blobs import SqliteBlobs
-from holdfast.adapters.sqlite_journal import SqliteJournal
-from holdfast.adapters.sqlite_proposals import SqliteProposals
 from holdfast.adapters.sqlite_samples import SqliteSamples
-from holdfast.apps.control.unusable import UnusableBlobs, UnusableProposals
 from holdfast.apps.observe import logger
+from holdfast.apps.store_urls import url_of
+from holdfast.apps.stores import check_unmarked, open_stores
 from holdfast.core.errors import Damaged, HoldfastError
-from holdfast.ports import Blobs, Digests, Journal, Proposals, Samples
+from holdfast.ports import Blobs, Digests, Journal, Leases, Proposals, Samples, Stores
 
 KEYS = "keys"
 """The signing keys' folder in a data directory."""
@@ -39,54 +31,49 @@ class Parts(msgspec.Struct, frozen=True):
     blobs: Blobs
     proposals: Proposals
     digests: Digests
+    leases: Leases
     samples: Samples
     keys: Keys
     close: Callable[[], None]
 
 
-def open_parts(data_dir: Path, *, development: bool) -> Parts:
-    """The stores in `data_dir`, made when they are missing.
+def open_parts(
+    data_dir: Path, *, development: bool, store: str = "", password_file: Path | None = None
+) -> Parts:
+    """The stores that the URL `store` names, else those in `data_dir`, made when they are missing.
 
-    Signing keys are made in `development` only, and labelled so. Raises `Unavailable` without
-    keys, `Damaged` for a journal that is not what was written; stores beside it that are damaged
-    cost what they hold, and no more.
+    Keys and samples are in `data_dir` whatever the store is. Signing keys are made in `development`
+    only, and labelled so. Raises `Invalid` for a URL that can't be meant, `Unavailable` without
+    keys, and for a store that does not answer or that is marked, `Damaged` for a journal that is
+    not what was written; what beside it is damaged costs what it holds, and no more.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = load_keys(data_dir, development=development)
+    url = store or url_of(data_dir)
     with contextlib.ExitStack() as opened:
-        journal = SqliteJournal(data_dir / "journal.db")
-        opened.callback(journal.close)
-        blobs = _blobs(data_dir / "blobs.db", opened)
-        proposals = _proposals(data_dir / "proposals.db", opened)
-        digests = MendingDigests(data_dir / "digests.db", _begun_anew)
-        opened.callback(digests.close)
+        stores = open_stores(url, password_file=password_file, told=_damaged)
+        opened.callback(stores.close)
+        check_unmarked(stores, url)
         samples = _samples(data_dir / "samples.db")
         opened.callback(samples.close)
-        return Parts(journal, blobs, proposals, digests, samples, keys, opened.pop_all().close)
+        return _parts(stores, samples, keys, opened.pop_all().close)
 
 
-def _blobs(path: Path, opened: contextlib.ExitStack) -> Blobs:
-    try:
-        blobs = SqliteBlobs(path)
-    except Damaged as error:
-        _log.error("member lists of long segments can't be read", error=str(error))
-        return UnusableBlobs(error)
-    opened.callback(blobs.close)
-    return blobs
+def _parts(stores: Stores, samples: Samples, keys: Keys, close: Callable[[], None]) -> Parts:
+    return Parts(
+        journal=stores.journal,
+        blobs=stores.blobs,
+        proposals=stores.proposals,
+        digests=stores.digests,
+        leases=stores.leases,
+        samples=samples,
+        keys=keys,
+        close=close,
+    )
 
 
-def _proposals(path: Path, opened: contextlib.ExitStack) -> Proposals:
-    try:
-        proposals = SqliteProposals(path)
-    except Damaged as error:
-        _log.error("changes that wait can't be read", error=str(error))
-        return UnusableProposals(error)
-    opened.callback(proposals.close)
-    return proposals
-
-
-def _begun_anew(error: Damaged) -> None:
-    _log.error("the record of first digests is begun anew, the rotten one kept", error=str(error))
+def _damaged(what: str, error: Damaged) -> None:
+    _log.error(what, error=str(error))
 
 
 def _samples(path: Path) -> Samples:
@@ -100,16 +87,8 @@ def _samples(path: Path) -> Samples:
 
 def memory_parts(keys: Keys) -> Parts:
     """Stores that end with the process."""
-    journal = MemoryJournal()
-    return Parts(
-        journal=journal,
-        blobs=MemoryBlobs(),
-        proposals=MemoryProposals(),
-        digests=MemoryDigests(),
-        samples=MemorySamples(),
-        keys=keys,
-        close=journal.close,
-    )
+    stores = MemoryStore()
+    return _parts(stores, MemorySamples(), keys, stores.close)
 
 
 def load_keys(data_dir: Path, *, development: bool) -> Keys:

@@ -33,7 +33,12 @@ def serve(settings: ControlSettings) -> None:
         bind(settings.host, settings.port) as socket,
         sole_user(settings.data_dir, "control"),
     ):
-        parts = open_parts(settings.data_dir, development=settings.development)
+        parts = open_parts(
+            settings.data_dir,
+            development=settings.development,
+            store=settings.store,
+            password_file=settings.store_password_file,
+        )
         control = Control(settings, parts, time.time)
         listener = Listener(
             create_app(control), address, control.drain, HeadsOnly, lifespan=True, bound=socket

@@ -6,11 +6,11 @@ long segments as long as nobody asks for one: consumers have theirs on disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from holdfast.core.errors import Damaged
-from holdfast.ports import Proposal
+from holdfast.ports import Proposal, Stored
 
 
 class UnusableBlobs:
@@ -23,6 +23,12 @@ class UnusableBlobs:
         raise self._error
 
     def get(self, digest: str) -> NoReturn:  # noqa: ARG002  the port's signature
+        raise self._error
+
+    def all(self) -> Iterator[Stored]:
+        raise self._error
+
+    def delete(self, stored: Stored) -> NoReturn:  # noqa: ARG002  the port's signature
         raise self._error
 
 
