@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,10 +39,11 @@ PROGRESS_BYTES_PER_S: Final = 16 * 1024
 class Line:
     """See the module. Not thread-safe, but for `cut`. After a fork, make a new one.
 
-    `on_silence` is asked when nothing came for the longest silence: true waits on.
+    `on_silence` is asked when nothing came for the longest silence: true waits on. `tls`: in the
+    place of what the system believes.
     """
 
-    def __init__(self, base_url: str, connect_s: float) -> None:
+    def __init__(self, base_url: str, connect_s: float, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(base_url)
         self._prefix = parts.path.rstrip("/")
         self._silence_s = connect_s
@@ -62,6 +64,8 @@ class Line:
             retries=False,
         )
         self._pool.conn_kw["line"] = self
+        if tls is not None:
+            self._pool.conn_kw["ssl_context"] = tls
 
     def bound(self, silence_s: float, total_s: float) -> None:
         """From now on: longest silence, and longest time in all; infinite for a stream."""
@@ -80,6 +84,9 @@ class Line:
     ) -> urllib3.BaseHTTPResponse:
         """Ask; what comes back has its head, and may bring a body of up to `body_bytes_max`."""
         self._received, self._room = 0, HEAD_BYTES_MAX
+        if self._sock is not None:  # a kept connection: sending is bounded like reading
+            with suppress(OSError):  # it is closed, or time is up: what follows says so
+                self._sock.settimeout(self.patience_s())
         response = self._pool.urlopen(
             method,
             self._prefix + path,
