@@ -29,6 +29,7 @@ from holdfast.apps.control.outlook import Outlook
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
+from holdfast.apps.control.stalls import Stalls
 from holdfast.apps.control.traffic import Metrics, is_data_plane
 from holdfast.apps.control.upstream import Upstream
 from holdfast.apps.distribute import Distribution
@@ -90,7 +91,8 @@ class Control:
     def __init__(self, settings: ControlSettings, parts: Parts, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        self._parts = parts
+        self.stalls = Stalls()
+        self._parts = parts = self.stalls.timed_parts(parts)
         self.metrics = Metrics(registry("control"))
         agreement = Agreement(parts.digests, BUILD)
         self.view = View(parts.journal, clock, agreement=agreement)
@@ -188,8 +190,11 @@ class Control:
         )
 
     async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do `work` on the writer thread, after what waits there already."""
-        return await self._writer.run(lambda: work(*args, **kwargs))
+        """Do `work` on the writer thread, after what waits there already.
+
+        Raises `Unavailable` when the store stands still.
+        """
+        return await self.stalls.bound(lambda: self._writer.run(lambda: work(*args, **kwargs)))
 
     async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `work` on a reader thread."""
@@ -272,7 +277,8 @@ class Control:
 
     async def _warm(self) -> None:
         try:
-            await self.write(self.shelf.warm)  # before any change: what is other commits nothing
+            # Before any change: what is other commits nothing. It waits for as long as it takes.
+            await self._writer.run(self.shelf.warm)
         except NotReproducible:
             return  # `_departed` has told it, and nothing will come by waiting
         self.ready = True
@@ -358,6 +364,11 @@ class Control:
             lambda: self.view.fault is not None,
         )
         metrics.gauge("holdfast_writes_waiting", "Writes that wait.", lambda: self._writer.held)
+        metrics.gauge(
+            "holdfast_writes_given_up",
+            "Writes answered with 503 because the store stood still.",
+            lambda: self.stalls.given_up,
+        )
         metrics.gauge("holdfast_ready", "1 once ready.", lambda: self.ready)
 
 
