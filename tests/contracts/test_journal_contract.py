@@ -148,6 +148,32 @@ def test_many_writers_that_try_again_make_one_chain(journal: Journal) -> None:
     assert len({entry.hash for entry in entries}) == 80
 
 
+def sealed(head: Head, entries: int) -> list[Entry]:
+    made: list[Entry] = []
+    for _ in range(entries):
+        made.append(next_entry(Head(made[-1].revision, made[-1].hash) if made else head))
+    return made
+
+
+@pytest.mark.parametrize("entries", [0, 1, 300])
+def test_what_is_appended_at_once_stands_as_if_one_by_one(journal: Journal, entries: int) -> None:
+    first = grow(journal, 2)
+    made = sealed(journal.head(), entries)
+    journal.append_all(made)
+    assert list(journal.read()) == [*first, *made]
+
+
+def test_what_does_not_continue_the_journal_is_not_appended_at_once_either(
+    journal: Journal,
+) -> None:
+    made = sealed(GENESIS, 5)
+    with pytest.raises(Conflict):
+        journal.append_all([*made[:3], made[4]])
+    assert list(journal.read()) == made[: journal.head().revision]
+    with pytest.raises(Damaged):
+        journal.append_all([msgspec.structs.replace(made[3], reason="another")])
+
+
 def test_watch_gives_what_is_there_at_once(journal: Journal) -> None:
     made = grow(journal, 3)
     assert list(journal.watch(1, 0.0)) == made[1:]

@@ -62,6 +62,35 @@ def test_a_blob_has_a_bound(blobs: Blobs) -> None:
         blobs.put(bytes(limits.SEGMENT_BYTES_MAX + 1))
 
 
+def test_all_blobs_are_told_by_digest_with_their_bytes(blobs: Blobs) -> None:
+    assert list(blobs.all()) == []
+    sizes = {blobs.put(bytes(size)): size for size in (3, 0, 2_000_000)}
+    assert [(one.digest, one.bytes) for one in blobs.all()] == sorted(sizes.items())
+
+
+def test_a_blob_is_deleted_once(blobs: Blobs) -> None:
+    kept, gone = blobs.put(b"kept"), blobs.put(b"gone")
+    [stored] = [one for one in blobs.all() if one.digest == gone]
+    assert blobs.delete(stored)
+    assert not blobs.delete(stored)
+    assert blobs.get(gone) is None
+    assert [one.digest for one in blobs.all()] == [kept]
+
+
+def test_a_blob_that_was_put_again_is_not_deleted_by_an_older_look(blobs: Blobs) -> None:
+    digest = blobs.put(b"body")
+    [seen] = blobs.all()
+    blobs.put(b"body")
+    assert not blobs.delete(seen)
+    assert blobs.get(digest) == b"body"
+    [seen_again] = blobs.all()
+    assert blobs.delete(seen_again)
+    blobs.put(b"body")
+    assert not blobs.delete(seen)
+    assert not blobs.delete(seen_again)
+    assert blobs.get(digest) == b"body"
+
+
 def test_proposals_come_back_oldest_first(make_proposals: MakeProposals) -> None:
     proposals = make_proposals()
     for name in ("c", "a", "b"):
