@@ -1,0 +1,50 @@
+"""What one operation costs: seconds of CPU, and bytes on the line.
+
+The defaults were measured by `holdfast simulate calibrate` on the machine of `docs/benchmarks.md`;
+on another one, calibrate, and put what it prints into the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=10)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seconds of CPU and bytes, of one operation each.
+
+    At a server: an answer that nothing is newer (`not_modified_s`), a snapshot or a delta
+    (`snapshot_s`), a catalogue, a stream that is opened, one event written to one stream
+    (`hint_s`), one heartbeat, a refusal. `hand_on_s`: from an edge's activation until it hands the
+    new generation on. `publish_s`: from a commit until the control plane tells of it. `watch_s`:
+    until the other nodes of the control plane have it. `start_s`: a process starts from its disk.
+
+    At a client: a poll that brought nothing (`client_poll_s`), one that brought a generation, which
+    is believed and activated (`client_activate_s`), a hint.
+
+    Bytes of HTTP and not of TCP: a request, an answer without its body, one event of a stream, one
+    heartbeat.
+    """
+
+    not_modified_s: Seconds = 45e-6
+    snapshot_s: Seconds = 60e-6
+    catalogue_s: Seconds = 80e-6
+    stream_s: Seconds = 150e-6
+    hint_s: Seconds = 10e-6
+    heartbeat_s: Seconds = 5e-6
+    refusal_s: Seconds = 20e-6
+    hand_on_s: Seconds = 0.010
+    publish_s: Seconds = 0.005
+    watch_s: Seconds = 0.25
+    start_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 1.0
+    client_poll_s: Seconds = 100e-6
+    client_activate_s: Seconds = 120e-6
+    client_hint_s: Seconds = 50e-6
+    request_bytes: Bytes = 200
+    answer_bytes: Bytes = 300
+    hint_bytes: Bytes = 200
+    heartbeat_bytes: Bytes = 8
