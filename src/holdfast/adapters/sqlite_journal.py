@@ -15,21 +15,21 @@ damage is refused, whether it changes, drops or cuts off entries.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
+from holdfast.adapters import entry_rows
 from holdfast.adapters.checkpoint_files import CheckpointFiles
+from holdfast.adapters.entry_rows import BATCH, Row
 from holdfast.adapters.head_witness import HeadWitness
 from holdfast.adapters.mark_file import MarkFile
 from holdfast.adapters.sqlite_file import SqliteFile
 from holdfast.adapters.sqlite_leases import LEASE, NO_LEASE, SqliteLeases, newest
 from holdfast.core.errors import Conflict, Damaged, Fenced, Unavailable
-from holdfast.core.history import Link, decode_entry, decode_link, encode_entry
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.ports import Checkpoint, Clock
 
@@ -41,14 +41,10 @@ _ENTRIES: Final = """CREATE TABLE entries (
 ) STRICT"""
 SCHEMA: Final = (_HEAD, _ENTRIES, LEASE, "INSERT INTO head VALUES (1, 0, zeroblob(32))", NO_LEASE)
 APPLICATION: Final = 0x48464A31  # "HFJ1"
-_BATCH: Final = 256
 _RESTORE: Final = (
     "Nothing of it is served. Stop all processes that use it, keep the damaged files for a look,"
     " and put back a backup of the file together with those that begin with its name"
 )
-
-_Row: TypeAlias = tuple[int, bytes, bytes]
-"""revision, hash, canonical bytes"""
 
 
 class SqliteJournal:
@@ -92,7 +88,7 @@ class SqliteJournal:
             return self._head(connection)
 
     def append(self, entry: Entry, fence: int = 0) -> None:
-        row = _sealed(entry)
+        row = entry_rows.sealed(entry)
         with self._file.write() as connection:
             if text := self._mark.read():
                 raise Unavailable(f"the store is marked: no writes ({text})")
@@ -102,28 +98,24 @@ class SqliteJournal:
         self._told(entry)
 
     def append_all(self, entries: Sequence[Entry]) -> None:
-        for start in range(0, len(entries), _BATCH):
-            batch = entries[start : start + _BATCH]
-            rows = [_sealed(entry) for entry in batch]
+        for start in range(0, len(entries), BATCH):
+            batch = entries[start : start + BATCH]
+            rows = [entry_rows.sealed(entry) for entry in batch]
             with self._file.write() as connection:
                 for entry, row in zip(batch, rows, strict=True):
                     self._put(connection, entry, row)
             self._told(batch[-1])
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        there = self.head().revision - after
-        left = there if limit is None else min(limit, there)
-        previous = self._at(after) if left > 0 else GENESIS
-        while left > 0:
-            rows = self._rows(previous.revision, min(left, _BATCH))
-            for row in rows:
-                entry = self._entry(previous, row)
-                previous = Head(entry.revision, entry.hash)
-                yield entry
-            left -= len(rows)
-            if not rows:
-                self._check_is_head(previous)
-                return
+        return entry_rows.read(self, after, limit)
+
+    def rows(self, after: int, limit: int) -> Sequence[Row]:
+        """`entry_rows.Rows`."""
+        with self._file.read() as connection:
+            return connection.execute(_SELECT, (after, limit)).fetchall()
+
+    def damaged(self, what: str) -> Damaged:
+        return self._file.damaged(what)
 
     def watch(self, after: int, timeout_s: float) -> Sequence[Entry]:
         deadline = time.monotonic() + timeout_s
@@ -135,7 +127,7 @@ class SqliteJournal:
                         break
                     self._grown.wait(min(left, self._poll_interval_s))
                     continue
-            return tuple(self.read(after, _BATCH))
+            return tuple(self.read(after, BATCH))
         return ()
 
     def mark(self, text: str) -> None:
@@ -166,7 +158,7 @@ class SqliteJournal:
         self._file.close()
         self._witness.close()
 
-    def _put(self, connection: sqlite3.Connection, entry: Entry, row: _Row) -> None:
+    def _put(self, connection: sqlite3.Connection, entry: Entry, row: Row) -> None:
         head = self._head(connection)
         if (head.revision, head.hash) != (entry.revision - 1, entry.previous):
             raise Conflict(entry.revision - 1, head.revision)
@@ -184,60 +176,17 @@ class SqliteJournal:
             raise self._file.damaged("it has no head")
         return Head(rows[0][0], rows[0][1].hex())
 
-    def _rows(self, after: int, limit: int) -> list[_Row]:
-        with self._file.read() as connection:
-            return _select(connection, after, limit)
-
-    def _at(self, revision: int) -> Head:
-        """The chain's link at `revision`, from the entry's own row; revision 0 has none."""
-        with self._file.read() as connection:
-            return self._link(connection, revision)
-
-    def _link(self, connection: sqlite3.Connection, revision: int) -> Head:
-        if revision <= 0:
-            return GENESIS
-        for row in _select(connection, revision - 1, 1):
-            entry = self._decode(*row)
-            if entry.revision == revision:
-                return Head(revision, entry.hash)
-        raise self._file.damaged(f"entry {revision} is missing")
-
-    def _entry(self, previous: Head, row: _Row) -> Entry:
-        entry = self._decode(*row)
-        if entry.revision != previous.revision + 1 or entry.previous != previous.hash:
-            what = f"entry {entry.revision} does not continue entry {previous.revision}"
-            raise self._file.damaged(what)
-        return entry
-
-    def _decode(self, revision: int, digest: bytes, body: bytes) -> Entry:
-        try:
-            entry = decode_entry(body, digest.hex())
-        except Damaged as error:
-            raise self._file.damaged(f"entry {revision}: {error}") from error
-        if entry.revision != revision:
-            raise self._file.damaged(f"entry {entry.revision} stands in the place of {revision}")
-        return entry
-
-    def _check_is_head(self, last: Head) -> None:
-        """Entries ended: the last one must be the head, or further entries came just now."""
-        head = self.head()
-        if head != last and not self._rows(last.revision, 1):
-            what = f"entries after {last.revision} up to {head.revision} are missing"
-            raise self._file.damaged(what)
-
     def _check_chain(self, witnessed: Head) -> None:
         """Check every link, the head and the witness, all at one moment.
 
-        About 3 us an entry: a damaged journal is refused at start, not when somebody asks for the
-        part that broke.
+        A damaged journal is refused at start, not when somebody asks for the part that broke.
         """
         with self._file.read() as connection:
             connection.execute("BEGIN")
             try:
                 head, last, met = self._head(connection), GENESIS, not witnessed.revision
-                for revision, digest, body in connection.execute(_SELECT, (0, -1)):
-                    last = self._next(last, revision, digest, body)
-                    met |= last == witnessed
+                for each in entry_rows.places(self, connection.execute(_SELECT, (0, -1))):
+                    last, met = each, met or each == witnessed
             finally:
                 connection.execute("ROLLBACK")
         if last != head:
@@ -248,28 +197,7 @@ class SqliteJournal:
                 f" (delete {self._witness.path} to accept this loss)"
             )
 
-    def _next(self, last: Head, revision: int, digest: bytes, body: bytes) -> Head:
-        try:
-            link = decode_link(body, digest.hex())
-        except Damaged as error:
-            raise self._file.damaged(f"entry {revision}: {error}") from error
-        if revision != link.revision or link != Link(last.revision + 1, last.hash):
-            what = f"entry {revision} does not continue entry {last.revision}"
-            raise self._file.damaged(what)
-        return Head(revision, digest.hex())
-
 
 _SELECT: Final = (
     "SELECT revision, hash, body FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"
 )
-
-
-def _sealed(entry: Entry) -> _Row:
-    body, digest = encode_entry(entry), bytes.fromhex(entry.hash)
-    if hashlib.sha256(body).digest() != digest:
-        raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
-    return entry.revision, digest, body
-
-
-def _select(connection: sqlite3.Connection, after: int, limit: int) -> list[_Row]:
-    return connection.execute(_SELECT, (after, limit)).fetchall()
