@@ -3,8 +3,9 @@
     look at the alarms and at what went by, decide on each rollout, commit what is decided
 
 Nothing here writes but through `Publisher`. What can't be committed is tried again at a later tick,
-on the head as it is by then. Not thread-safe but for reading: one thread ticks, and whoever moves a
-rollout by hand goes through the door, too.
+on the head as it is by then. Of many nodes only the one that leads decides; the others keep the
+sums of what they hear, so that whoever leads next has heard it already. Not thread-safe but for
+reading: one thread ticks, and whoever moves a rollout by hand goes through the door, too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ ATTEMPTS_MAX: Final = 8
 REST_S: Final = 10.0
 """After a move that the door refused, until it is tried again."""
 SETTLE_S: Final = 25.0
-"""After a start, what was under way waits for consumers' counts to come again."""
+"""After a start, or another node's end, what was under way waits for consumers' counts to come
+again: all of them report within so long."""
 ENDED_MAX: Final = 100
 """Ended rollouts whose history is still in memory."""
 AUTOMATON: Final = "holdfast"
@@ -59,7 +61,10 @@ def _unasked(_rollout: str, _url: str, _query: str) -> None:
 
 
 class Advance:
-    """The automation of one node; `rights` are what it may do. `ask` answers the plans' queries."""
+    """The automation of one node; `rights` are what it may do. `ask` answers the plans' queries.
+
+    `fence()` gives the token of the lease to write under, and raises `Fenced` without one.
+    """
 
     def __init__(  # noqa: PLR0913 - every part by name
         self,
@@ -70,6 +75,7 @@ class Advance:
         clock: Clock,
         rights: Rights,
         ask: Ask = _unasked,
+        fence: Callable[[], int] = lambda: 0,
     ) -> None:
         self._view = view
         self._publisher = publisher
@@ -77,18 +83,26 @@ class Advance:
         self._clock = clock
         self._rights = rights
         self._ask = ask
+        self._fence = fence
         self._started_s = clock()
         self._watched: dict[str, Watched] = {}
         self.failures = 0
         """Verdicts that the door refused."""
 
-    def tick(self) -> list[Moved]:
-        """Look at every rollout once; what was decided and is not to wait."""
+    def lead(self) -> None:
+        """This node leads from now on: others may have heard what it did not, so it waits."""
+        self._started_s = self._clock()
+
+    def tick(self, *, leads: bool = True) -> list[Moved]:
+        """Look at every rollout once; what was decided and is not to wait.
+
+        A node that does not lead takes in what consumers told, and decides nothing.
+        """
         state = self._view.state
         self._take_alarms(state)
         moved = []
         for name in list(state.rollouts):
-            decided = self._look(name)
+            decided = self._look(name, leads=leads)
             if decided is not None:
                 moved.append(decided)
         self._forget(self._view.state.rollouts)
@@ -131,13 +145,17 @@ class Advance:
             for name in blamed(alarm, state):
                 self._of(name).blame(alarm)
 
-    def _look(self, name: str) -> Moved | None:
+    def _look(self, name: str, *, leads: bool) -> Moved | None:
         running, now_s = self._view.state.rollouts.get(name), self._clock()
         if running is None:
             return None
         watched = self._of(name)
         watched.look(self._fleet.look(name), now_s)
-        watched.heard_s = self._heard_s(name, running)
+        if not leads:
+            watched.note(running.stage, now_s)
+            return None
+        # Silence before this node listened is nobody's: what was told then, another one heard.
+        watched.heard_s = max(self._heard_s(name, running) or 0.0, self._started_s)
         gates = running.plan.gates
         watched.query = self._ask(name, gates.query_url, gates.query) if gates.query else None
         watched.note(running.stage, now_s)
@@ -159,7 +177,7 @@ class Advance:
 
         reason = f"{verdict.action} {name}: {verdict.reason}"
         try:
-            committed = self._commit(edits, AUTOMATON, self._rights, reason)
+            committed = self._commit(edits, AUTOMATON, self._rights, reason, self._fence())
         except HoldfastError as error:
             self.failures += 1
             watched.rest_until_s = self._clock() + REST_S
@@ -172,14 +190,16 @@ class Advance:
         actor: str,
         rights: Rights,
         reason: str,
+        fence: int = 0,
     ) -> Committed:
         """Commit what `edits` gives on exactly the head that it is worked out on."""
+        mandate = msgspec.structs.replace(AUTOMATION, fence=fence)
         for attempt in range(ATTEMPTS_MAX):
             self._view.catch_up()
             state = self._view.state
             change = Change(edits(state), reason[: limits.TEXT_CHARS_MAX], state.head.revision)
             try:
-                return self._publisher.commit(change, actor, rights, AUTOMATION)
+                return self._publisher.commit(change, actor, rights, mandate)
             except Conflict:
                 if attempt + 1 == ATTEMPTS_MAX:
                     raise

@@ -31,11 +31,13 @@ class Mandate(msgspec.Struct, frozen=True):
     - `break_glass`: why approval, freeze and waiting are skipped; empty: they are not.
     - `automation`: Holdfast's own code moves a rollout or refreshes contexts. It may write the
       edits for that, and is not asked for approvals: the change that began it had them.
+    - `fence`: the token of the lease in whose name a leader writes; 0 for what people write.
     """
 
     proposal: Proposal | None = None
     break_glass: str = ""
     automation: bool = False
+    fence: int = 0
 
 
 ALONE: Final = Mandate()

@@ -19,7 +19,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.authority import Rights, authorise
 from holdfast.core.difference import Difference, diff
-from holdfast.core.errors import Conflict, Guarded, Invalid, Problem, Unavailable
+from holdfast.core.errors import Conflict, Fenced, Guarded, Invalid, Problem, Unavailable
 from holdfast.core.fold import fold
 from holdfast.core.history import seal
 from holdfast.core.lineage import Step, unrecorded
@@ -102,7 +102,8 @@ class _Plan(msgspec.Struct, frozen=True):
 class Publisher:
     """The write door of one node. Thread-safe; commits of one node go one after the other.
 
-    `traffic_share` estimates what share of the seen requests a change moves.
+    `traffic_share` estimates what share of the seen requests a change moves. `on_fenced` is told of
+    each write that was refused because another node leads by now.
     """
 
     def __init__(  # noqa: PLR0913 - every port by name
@@ -122,6 +123,7 @@ class Publisher:
         self._validate = validate
         self._traffic_share = traffic_share
         self._glass = Glass(journal)
+        self.on_fenced: Callable[[Fenced], None] = _pass_over
 
     def check(self, change: Change, mandate: Mandate = ALONE) -> Checked:
         """All problems of the change and all that it would do. Writes nothing but member lists.
@@ -161,7 +163,8 @@ class Publisher:
         Without a base revision it goes onto the head as it is by then. Raises `Invalid` with all
         problems, `Forbidden`, `Guarded` with all that a policy asks for, `Conflict` with both
         revisions, and `Unavailable` when the journal can't write; then, as after a lost
-        connection, the head tells whether it was written.
+        connection, the head tells whether it was written. With a fence in the mandate, `Fenced`
+        when another node leads by now: nothing was written.
         """
         problems = bounds(change)
         if problems:
@@ -222,7 +225,7 @@ class Publisher:
                 raise Guarded(plan.lacking)
             prepared = self._view.prepare(plan.entry)
             self._view.claim(prepared)
-            self._append(plan.entry)
+            self._append(plan.entry, mandate.fence)
             self._view.install(prepared)
         return Committed(
             revision=plan.entry.revision,
@@ -294,12 +297,19 @@ class Publisher:
             located = list(_without_canonical_form(edits))
             raise Invalid([*problems, *(located or error.problems)]) from None
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: Entry, fence: int = 0) -> None:
         try:
-            self._journal.append(entry)
+            self._journal.append(entry, fence)
+        except Fenced as error:
+            self.on_fenced(error)
+            raise
         except Unavailable:
             if self._journal.head().hash != entry.hash:  # it may have been written all the same
                 raise
+
+
+def _pass_over(_: Fenced) -> None:
+    """Nobody asked to be told."""
 
 
 def _moves(plan: _Plan, state: State) -> bool:

@@ -19,6 +19,7 @@ from holdfast.core.access import Grant
 from holdfast.core.authority import authorise, grant_of
 from holdfast.core.errors import (
     Conflict,
+    Fenced,
     Forbidden,
     HoldfastError,
     Invalid,
@@ -182,17 +183,22 @@ class Waiting:
         )
 
     def commit(
-        self, name: str, caller: Grant, expected_digest: str = "", break_glass: str = ""
+        self,
+        name: str,
+        caller: Grant,
+        expected_digest: str = "",
+        break_glass: str = "",
+        fence: int = 0,
     ) -> Committed:
         """Commit it onto the head; it waits no longer. When that fails, it waits on as it was.
 
         Raises `Guarded` without the approvals that it needs, `Conflict` when what it touches was
-        touched since it was made, `Invalid`, `Forbidden`, `NotFound`.
+        touched since it was made, `Invalid`, `Forbidden`, `NotFound`; `Fenced` as the door does.
         """
         for attempt in range(ATTEMPTS_MAX):
             kept = self._open(name, expected_digest)
             change = self._on_head(kept)
-            mandate = Mandate(proposal=kept, break_glass=break_glass)
+            mandate = Mandate(proposal=kept, break_glass=break_glass, fence=fence)
             try:
                 committed = self._publisher.commit(change, caller.actor, caller, mandate)
             except Conflict:
@@ -214,10 +220,14 @@ class Waiting:
         problems = (*found.problems, *_standing_problems(kept), *self._overlaps(kept))
         return msgspec.structs.replace(found, problems=problems, digest=kept.digest)
 
-    def run_due(self) -> tuple[Ran, ...]:
-        """Commit what is due: in the name, and by today's rights, of who scheduled it."""
+    def run_due(self, fence: int = 0) -> tuple[Ran, ...]:
+        """Commit what is due: in the name, and by today's rights, of who scheduled it.
+
+        `fence` is the token of the lease of who leads. Raises `Fenced` when another one does.
+        """
         now_s = self._clock()
-        return tuple(self._run(kept, now_s) for kept in self._proposals.due(now_s)[:DUE_MAX])
+        due = self._proposals.due(now_s)[:DUE_MAX]
+        return tuple(self._run(kept, now_s, fence) for kept in due)
 
     # -- one proposal
 
@@ -307,7 +317,7 @@ class Waiting:
 
     # -- what is due
 
-    def _run(self, kept: Proposal, now_s: float) -> Ran:
+    def _run(self, kept: Proposal, now_s: float, fence: int) -> Ran:
         schedule = kept.schedule
         assert schedule is not None  # noqa: S101 - the store's promise of what is due
         late_s = now_s - schedule.at_s
@@ -320,7 +330,9 @@ class Waiting:
             message = f"the token of {schedule.actor} is revoked or has expired"
             return self._fail(kept, schedule, "unauthenticated", message)
         try:
-            committed = self.commit(kept.proposal, grant, kept.digest)
+            committed = self.commit(kept.proposal, grant, kept.digest, fence=fence)
+        except Fenced:
+            raise
         except Unavailable:
             return Ran(kept.proposal, schedule.actor)
         except HoldfastError as refused:

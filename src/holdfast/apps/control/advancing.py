@@ -1,5 +1,7 @@
 """The thread that moves rollouts: it ticks while any is under way, and at once when one is refused.
 
+On a node that does not lead it takes in what consumers tell, and moves nothing.
+
 Queries are asked on threads of their own: a Prometheus that hangs must not keep a bad rollout.
 """
 
@@ -94,10 +96,20 @@ class Queries:
 
 
 class Advancing:
-    """Ticks until it is closed; `woken` ends a wait. `faults` counts ticks that failed."""
+    """Ticks until it is closed; `wake` ends a wait. `faults` counts ticks that failed.
 
-    def __init__(self, advance: Advance, clock: Clock, tell: Callable[[Moved], None]) -> None:
+    `leads()` says whether this node leads at this moment.
+    """
+
+    def __init__(
+        self,
+        advance: Advance,
+        clock: Clock,
+        tell: Callable[[Moved], None],
+        leads: Callable[[], bool],
+    ) -> None:
         self._advance = advance
+        self._leads = leads
         self._clock = clock
         self._tell = tell
         self._wake = threading.Event()
@@ -121,7 +133,7 @@ class Advancing:
     def _run(self) -> None:
         while not self._closed:
             try:
-                for moved in self._advance.tick():
+                for moved in self._advance.tick(leads=self._leads()):
                     self._log(moved)
                     self._tell(moved)
             except Exception:  # noqa: BLE001  whatever it is: the next tick looks again
