@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from holdfast.core.errors import Unavailable
 from holdfast.gameday.proxy import (
     ANSWERS_LOST,
     BLACK_HOLE,
@@ -161,3 +162,24 @@ def test_a_delayed_way(line: Proxy) -> None:
         sock.sendall(b"x")
         assert sock.recv(1) == b"x"
         assert time.monotonic() - began_s >= 0.2
+
+
+def test_what_has_a_word_in_it_is_held_until_it_is_let_go(line: Proxy) -> None:
+    with connected(line) as first, connected(line) as second:
+        trap = line.trap(b"needle", b"other")
+        first.sendall(b"a nee")
+        assert first.recv(5) == b"a nee"
+        first.sendall(b"dle came, and more")
+        trap.wait(5.0)
+        second.sendall(b"needle")
+        assert second.recv(6) == b"needle", "one connection is held, no more"
+        assert is_silent(first)
+        trap.let_go()
+        assert first.recv(18) == b"dle came, and more"
+        first.sendall(b"needle")
+        assert first.recv(6) == b"needle"
+
+
+def test_a_trap_that_catches_nothing_says_so(line: Proxy) -> None:
+    with pytest.raises(Unavailable, match="nothing was caught"):
+        line.trap(b"needle").wait(0.01)

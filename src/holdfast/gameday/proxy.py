@@ -5,6 +5,9 @@
         line.be(ANSWERS_LOST)        # in effect when this returns
         line.be(PASS)                # healed: what was held goes on
         line.cut()                   # resets what is open
+        trap = line.trap(b"a word")  # what has it in it is held, once
+        trap.wait(5.0)               # it came, and has not arrived
+        trap.let_go()
 
 It works on bytes and connections and knows nothing of HTTP. A loop in a thread of its own moves the
 bytes. A direction that is `held` behaves as one whose packets are lost: nothing arrives, no end of
@@ -18,7 +21,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, Self, TypeAlias
 
 import msgspec
@@ -76,6 +79,38 @@ BLACK_HOLE: Final = Fault(Way(held=True), Way(held=True), "dropped")
 """Both ways, new connections and open ones."""
 
 
+class Trap:
+    """Waits for bytes on their way up; what has one of `needles` in it is held, and what follows.
+
+    It holds one connection at most, the others pass.
+    """
+
+    def __init__(self, needles: Sequence[bytes], order: Callable[[Callable[[], None]], None]):
+        self._needles = needles
+        self._keep = max(len(needle) for needle in needles) - 1
+        self._order = order
+        self._caught = threading.Event()
+        self._open = asyncio.Event()
+
+    def wait(self, within_s: float) -> None:
+        """Until something is held. Raises `Unavailable`."""
+        if not self._caught.wait(within_s):
+            raise Unavailable(f"nothing was caught on its way within {within_s:.0f} s")
+
+    def let_go(self) -> None:
+        """What is held goes on, and nothing is held any more."""
+        self._caught.set()
+        self._order(self._open.set)
+
+    async def pass_by(self, line: _Line, chunk: bytes) -> None:
+        """Comes back when the chunk may go on; on the proxy's loop."""
+        seen = line.tail + chunk
+        line.tail = seen[-self._keep :] if self._keep else b""
+        if not self._caught.is_set() and any(needle in seen for needle in self._needles):
+            self._caught.set()
+            await self._open.wait()
+
+
 class Proxy:
     """See the module. All calls are safe from any thread. Its port stays the same."""
 
@@ -90,6 +125,7 @@ class Proxy:
         """Connections beyond `CONNECTIONS_MAX`, reset at once."""
         self._fault = PASS
         self._changed = asyncio.Event()
+        self._trap: Trap | None = None
         self._lines: set[_Line] = set()
         self._stuffing: list[socket.socket] = []
         self._accepting: asyncio.Task[None] | None = None
@@ -118,6 +154,11 @@ class Proxy:
     def be(self, fault: Fault) -> None:
         """Change the line; in effect when this returns, for open connections too."""
         self._order(lambda: self._be(fault))
+
+    def trap(self, *needles: bytes) -> Trap:
+        """Hold the first bytes from now on that have one of these in them; it replaces the last."""
+        self._trap = trap = Trap(needles, self._order)
+        return trap
 
     def cut(self) -> None:
         """Reset every open connection, towards both sides."""
@@ -212,6 +253,8 @@ class Proxy:
             await self._passable(way)
             chunk = await self._loop.sock_recv(read, CHUNK_BYTES)
             await self._passable(way)
+            if self._trap is not None and way == "up":
+                await self._trap.pass_by(line, chunk)
             if self._way(way).delay_s:
                 await asyncio.sleep(self._way(way).delay_s)
                 await self._passable(way)
@@ -256,6 +299,7 @@ class _Line:
         self.client = client
         self.target = socket.socket()
         self.task: asyncio.Task[None] | None = None
+        self.tail = b""
         self.count_anew()
         for sock in (self.client, self.target):
             sock.setblocking(False)
