@@ -231,6 +231,8 @@ def test_without_gentleness_a_start_asks_at_once() -> None:
 def test_a_stream_that_could_not_be_opened_waits_for_an_answer() -> None:
     machine = settled(streams=True)
     machine.step(StreamClosed(0), 1)
+    assert of(OpenStream, machine.step(Tick(), 5))  # that upstream answered meanwhile
+    machine.step(StreamClosed(0), 5.1)
     machine.step(Tick(), 25)
     assert of(OpenStream, machine.step(Tick(), 29.9)) == []
     machine.step(Tick(), 31)

@@ -5,7 +5,8 @@ For each subject the machine keeps what is active (its `Standing`) and when to a
 - The truth is the steady poll: it goes on at its jittered rate whatever the streams do.
 - A hint only says "poll now". It is never believed, and never comes more often than `HINT_GAP_S`.
 - One question at a time, hinted subjects first: the load on an upstream is bounded by that.
-- A failure is retried with full jitter out of a budget; without budget the steady poll retries.
+- A failure is retried with full jitter out of a budget; without budget the steady poll retries,
+  and who has nothing to answer from at the rate of the budget's floor, whatever the throttle says.
   Who has an answer and nobody else to ask waits for that poll at once. Moving on to an upstream
   that is not known to fail needs no budget.
 - What is asked beyond the steady polls goes through a throttle for each upstream.
@@ -371,6 +372,8 @@ class Follow:
 
     def _may_ask(self, watch: Watch, upstream: int, now_s: float) -> bool:
         """Whether the throttle lets it pass; steady polls do, and the first try elsewhere."""
+        if watch.paid:  # nor counted: else the first hints after it would be refused
+            return True
         moves_on = watch.failures > 0 and not self._links.links[upstream].failures
         agreed = not watch.extra or moves_on or not self._plan.gentle
         return self._throttles[upstream].ask(now_s, self._draw(), agreed=agreed)
@@ -378,15 +381,15 @@ class Follow:
     def _upstream_for(self, topic: Topic, watch: Watch, now_s: float) -> int | None:
         """Whom to ask; none when all asked to be left alone: it is put off until that is over."""
         self._links, upstream = links.pick(self._links, now_s)
-        upstream = self._unrefused(watch, upstream, now_s)
+        upstream = links.unrefused(self._links, upstream, watch.rests_until_s, now_s)
         if self._away_until_s[upstream] <= now_s:
             return upstream
         others = [one for one, until_s in enumerate(self._away_until_s) if until_s <= now_s]
         usable = [one for one in links.usable(self._links, now_s) if one in others] or others
         if usable:
-            return self._unrefused(watch, usable[0], now_s)
+            return links.unrefused(self._links, usable[0], watch.rests_until_s, now_s)
         until_s = min(self._away_until_s)
-        self._schedule.put(topic, until_s, extra=watch.extra, urgent=watch.urgent)
+        self._schedule.postpone(topic, until_s)
         return None
 
     def _patience_s(self, upstream: int, watch: Watch, now_s: float) -> float:
@@ -401,19 +404,6 @@ class Follow:
             one for one in usable if one != self._links.current and self._away_until_s[one] <= now_s
         ]
 
-    def _unrefused(self, watch: Watch, upstream: int, now_s: float) -> int:
-        """Another upstream, if this one's answers about the topic were refused of late."""
-        refused = {other for other, until_s in watch.rests_until_s.items() if until_s > now_s}
-        if upstream not in refused:
-            return upstream
-        unrefused = set(range(len(self._links.links))) - refused
-        # One that failed may be back: it is tried rather than one that is known to be wrong.
-        others = unrefused.intersection(links.usable(self._links, now_s)) or unrefused
-        if others:
-            return min(others)
-        # When all were refused, the longest ago comes first: each has its turn.
-        return min(refused, key=lambda other: watch.rests_until_s[other])
-
     # When it is asked
 
     def _topics(self) -> list[Topic]:
@@ -422,10 +412,13 @@ class Follow:
 
     def _look_around(self, now_s: float, within_s: float, topics: Iterable[Topic]) -> None:
         for topic in topics:
-            watch = self._schedule.get(topic)
-            due_s = now_s + self._spread_s(within_s)
-            if watch and due_s < watch.due_s and not watch.is_open:
-                self._schedule.put(topic, due_s, extra=True)
+            if (watch := self._schedule.get(topic)) is None:
+                continue
+            due_s = max(now_s + self._spread_s(within_s), watch.asked_s + HINT_GAP_S)
+            if watch.is_open:  # its answer may be older than what is heard now
+                watch.again_s = within_s
+            elif due_s < watch.due_s:
+                self._schedule.put(topic, due_s, extra=True, paid=watch.paid)
 
     def _next_poll(self, topic: Topic, watch: Watch, now_s: float) -> None:
         interval_s = self._interval_s(topic)
@@ -436,6 +429,8 @@ class Follow:
             # What comes on top moves no steady poll: else all who heard one hint poll together.
             at_s = watch.steady_s
         self._schedule.put(topic, at_s)
+        if watch.again_s is not None:
+            self._look_around(now_s, watch.again_s, (topic,))
         if watch.wanted and watch.is_news(watch.wanted) and not watch.pinned:
             self._hurry(topic, watch, now_s)
 
@@ -444,16 +439,21 @@ class Follow:
         if not self._plan.gentle:
             self._schedule.put(topic, now_s + RETRY_BASE_S, extra=True)
             return
+        empty = not self._contracts
+        self._budget = self._budget.wait(now_s) if empty else self._budget
         budget = self._budget if free else self._budget.spend()
-        if budget is None:
+        if budget is None and not empty:
             self._next_poll(topic, watch, now_s)
             return
-        self._budget = budget
+        self._budget = budget or self._budget.lend()
         cap_s = self._interval_s(topic)
-        wait_s = full_jitter(watch.failures, RETRY_BASE_S, cap_s, self._draw())
+        most_s = min(cap_s, 1 / pacing.RETRIES_PER_S) if empty else cap_s
+        wait_s = full_jitter(watch.failures, RETRY_BASE_S, most_s, self._draw())
+        if budget is None:
+            wait_s = self._budget.owed_s() * (1 + pacing.RETRY_SPREAD * self._draw())
         if watch.steady_s <= now_s:
             self._schedule.put(topic, now_s + steady(cap_s, self._draw()))
-        self._schedule.put(topic, min(now_s + wait_s, watch.steady_s), extra=True)
+        self._schedule.put(topic, min(now_s + wait_s, watch.steady_s), extra=True, paid=empty)
 
     def _hurry(self, topic: Topic, watch: Watch, now_s: float) -> None:
         """Ask soon because of a hint; while its question is open, the answer looks at `wanted`."""
@@ -461,7 +461,7 @@ class Follow:
             return
         due_s = max(now_s + self._spread_s(HINT_SPREAD_S), watch.asked_s + HINT_GAP_S)
         if due_s < watch.due_s or not watch.urgent:  # overdue polls wait behind hints
-            self._schedule.put(topic, min(due_s, watch.due_s), urgent=True)
+            self._schedule.put(topic, min(due_s, watch.due_s), urgent=True, paid=watch.paid)
 
     def _spread_s(self, within_s: float) -> float:
         return spread(within_s, self._draw()) if self._plan.gentle else 0.0

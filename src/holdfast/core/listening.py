@@ -4,7 +4,7 @@
   been replaced by its next process.
 - One that was cut, or could not be opened, waits, with full jitter, and for an answer of that
   upstream to a poll: while an upstream is down its streams cost it nothing, and when it is back
-  they come as the polls do, one by one.
+  they come as the polls do, one by one. An answer while it was being opened counts.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class _State(msgspec.Struct, frozen=True):
 
     upstream: int | None = None
     opened_s: float | None = None
+    heard: bool = False
     failures: int = 0
     reopen_s: float = 0.0
     shut: int | None = None
@@ -68,13 +69,16 @@ class Listening:
         failures = 1 if proven else state.failures + 1
         wait_s = full_jitter(failures, REOPEN_SPREAD_S, max(cap_s, REOPEN_SPREAD_S), chance)
         wait_s = max(wait_s, event.retry_after_s) if self._gentle else NAIVE_WAIT_S
-        lost = opened_s is None or event.cut
+        # What failed to open may have been tried before that upstream was up.
+        lost = not state.heard if opened_s is None else event.cut
         shut = event.upstream if lost and self._gentle else None
         self._state = _State(failures=failures, reopen_s=now_s + wait_s, shut=shut)
         return opened_s is not None and failures <= CLOSINGS_NOTED
 
     def answered(self, upstream: int) -> None:
         """That upstream answered a question."""
+        if self._state.upstream == upstream and not self._state.heard:
+            self._state = msgspec.structs.replace(self._state, heard=True)
         if self._state.shut == upstream:
             self._state = msgspec.structs.replace(self._state, shut=None)
 

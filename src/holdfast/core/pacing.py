@@ -77,7 +77,15 @@ class RetryBudget(msgspec.Struct, frozen=True):
 
     def spend(self) -> RetryBudget | None:
         """One retry taken, or none when the budget has no whole one left."""
-        return RetryBudget(self.saved - 1, self.since_s) if self.saved >= 1 else None
+        return self.lend() if self.saved >= 1 else None
+
+    def lend(self) -> RetryBudget:
+        """One retry taken that the floor will have paid for after `owed_s`."""
+        return RetryBudget(max(0.0, self.saved) - 1, self.since_s)
+
+    def owed_s(self) -> float:
+        """Seconds until the floor alone has made up for what is missing."""
+        return max(0.0, -self.saved) / RETRIES_PER_S
 
 
 # What a consumer obeys

@@ -27,14 +27,18 @@ _OPEN: Final = float("inf")
 class Watch(msgspec.Struct):
     """One topic. `due_s` is when to ask next; `wanted` the digest that a hint named last.
 
-    `extra` is what comes before the steady poll, which is due at `steady_s`. `lasting` is the
-    digest of what this consumer refuses whoever brings it.
+    `extra` is what comes before the steady poll, which is due at `steady_s`; `paid` what a budget
+    bounds already. `again_s`: while the question was open, something made it outdated; it is to be
+    asked again within that time. `lasting` is the digest of what this consumer refuses whoever
+    brings it.
     """
 
     due_s: float
     steady_s: float
     urgent: bool = False
     extra: bool = False
+    paid: bool = False
+    again_s: float | None = None
     standing: Standing | None = None
     wanted: str | None = None
     failures: int = 0
@@ -102,17 +106,31 @@ class Schedule:
         for subject in named:
             self.watch(subject, now_s)
 
-    def put(self, topic: Topic, due_s: float, *, extra: bool = False, urgent: bool = False) -> None:
+    def put(
+        self,
+        topic: Topic,
+        due_s: float,
+        *,
+        extra: bool = False,
+        urgent: bool = False,
+        paid: bool = False,
+    ) -> None:
         """Ask about it then, and not before; what is `urgent` is asked before the others."""
         watch = self._watches[topic]
+        watch.paid = paid
         watch.due_s, watch.extra, watch.urgent = due_s, extra or urgent, urgent
         watch.steady_s = watch.steady_s if watch.extra else due_s
         heapq.heappush(self._queues[0 if urgent else 1], (due_s, next(self._order), topic))
 
+    def postpone(self, topic: Topic, due_s: float) -> None:
+        """Ask as it was to be asked, and not before."""
+        watch = self._watches[topic]
+        self.put(topic, due_s, extra=watch.extra, urgent=watch.urgent, paid=watch.paid)
+
     def open(self, topic: Topic, now_s: float) -> Watch:
         """The question is asked now; it is due again when it was answered."""
         watch = self._watches[topic]
-        watch.asked_s, watch.due_s, watch.wanted = now_s, _OPEN, None
+        watch.asked_s, watch.due_s, watch.wanted, watch.again_s = now_s, _OPEN, None, None
         return watch
 
     def due(self, now_s: float) -> tuple[Topic] | None:

@@ -14,6 +14,8 @@ one question, refused at once or after the 2 s to connect, finds out what has be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from holdfast.core.pacing import full_jitter
@@ -164,6 +166,22 @@ def usable(upstreams: Upstreams, now_s: float) -> list[int]:
         for index, link in enumerate(upstreams.links)
         if not link.failures or link.rests_until_s <= now_s
     ]
+
+
+def unrefused(
+    upstreams: Upstreams, index: int, refused_until_s: Mapping[int, float], now_s: float
+) -> int:
+    """Another upstream than `index`, if its answers about a topic were refused of late."""
+    refused = {other for other, until_s in refused_until_s.items() if until_s > now_s}
+    if index not in refused:
+        return index
+    clear = set(range(len(upstreams.links))) - refused
+    # One that failed may be back: it is tried rather than one that is known to be wrong.
+    others = clear.intersection(usable(upstreams, now_s)) or clear
+    if others:
+        return min(others)
+    # When all were refused, the longest ago comes first: each has its turn.
+    return min(refused, key=lambda other: refused_until_s[other])
 
 
 def silent(upstreams: Upstreams) -> bool:
