@@ -134,7 +134,8 @@ class Response(msgspec.Struct, gc=False):
 class Fault(msgspec.Struct, omit_defaults=True):
     """What stands under `error` in the body of an answer that is none.
 
-    The revisions stand in conflicts only: the change was made on one, the journal is at the other.
+    The revisions stand in conflicts (the change was made on one, the journal is at the other), and
+    where a node is behind (one was asked for, it is at the other).
     """
 
     code: str
@@ -169,7 +170,7 @@ def error_response(error: HoldfastError) -> Response:
     body = Fault(error.code, public_message(error))
     if isinstance(error, errors.Invalid | errors.Guarded):
         body.problems = error.problems
-    if isinstance(error, errors.Conflict):
+    if isinstance(error, errors.Conflict | errors.Behind):
         body.expected_revision = error.expected_revision
         body.actual_revision = error.actual_revision
     return json_response({"error": body}, status, [NO_STORE, *error_headers(status)])
@@ -186,6 +187,8 @@ def public_message(error: HoldfastError) -> str:
         )
     if isinstance(error, errors.SickDisk):
         return error.public
+    if isinstance(error, errors.Behind):
+        return str(error)
     if isinstance(error, errors.Unavailable):
         return "a part of the system does not answer; try again"
     return "the system is at fault, not the call; its log says more"

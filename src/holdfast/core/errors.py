@@ -15,6 +15,7 @@
         ├── Damaged              stored bytes are not what was written
         ├── Fenced               another node leads by now; nothing was written
         ├── Unavailable          a store or a peer does not answer
+        │   ├── Behind               this node has not read that far in the journal
         │   └── SickDisk             a disk that is full, read-only or faulty: nothing was written
         └── Untrusted            bytes whose signature, lineage or shape can't be believed
 
@@ -164,6 +165,28 @@ class Unavailable(OperatorError):
         self.retry_after_s = retry_after_s
         self.poll_s = poll_s
         super().__init__(message)
+
+
+class Behind(Unavailable):
+    """A node was asked for a revision that it has not, and could not get in time.
+
+    `silent`: the store did not answer it; else the journal itself ends below that revision.
+    """
+
+    code = "behind"
+
+    def __init__(self, expected_revision: int, actual_revision: int, silent: bool) -> None:
+        self.expected_revision = expected_revision
+        self.actual_revision = actual_revision
+        why = (
+            "and the store does not let it catch up: ask another node, or again"
+            if silent
+            else "and so is the journal: was it restored from an older copy?"
+        )
+        super().__init__(
+            f"revision {expected_revision} or a newer one was asked for; this node is at revision "
+            f"{actual_revision}, {why}"
+        )
 
 
 Sickness: TypeAlias = Literal["disk-full", "disk-read-only", "disk-fault"]

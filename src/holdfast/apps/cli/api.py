@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import httpx2
 import msgspec
 
-from holdfast.apps.cli.connection import TIMEOUT_S, Connection
+from holdfast.apps.cli.connection import Connection
+from holdfast.apps.cli.nodes import (
+    CONNECT_S,
+    NOTHING_DONE,
+    READS,
+    WHOLE_S,
+    Care,
+    Outcome,
+    Silence,
+    care_of,
+    may_go_on,
+    patience_s,
+    told,
+)
 from holdfast.apps.http import Fault
 from holdfast.core import errors
 from holdfast.core.limits import SNAPSHOT_BYTES_MAX
@@ -22,6 +36,15 @@ ANSWER_BYTES_MAX = 2 * SNAPSHOT_BYTES_MAX
 
 HEAD = "/v1/head"
 """Every control plane has it, and no edge."""
+REVISION: Final = "Holdfast-Revision"
+_UNSENT: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+    httpx2.InvalidURL,
+)
+"""What fails before a byte of the call has left."""
 
 
 class _Failure(msgspec.Struct):
@@ -29,7 +52,13 @@ class _Failure(msgspec.Struct):
 
 
 class NoAnswer(errors.Unavailable):
-    """Nobody answers at the control plane's address."""
+    """Nobody answers at the control plane's address, or none of its nodes."""
+
+
+class OutcomeUnknown(errors.Unavailable):
+    """A write was sent and its answer did not come: it may stand, and it may not."""
+
+    code = "outcome-unknown"
 
 
 class NotControl(errors.NotFound):
@@ -39,23 +68,22 @@ class NotControl(errors.NotFound):
 
 
 class Api:
-    """One connection to one control plane. Every call is bounded in time and size."""
+    """The nodes of one control plane, as one. Every call is bounded in time and size.
+
+    The node that answered last is asked first. `revision` is the newest one that this command knows
+    to stand: answers are never from before it.
+    """
 
     def __init__(
         self, connection: Connection, transport: httpx2.BaseTransport | None = None
     ) -> None:
         self.connection = connection
+        self.revision = connection.at_least
+        self._transport = transport
         if not (connection.token.isascii() and connection.token.isprintable()):
             raise errors.Unauthenticated("the token has characters that no token has")
-        headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
-        self._client = httpx2.Client(
-            base_url=connection.server,
-            headers=headers,
-            timeout=TIMEOUT_S,
-            transport=transport,
-            # Loopback is no business of a proxy that the surroundings name.
-            trust_env=not connection.server.startswith(("http://127.", "http://localhost")),
-        )
+        self._clients: dict[str, httpx2.Client] = {}
+        self._answers = connection.server
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +94,8 @@ class Api:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
 
     def call(
         self,
@@ -87,12 +116,25 @@ class Api:
         """`call` with a body that goes out as it is."""
         return self._decoded(kind, path, self.raw(method, path, content=content))
 
+    def call_based(
+        self, kind: type[Body], method: str, path: str, content: bytes
+    ) -> tuple[Body | Outdated, list[Silence]]:
+        """A commit onto one revision, sent on as often as it takes: (its answer or the conflict,
+        what the nodes before said).
+        """
+        silences: list[Silence] = []
+        try:
+            received = self._exchange(method, path, {}, content, "based", silences)[0]
+        except Outdated as conflict:
+            return conflict, silences
+        return self._decoded(kind, path, received), silences
+
     def _decoded(self, kind: type[Body], path: str, content: bytes) -> Body:
         try:
             return msgspec.json.decode(content or b"null", type=kind)
         except msgspec.MsgspecError as wrong:
             raise errors.Unavailable(
-                f"{self.connection.server}{path} answers in a shape that this version does not "
+                f"{self._answers}{path} answers in a shape that this version does not "
                 f"know ({wrong}): is it another version, or another program?"
             ) from None
 
@@ -105,38 +147,102 @@ class Api:
         content: bytes | None = None,
     ) -> bytes:
         """The answer's bytes. Raises `core.errors`."""
-        return self._exchange(method, path, query or {}, content)[0]
+        care = care_of(method, path)
+        return self._exchange(method, path, query or {}, content, care, [])[0]
 
     def head(self, path: str) -> Mapping[str, str]:
         """The headers of an answer; their names in any case. Raises `core.errors`."""
-        return self._exchange("HEAD", path, {}, None)[1]
+        return self._exchange("HEAD", path, {}, None, "again", [])[1]
 
     def _exchange(
-        self, method: str, path: str, query: Mapping[str, object], content: bytes | None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        content: bytes | None,
+        care: Care,
+        silences: list[Silence],
     ) -> tuple[bytes, Mapping[str, str]]:
-        given = {name: str(value) for name, value in query.items() if value is not None}
-        headers = {} if content is None else {"Content-Type": "application/json"}
-        try:
-            with self._client.stream(
-                method, path, params=given, content=content, headers=headers
-            ) as answer:
-                received = _bounded(answer)
-        except (httpx2.TransportError, httpx2.InvalidURL) as failed:
-            raise NoAnswer(
-                f"{self.connection.server} does not answer ({str(failed) or type(failed).__name__})"
-            ) from None
-        if answer.status_code == 404 and path != HEAD and self._is_edge():
-            raise NotControl(
-                f"{self.connection.server} is an edge: it answers for settings and takes no changes"
+        """The first answer of a node, those that answer first of all; `silences` grows by what the
+        others said.
+        """
+        nodes = list(self._nodes())
+        for number, url in enumerate(nodes):
+            wait_s = patience_s(care, len(nodes) - number - 1)
+            answer = self._ask(url, wait_s, method, path, query, content)
+            if not isinstance(answer, Silence):
+                self._answers = url
+                return answer
+            silences.append(answer)
+            if not may_go_on(care, answer.outcome):
+                break
+        if care != "again" and any(one.outcome == "unknown" for one in silences):
+            raise OutcomeUnknown(
+                f"{told(silences)}\n  so it is not known whether the change was made"
             )
+        raise NoAnswer(told(silences))
+
+    def _nodes(self) -> Iterator[str]:
+        yield self._answers
+        yield from (url for url in self.connection.servers if url != self._answers)
+
+    def _ask(
+        self,
+        url: str,
+        wait_s: float,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        content: bytes | None,
+    ) -> tuple[bytes, Mapping[str, str]] | Silence:
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        if self.revision:
+            given["at_least"] = str(self.revision)
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        timeout = httpx2.Timeout(wait_s, connect=CONNECT_S)
+        try:
+            with self._client(url).stream(
+                method, path, params=given, content=content, headers=headers, timeout=timeout
+            ) as answer:
+                received = _bounded(answer, time.monotonic() + WHOLE_S)
+        except (httpx2.TransportError, httpx2.InvalidURL) as failed:
+            why = str(failed) or type(failed).__name__
+            if isinstance(failed, _UNSENT):
+                return Silence(url, f"does not answer ({why})")
+            return Silence(url, f"does not answer ({why})", "unknown")
+        if answer.status_code == 404 and path != HEAD and self._is_edge(url):
+            raise NotControl(f"{url} is an edge: it answers for settings and takes no changes")
         if answer.status_code >= 400:
-            raise _error_of(answer.status_code, received, self.connection.server + path)
+            error = _error_of(answer.status_code, received, url + path)
+            if answer.status_code != 503:
+                raise error
+            outcome: Outcome = "nothing" if error.code in NOTHING_DONE else "unknown"
+            return Silence(url, f"answers 503 {error.code}: {error}", outcome)
+        if method not in READS or self.connection.others:
+            self._saw(answer.headers.get(REVISION, ""))
         return received, answer.headers
 
-    def _is_edge(self) -> bool:
+    def _saw(self, revision: str) -> None:
+        if revision.isdecimal():
+            self.revision = max(self.revision, int(revision))
+
+    def _client(self, url: str) -> httpx2.Client:
+        client = self._clients.get(url)
+        if client is None:
+            token = self.connection.token
+            client = self._clients[url] = httpx2.Client(
+                base_url=url,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                transport=self._transport,
+                # Loopback is no business of a proxy that the surroundings name.
+                trust_env=not url.startswith(("http://127.", "http://localhost")),
+            )
+        return client
+
+    def _is_edge(self, url: str) -> bool:
         """Whether what answers follows a control plane, and is none: it has no journal's head."""
         try:
-            self.raw("GET", HEAD)
+            self._ask(url, CONNECT_S, "GET", HEAD, {}, None)
         except errors.NotFound:
             return True
         except errors.HoldfastError:
@@ -144,7 +250,7 @@ class Api:
         return False
 
 
-def _bounded(answer: httpx2.Response) -> bytes:
+def _bounded(answer: httpx2.Response, until_s: float) -> bytes:
     parts = []
     size = 0
     for part in answer.iter_bytes():
@@ -153,6 +259,8 @@ def _bounded(answer: httpx2.Response) -> bytes:
             raise errors.Unavailable(
                 f"{answer.url} answers with more than {ANSWER_BYTES_MAX} bytes"
             )
+        if time.monotonic() > until_s:
+            raise httpx2.ReadTimeout(f"not whole after {WHOLE_S:.0f} s")
         parts.append(part)
     return b"".join(parts)
 
@@ -167,6 +275,8 @@ def _error_of(status: int, received: bytes, url: str) -> errors.HoldfastError:
     kind = _KINDS.get(status, errors.CallerError if status < 500 else errors.OperatorError)
     error = kind(fault.message)
     error.code = fault.code
+    if isinstance(error, Outdated):
+        error.actual_revision = fault.actual_revision or 0
     return error
 
 
@@ -175,6 +285,7 @@ class Outdated(errors.Conflict):
 
     def __init__(self, message: str) -> None:
         errors.HoldfastError.__init__(self, message)
+        self.actual_revision = 0
 
 
 _KINDS: dict[int, type[errors.HoldfastError]] = {

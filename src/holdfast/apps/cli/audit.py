@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.options import output_option
+from holdfast.apps.cli.options import output_option, servers_option, the_api
 from holdfast.apps.cli.output import print_data, print_facts, say
 from holdfast.apps.cli.verify import LAST, Progress
 from holdfast.apps.defaults import DATA_DIR
@@ -37,12 +37,7 @@ def audit() -> None:
     multiple=True,
     help="A root document that was handed out (holdfast keys show --to).",
 )
-@click.option(
-    "--server",
-    metavar="URL",
-    envvar="HOLDFAST_SERVER",
-    help="Control plane to ask which journal heads consumers have reported.",
-)
+@servers_option("Control plane to ask which journal heads consumers have reported.")
 @click.option("--token", metavar="TOKEN", envvar="HOLDFAST_TOKEN", help="For --server.")
 @click.option(
     "--last",
@@ -56,7 +51,7 @@ def verify_audit(
     path: Path,
     caches: tuple[Path, ...],
     roots: tuple[Path, ...],
-    server: str | None,
+    servers: tuple[str, ...],
     token: str | None,
     last: int,
     output: str,
@@ -82,8 +77,8 @@ def verify_audit(
         evidence.add_cache(cache)
     for root in roots:
         evidence.add_root(root)
-    if server:
-        _ask(evidence, server, token)
+    if servers:
+        _ask(evidence, servers, token)
     found = audited(path, evidence, last, Progress(output))
     if not print_data(found, output):
         _show(found)
@@ -91,14 +86,8 @@ def verify_audit(
         raise click.exceptions.Exit(1)
 
 
-def _ask(evidence: Evidence, server: str, token: str | None) -> None:
-    import os
-
-    from holdfast.apps.cli.api import Api
-    from holdfast.apps.cli.connection import find_connection
-
-    where = find_connection(server, token, Path.cwd(), os.environ.get("HOLDFAST_DATA", ""))
-    with Api(where) as api:
+def _ask(evidence: Evidence, servers: tuple[str, ...], token: str | None) -> None:
+    with the_api(servers, token) as api:
         evidence.add_fleet(api)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.apps.cli.committing import ask_unless, show_commit
+from holdfast.apps.cli.committing import ask_unless, commit, show_commit
 from holdfast.apps.cli.options import BREAK_GLASS, REASON, YES, connected, output_option
 from holdfast.apps.cli.output import print_data, print_problems, say
 
@@ -147,10 +147,8 @@ def apply(
     if waits:
         _propose(api, body, at_s, output)
         return
-    from holdfast.apps.control.schemas import Committed
-
     body["break_glass"] = break_glass
-    show_commit(api.call(Committed, "POST", "/v1/commits", body), output)
+    show_commit(commit(api, "/v1/commits", body), output)
 
 
 @click.command()

@@ -1,21 +1,25 @@
-"""Which control plane the commands talk to, with which token, and how.
+"""Which control planes the commands talk to, with which token, and how.
 
 Sought in this order: `--server`/`--token`, `HOLDFAST_SERVER`/`HOLDFAST_TOKEN`, and the file that
-`holdfast dev` writes: `dev.json` in `HOLDFAST_DATA`, else `.holdfast/dev.json` here or above.
+`holdfast dev` writes: `dev.json` in `HOLDFAST_DATA`, else `.holdfast/dev.json` here or above. Each
+may name several nodes of one control plane, with commas between them; they are tried in order.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
 
 DEV_FILE = Path(".holdfast/dev.json")
-TIMEOUT_S = 30.0
 DEV_FILE_BYTES_MAX = 64 * 1024
+SERVERS_MAX: Final = 16
+"""Nodes of one control plane."""
 
 
 class DevFile(msgspec.Struct, frozen=True):
@@ -29,26 +33,51 @@ class DevFile(msgspec.Struct, frozen=True):
 
 
 class Connection(msgspec.Struct, frozen=True):
+    """`server` is asked first, the `others` are further nodes of the same control plane.
+
+    Answers are of revision `at_least` of the journal, or newer; 0 for any.
+    """
+
     server: str
     token: str
     edge: str = ""
+    others: tuple[str, ...] = ()
+    at_least: int = 0
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return (self.server, *self.others)
 
 
 def find_connection(
-    server: str | None, token: str | None, directory: Path, data_dir: str = ""
+    given: Iterable[str], token: str | None, directory: Path, data_dir: str = "", at_least: int = 0
 ) -> Connection:
     """The connection to use; a usage error when nothing names a control plane."""
     dev = _read(Path(data_dir) / DEV_FILE.name) if data_dir else find_dev_file(directory)
-    if server:
-        same = dev is not None and dev.server == server.rstrip("/")
+    if servers := urls_of(given):
+        # The token of `dev` goes to its own control plane, and to nobody besides.
+        same = dev is not None and {*servers} <= {*urls_of([dev.server])}
         own = dev.token if dev and same else ""
-        return Connection(server.rstrip("/"), token or own, dev.edge if dev and same else "")
-    if dev:
-        return Connection(dev.server, token or dev.token, dev.edge)
+        edge = dev.edge if dev and same else ""
+        return _connection(servers, token or own, edge, at_least)
+    if dev and (servers := urls_of([dev.server])):
+        return _connection(servers, token or dev.token, dev.edge, at_least)
     raise click.UsageError(
         "No control plane to talk to.\n"
         "Give --server URL (or set HOLDFAST_SERVER), or start one here: holdfast dev --open"
     )
+
+
+def urls_of(given: Iterable[str]) -> tuple[str, ...]:
+    """The URLs in texts that hold one or several each, with commas between; each one once."""
+    parts = (part.strip().rstrip("/") for text in given for part in text.split(","))
+    return tuple(dict.fromkeys(filter(None, parts)))
+
+
+def _connection(servers: tuple[str, ...], token: str, edge: str, at_least: int) -> Connection:
+    if len(servers) > SERVERS_MAX:
+        raise click.UsageError(f"{len(servers)} control planes, and {SERVERS_MAX} are the most.")
+    return Connection(servers[0], token, edge, servers[1:], at_least)
 
 
 def find_dev_file(directory: Path) -> DevFile | None:

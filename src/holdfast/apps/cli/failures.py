@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.apps.cli.api import NoAnswer, NotControl
+from holdfast.apps.cli.api import NoAnswer, NotControl, OutcomeUnknown
 from holdfast.apps.cli.output import print_problem, print_problems
 from holdfast.apps.http import exit_code_of
 from holdfast.core.errors import (
@@ -24,6 +24,7 @@ WAY_OUT: tuple[tuple[type[HoldfastError], str], ...] = (
     (Forbidden, "ask somebody who may, or use a token whose scopes allow it (holdfast token list)"),
     (TooLarge, "split it, or look whether it is meant"),
     (NotControl, "give --server, or HOLDFAST_SERVER, the URL of its control plane"),
+    (OutcomeUnknown, "before you send it again, look whether it stands: holdfast history"),
     (NoAnswer, "is it running? holdfast status --server URL; holdfast dev starts one here"),
     (Damaged, "nothing was served from it; restore it from a backup or another node"),
     (Untrusted, "nothing of it was used; check which root this consumer pins (holdfast keys show)"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.options import output_option
+from holdfast.apps.cli.options import output_option, servers_option, the_api
 from holdfast.apps.cli.output import print_data, print_problems, say
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     "--environment", "-e", default="", help="Instead of files: what stands there, as it is used."
 )
 @click.option("--service", "-s", default="", help="With --environment: only this service.")
-@click.option("--server", metavar="URL", envvar="HOLDFAST_SERVER", help="As for plan.")
+@servers_option("As for plan.")
 @click.option("--token", metavar="TOKEN", envvar="HOLDFAST_TOKEN", help="As for plan.")
 @output_option()
 def lint(
     paths: tuple[Path, ...],
     environment: str,
     service: str,
-    server: str | None,
+    servers: tuple[str, ...],
     token: str | None,
     output: str,
 ) -> None:
@@ -51,7 +51,7 @@ def lint(
     if paths:
         findings, sources = _of_files(paths)
     else:
-        findings, sources = _of_environment(environment, service, server, token), {}
+        findings, sources = _of_environment(environment, service, servers, token), {}
     if not print_data({"findings": findings}, output):
         print_problems(findings, sources)
         if not findings:
@@ -84,15 +84,10 @@ def _of_files(paths: Sequence[Path]) -> tuple[Sequence[Problem], dict[str, str]]
 
 
 def _of_environment(
-    environment: str, service: str, server: str | None, token: str | None
+    environment: str, service: str, servers: tuple[str, ...], token: str | None
 ) -> Sequence[Problem]:
-    import os
-
-    from holdfast.apps.cli.api import Api
-    from holdfast.apps.cli.connection import find_connection
     from holdfast.apps.control.impact_schemas import Linted
 
-    where = find_connection(server, token, Path.cwd(), os.environ.get("HOLDFAST_DATA", ""))
-    with Api(where) as api:
+    with the_api(servers, token) as api:
         query = {"environment": environment, "service": service or None}
         return api.call(Linted, "GET", "/v1/lint", **query).findings

@@ -201,11 +201,10 @@ def restore(
 def _commit(
     api: Api, route: str, body: dict[str, Any], question: str, yes: bool, output: str
 ) -> None:
-    from holdfast.apps.cli.committing import ask_unless, show_commit
-    from holdfast.apps.control.schemas import Committed
+    from holdfast.apps.cli.committing import ask_unless, commit, show_commit
 
     ask_unless(yes, question, output)
-    committed = api.call(Committed, "POST", route, body)
+    committed = commit(api, route, body)
     print_problems(committed.problems)
     if output == "text":
         _show(committed.differences)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from holdfast.apps.cli.options import IN_ENVIRONMENT, output_option
+from holdfast.apps.cli.options import IN_ENVIRONMENT, output_option, servers_option, the_api
 from holdfast.apps.cli.output import print_data, print_table, say
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ SOAK_S: Final = 5.0
     help="Bring a push into the journal, now that a control plane is back; needs --server.",
 )
 @click.option("--lift", metavar="SERVICE/KEY", help="Take a push away again; needs --server.")
-@click.option("--server", metavar="URL", envvar="HOLDFAST_SERVER", help="For --import and --lift.")
+@servers_option("For --import and --lift; again, or with commas, for more nodes.")
 @IN_ENVIRONMENT
 @output_option()
 def push(**given: Any) -> None:
@@ -241,15 +241,7 @@ def _why(one: dict[str, Any]) -> str:
 
 def _bring(**given: Any) -> None:
     """Into the journal, or out of it."""
-    import os
-
-    from holdfast.apps.cli.api import Api
-    from holdfast.apps.cli.connection import find_connection
-
-    connection = find_connection(
-        given["server"], given["token"] or None, Path.cwd(), os.environ.get("HOLDFAST_DATA", "")
-    )
-    with Api(connection) as api:
+    with the_api(given["servers"], given["token"] or None) as api:
         if given["imported"]:
             body = given["imported"].read_bytes()
             told = api.call_with(dict[str, Any], "POST", "/v1/pushes", body)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from holdfast.apps import http
 from holdfast.apps.asgi import App, Face, Receive, Scope, Send
+from holdfast.apps.control.abreast import Abreast
 from holdfast.apps.control.plane import Control
 from holdfast.apps.control.traffic import Traffic
 from holdfast.apps.http import Request, Response
@@ -28,7 +29,14 @@ _log = logger("holdfast.control")
 def create_app(control: Control) -> App:
     """The whole face of one control plane; it starts and ends `control` with its lifespan."""
     face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=_Behind(control))
-    return Traffic(face, control.door, control.metrics)
+    abreast = Abreast(
+        face,
+        door=control.door,
+        head=lambda: control.state().head.revision,
+        catch_up=lambda: control.read(control.view.catch_up),
+        refused=control.metrics.refused,
+    )
+    return Traffic(abreast, control.door, control.metrics)
 
 
 class _Behind:

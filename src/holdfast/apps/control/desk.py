@@ -198,11 +198,11 @@ class Desk:
         reason = body.reason or f"restore of {what}"
 
         def draft() -> Drafted:
-            head = self.head(None).head.revision
+            head = self.head(body.base_revision).head.revision
             undone = undo()
             return Change(undone.edits, reason, head), undone.problems
 
-        return self.commit_drafts(caller, draft, None, mandate)
+        return self.commit_drafts(caller, draft, body.base_revision, mandate)
 
     def _restore_segment(self, service: str, segment: str, revision: int | None) -> Undo:
         """Edits that bring a segment back, as of a revision or of its removal."""

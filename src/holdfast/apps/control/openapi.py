@@ -18,6 +18,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 import holdfast
 from holdfast.apps.control.examples import EXAMPLES
 from holdfast.apps.control.schemas import ErrorBody
+from holdfast.core import limits
 
 REF: Final = "#/components/schemas/{name}"
 _PREFIX: Final = REF.format(name="")
@@ -52,6 +53,26 @@ _TAGS: Final = {
     "fleet": "What consumers tell: who runs what, and who refused it.",
     "operations": "For orchestrators, Prometheus and tools.",
 }
+
+
+AT_LEAST: Final[Mapping[str, Any]] = {
+    "name": "at_least",
+    "in": "query",
+    "required": False,
+    "description": "A revision, as commits answer it: the node catches up with the journal first, "
+    "so that the answer is of this revision or a newer one. 503 with the code `behind`, both "
+    "revisions and `Retry-After` when it can't in time.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": limits.SAFE_INTEGER_MAX},
+    "example": 1,
+}
+_REVISION: Final[Mapping[str, Any]] = {
+    "description": "Of a read: its answer is of this revision of the journal or a newer one. Of a "
+    "write: a read with `at_least` of it sees what was written.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0},
+}
+_ALSO_READS: Final = frozenset({"explain", "preview_impact", "can_deploy"})
+"""Operations with a body that write nothing, and do not catch up by themselves."""
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
@@ -113,6 +134,10 @@ def _supplement(paths: dict[str, Any]) -> None:
             example = EXAMPLES.get(operation["operationId"])
             if example is not None:
                 operation["requestBody"]["content"]["application/json"]["example"] = example
+    for path, item in paths.items():
+        if path not in PUBLIC_PATHS:
+            for method, operation in item.items():
+                _tell_revisions(method, operation)
     for path in PUBLIC_PATHS:
         paths[path]["get"]["security"] = []
     text = {"schema": {"type": "string"}}
@@ -122,6 +147,15 @@ def _supplement(paths: dict[str, Any]) -> None:
         "required": True,
         "content": {"text/plain": {**text, "example": "contoso\nfabrikam\n"}},
     }
+
+
+def _tell_revisions(method: str, operation: dict[str, Any]) -> None:
+    """What `abreast` does around every route."""
+    if method == "get" or operation["operationId"] in _ALSO_READS:
+        operation["parameters"] = [*operation.get("parameters", ()), AT_LEAST]
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            answer["headers"] = {**answer.get("headers", {}), "Holdfast-Revision": _REVISION}
 
 
 def _reachable(paths: object, schemas: Mapping[str, object]) -> set[str]:

@@ -214,6 +214,7 @@ class RestoreBody(Struct, frozen=True, forbid_unknown_fields=True):
     segment: Name | None = None
     revision: Revision | None = None
     reason: Reason = ""
+    base_revision: Revision | None = None
     break_glass: BreakGlassReason = ""
 
 
