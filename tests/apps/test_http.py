@@ -22,6 +22,10 @@ def make(cls: type[errors.HoldfastError]) -> errors.HoldfastError:
         return cls([errors.Problem(code="bad-key", message="no key", path="/settings")])
     if cls is errors.Conflict:
         return errors.Conflict(3, 5)
+    if cls is errors.Fenced:
+        return errors.Fenced(3, 5)
+    if cls is errors.Behind:
+        return errors.Behind(5, 3, silent=True)
     if cls is errors.Untrusted:
         return errors.Untrusted("signature", "/var/lib/secret: not signed")
     return cls("what happened")

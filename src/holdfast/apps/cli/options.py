@@ -100,7 +100,7 @@ def the_api(servers: tuple[str, ...], token: str | None, at_least: int = 0) -> A
 
 
 def connected(command: Command) -> Command:
-    """Adds `--server`, `--at-least` and `--token`, and passes the command an `Api` as its first argument."""
+    """Adds `--server`, `--at-least` and `--token`; the command gets an `Api` as first argument."""
 
     @servers_option(
         "Control plane; again, or with commas, for its other nodes. Else HOLDFAST_SERVER, else the "
