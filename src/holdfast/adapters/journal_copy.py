@@ -16,7 +16,8 @@ import msgspec
 
 from holdfast.adapters.checkpoint_files import CheckpointFiles
 from holdfast.adapters.head_witness import HeadWitness
-from holdfast.adapters.sqlite_digests import ALL_ROWS, decode_row
+from holdfast.adapters.imprint_rows import unpack
+from holdfast.adapters.sqlite_digests import ALL_ROWS
 from holdfast.core.errors import Damaged, Unavailable
 from holdfast.core.model import Head
 from holdfast.ports import Checkpoint, Imprint
@@ -81,7 +82,7 @@ class JournalCopy:
         try:
             for row in connection.execute(ALL_ROWS):
                 try:
-                    found.append(decode_row(row))
+                    found.append(unpack(row))
                 except Damaged as error:
                     wrong.append(f"{path}: {error}")
         except sqlite3.Error as error:

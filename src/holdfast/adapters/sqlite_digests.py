@@ -7,17 +7,15 @@ between. A row of an entry that was never appended is found by nobody, and goes 
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
+from holdfast.adapters.imprint_rows import COLUMNS, Row, pack, place, unpack
 from holdfast.adapters.memory import IMPRINTS_KEPT
 from holdfast.adapters.sqlite_file import SqliteFile
 from holdfast.core.errors import Damaged
-from holdfast.core.model import Subject
 from holdfast.ports import Imprint
 
 _IMPRINTS: Final = """CREATE TABLE imprints (
@@ -28,17 +26,13 @@ _IMPRINTS: Final = """CREATE TABLE imprints (
 ) STRICT, WITHOUT ROWID"""
 SCHEMA: Final = (_IMPRINTS,)
 APPLICATION: Final = 0x48464431  # "HFD1"
-OUTLINE_BYTES_MAX: Final = 16 * 1024 * 1024
-_COLUMNS: Final = "environment, service, revision, entry, format, digest, build, outline, checksum"
-ALL_ROWS: Final = f"SELECT {_COLUMNS} FROM imprints ORDER BY environment, service, revision"  # noqa: S608 - constants only
+ALL_ROWS: Final = f"SELECT {COLUMNS} FROM imprints ORDER BY environment, service, revision"  # noqa: S608 - constants only
 _RESTORE: Final = (
     "Delete it: digests stand in the journal too, and the newest ones are put again at the next "
     "start. Start the build that ran last, so that it is the one that is believed"
 )
 _SUBJECT: Final = "environment = ? AND service = ?"
 _PLACE: Final = f"{_SUBJECT} AND revision = ? AND entry = ? AND format = ?"
-
-_Row: TypeAlias = tuple[str, str, int, bytes, int, bytes, str, bytes, bytes]
 
 
 class SqliteDigests:
@@ -70,30 +64,19 @@ class SqliteDigests:
         self._file.close()
 
     def _find(self, connection: sqlite3.Connection, one: Imprint) -> Imprint | None:
-        query = f"SELECT {_COLUMNS} FROM imprints WHERE {_PLACE}"  # noqa: S608 - constants only
-        row = connection.execute(query, _place(one)).fetchone()
+        query = f"SELECT {COLUMNS} FROM imprints WHERE {_PLACE}"  # noqa: S608 - constants only
+        row = connection.execute(query, place(one)).fetchone()
         return self._imprint(row) if row else None
 
-    def _imprint(self, row: _Row) -> Imprint:
+    def _imprint(self, row: Row) -> Imprint:
         try:
-            return decode_row(row)
+            return unpack(row)
         except Damaged as error:
             raise self._file.damaged(str(error)) from None
 
 
-def decode_row(row: _Row) -> Imprint:
-    """One row of the table; raises `Damaged` when it is not what was put there."""
-    environment, service, revision, entry, made_format, digest, build, packed, checksum = row
-    if _checksum(*row[:-1]) != checksum:
-        raise Damaged(f"the digest of {environment}/{service} at revision {revision} was changed")
-    unpacking = zlib.decompressobj()
-    outline = unpacking.decompress(packed, OUTLINE_BYTES_MAX) if packed else b""
-    subject = Subject(environment, service)
-    return Imprint(subject, revision, entry.hex(), digest.hex(), build, made_format, outline)
-
-
 def _insert(connection: sqlite3.Connection, one: Imprint) -> Imprint:
-    subject = _place(one)[:2]
+    subject = place(one)[:2]
     newest = f"SELECT max(revision) FROM imprints WHERE {_SUBJECT}"  # noqa: S608 - constants only
     before = connection.execute(newest, subject).fetchone()[0] or 0
     outline = one.outline if one.revision >= before else b""
@@ -111,39 +94,16 @@ def _insert(connection: sqlite3.Connection, one: Imprint) -> Imprint:
 def _strip(connection: sqlite3.Connection, newest: Imprint) -> None:
     """Drop the outlines of what is older than `newest`."""
     query = (
-        f"SELECT {_COLUMNS} FROM imprints WHERE {_SUBJECT} AND revision < ? "  # noqa: S608 - constants only
+        f"SELECT {COLUMNS} FROM imprints WHERE {_SUBJECT} AND revision < ? "  # noqa: S608 - constants only
         "AND outline != x''"
     )
-    where = (*_place(newest)[:2], newest.revision)
+    where = (*place(newest)[:2], newest.revision)
     for row in connection.execute(query, where).fetchall():
-        _write(connection, decode_row(row), b"")
+        _write(connection, unpack(row), b"")
 
 
 def _write(connection: sqlite3.Connection, one: Imprint, outline: bytes) -> None:
-    environment, service, revision, entry, made_format = _place(one)
-    packed = zlib.compress(outline, 1) if outline else b""
-    digest = bytes.fromhex(one.digest)
-    facts = (environment, service, revision, entry, made_format, digest, one.build, packed)
     connection.execute(
-        f"INSERT OR REPLACE INTO imprints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants only
-        (*facts, _checksum(*facts)),
+        f"INSERT OR REPLACE INTO imprints ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants only
+        pack(one, outline),
     )
-
-
-def _place(one: Imprint) -> tuple[str, str, int, bytes, int]:
-    subject = one.subject
-    return (
-        subject.environment,
-        subject.service,
-        one.revision,
-        bytes.fromhex(one.entry),
-        one.format,
-    )
-
-
-def _checksum(*facts: str | int | bytes) -> bytes:
-    covered = hashlib.sha256()
-    for fact in facts:
-        part = fact if isinstance(fact, bytes) else str(fact).encode()
-        covered.update(b"%d:%b" % (len(part), part))
-    return covered.digest()

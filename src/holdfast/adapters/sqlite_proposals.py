@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-import msgspec
-
+from holdfast.adapters.proposal_rows import COLUMNS, Row, pack, unpack
 from holdfast.adapters.sqlite_file import SqliteFile
-from holdfast.core.errors import TooLarge
+from holdfast.core.errors import Damaged, TooLarge
 from holdfast.ports import Proposal
 
 _PROPOSALS: Final = """CREATE TABLE proposals (
@@ -22,16 +20,11 @@ SCHEMA: Final = (_PROPOSALS, _DUE)
 APPLICATION: Final = 0x48465032  # "HFP2"
 PROPOSALS_MAX: Final = 1_000
 PROPOSALS_BYTES_MAX: Final = 256 * 1024 * 1024
-_COLUMNS: Final = "proposal, due_s, facts, change, checksum"
 _RESTORE: Final = "Delete it: what was proposed and not committed must then be proposed again"
-
-_Row: TypeAlias = tuple[str, int | None, bytes, bytes, bytes]
-_encode = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder(Proposal).decode
 
 
 class SqliteProposals:
-    """The `Proposals` port on `path`. The change lies beside its facts, which are one JSON text."""
+    """The `Proposals` port on `path`."""
 
     def __init__(
         self,
@@ -50,8 +43,8 @@ class SqliteProposals:
         with self._file.write() as connection:
             connection.execute("DELETE FROM proposals WHERE proposal = ?", (proposal.proposal,))
             connection.execute(
-                f"INSERT INTO proposals ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - a constant
-                _row(proposal),
+                f"INSERT INTO proposals ({COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - a constant
+                pack(proposal),
             )
             held, size = 0, 0
             newest_first = "SELECT place, length(change) FROM proposals ORDER BY place DESC"
@@ -64,8 +57,8 @@ class SqliteProposals:
     def replace(self, old: Proposal, new: Proposal) -> bool:
         if old.proposal != new.proposal:
             return False
-        _, due_s, facts, change, checksum = _row(new)
-        given = (due_s, facts, change, checksum, old.proposal, _row(old)[-1])
+        _, due_s, facts, change, checksum = pack(new)
+        given = (due_s, facts, change, checksum, old.proposal, pack(old)[-1])
         with self._file.write() as connection:
             done = connection.execute(
                 "UPDATE proposals SET due_s = ?, facts = ?, change = ?, checksum = ?"
@@ -99,28 +92,13 @@ class SqliteProposals:
         self._file.close()
 
     def _select(self, where: str, arguments: tuple[str | int, ...]) -> list[Proposal]:
-        query = f"SELECT {_COLUMNS} FROM proposals {where}"  # noqa: S608 - constants only
+        query = f"SELECT {COLUMNS} FROM proposals {where}"  # noqa: S608 - constants only
         with self._file.read() as connection:
-            rows: list[_Row] = connection.execute(query, arguments).fetchall()
+            rows: list[Row] = connection.execute(query, arguments).fetchall()
         return [self._proposal(row) for row in rows]
 
-    def _proposal(self, row: _Row) -> Proposal:
-        name, due_s, facts, change, checksum = row
-        if _checksum(name, due_s, facts, change) != checksum:
-            raise self._file.damaged(f"proposal {name} is not what was put there")
-        return msgspec.structs.replace(_decode(facts), change=change)
-
-
-def _row(proposal: Proposal) -> _Row:
-    due_s = proposal.schedule.at_s if proposal.schedule else None
-    facts = _encode(msgspec.structs.replace(proposal, change=b""))
-    change = proposal.change
-    return (
-        proposal.proposal, due_s, facts, change,
-        _checksum(proposal.proposal, due_s, facts, change),
-    )  # fmt: skip
-
-
-def _checksum(proposal: str, due_s: int | None, facts: bytes, change: bytes) -> bytes:
-    parts = (proposal.encode(), str(due_s).encode(), facts, change)
-    return hashlib.sha256(b"".join(b"%d\n%b" % (len(part), part) for part in parts)).digest()
+    def _proposal(self, row: Row) -> Proposal:
+        try:
+            return unpack(row)
+        except Damaged as error:
+            raise self._file.damaged(str(error)) from None
