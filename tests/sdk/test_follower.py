@@ -94,6 +94,24 @@ def test_it_follows(rig: Rig) -> None:
     assert rig.activated == [(SHOP, 1), (SHOP, 2)]
 
 
+def test_there_is_nothing_to_wait_for_before_the_host_was_told(rig: Rig) -> None:
+    """Else somebody who waited would be answered from what the host had before."""
+    rig.publish(tiles=9)
+    telling, told = threading.Event(), threading.Event()
+
+    def tell(*_: object) -> None:
+        telling.set()
+        told.wait(20)
+
+    follower = rig.follower(on_activate=tell)
+    follower.start()
+    assert telling.wait(20)
+    assert follower.generation(SHOP) is not None
+    assert not follower.wait_for(SHOP, 0)
+    told.set()
+    assert follower.wait_for(SHOP, 20)
+
+
 def test_hints_bring_changes_long_before_the_poll(rig: Rig) -> None:
     rig.publish(tiles=9)
     follower = rig.start(poll_interval_s=3600)

@@ -103,6 +103,7 @@ class Follower:
         self.edition = self._intake.edition
         self._looked_s = float("-inf")
         self.counts: Counter[str] = Counter()
+        self._told: set[Subject] = set()
         self._told_root: RootSet | None = None
         self._closed = False
         self._begin()
@@ -253,9 +254,9 @@ class Follower:
         return held is None or self._machine.silent or is_stale(held, self._clock())
 
     def wait_for(self, subject: Subject, timeout_s: float) -> bool:
-        """Whether the subject has a generation, waiting for one until the timeout."""
+        """Whether the host was told of a generation of the subject, waiting until the timeout."""
         with self._activated:
-            return self._activated.wait_for(lambda: self.generation(subject) is not None, timeout_s)
+            return self._activated.wait_for(lambda: subject in self._told, timeout_s)
 
     def name_of(self, upstream: int) -> str:
         return self._sources[upstream].name if upstream >= 0 else "this process"
@@ -411,6 +412,7 @@ class Follower:
         self._tell_root()
         self._tell(self._following.on_activate, command.subject, generation)
         with self._activated:
+            self._told.add(command.subject)
             self._activated.notify_all()
 
     def _report(self, report: Report) -> None:
