@@ -2,7 +2,49 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:  # loaded by those who ask for a server
+    from holdfast.gameday.etcd import EtcdCluster
+    from holdfast.gameday.postgres import Postgres
 
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+_schemas = itertools.count()
+_prefixes = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests of a process. Who breaks things starts one of its own."""
+    from holdfast.gameday.postgres import Postgres
+
+    with Postgres(settings={"fsync": "off"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def etcd_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    """One etcd for all tests of a process. Who breaks things starts one of its own."""
+    from holdfast.gameday.etcd import EtcdCluster
+
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def etcd_url(etcd_cluster: EtcdCluster) -> str:
+    """A store that is nobody else's."""
+    return f"{etcd_cluster.url}/test-{next(_prefixes)}?timeout_s=20"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """A store that is nobody else's."""
+    return f"{postgres_server.url}?schema=test_{next(_schemas)}&timeout_s=20"
