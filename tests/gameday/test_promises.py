@@ -52,18 +52,12 @@ ALONE = {"overload"}
 """They make more load than the machine bears, on purpose."""
 
 
-UNPROVEN = {"overload"}
-"""It has not passed on a busy machine yet, protections or not."""
-
-
 def marked(name: str, *marks: pytest.MarkDecorator) -> Any:
     return pytest.param(name, marks=[*marks, *([pytest.mark.alone] if name in ALONE else [])])
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "name", [marked(n, *([pytest.mark.long] if n in UNPROVEN else [])) for n in SHORT]
-)
+@pytest.mark.parametrize("name", [marked(n) for n in SHORT])
 def test_a_row_passes(name: str, tmp_path: Path) -> None:
     code, found, told = run(name, "--sample", str(SHORT[name]), "--report", str(tmp_path / "all"))
     assert (code, missed(found)) == (0, []), (found["notes"], told)

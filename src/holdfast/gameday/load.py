@@ -237,7 +237,10 @@ class Load:
         return self.stop()
 
     def stop(self) -> Loaded:
-        """End it before its time, and tell what it came to so far."""
+        """End it before its time, and tell what it came to so far.
+
+        What waits for a connection by then is not sent any more.
+        """
         self.await_beginning()
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)

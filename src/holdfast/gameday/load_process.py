@@ -196,7 +196,12 @@ class Range:
         )
 
     def _end_now(self) -> None:
+        """What is on the wire is waited for; what never got there is not sent any more."""
         self._end_s = min(self._end_s, time.perf_counter())
+        while self._waiting:
+            shot = self._waiting.popleft()
+            if not shot.over:
+                self._give_up(shot)
 
     # -- arrivals
 

@@ -21,8 +21,8 @@ from holdfast.gameday.processes import Answered, ask, until
 
 WIDE: Final = "wide"
 SETTINGS: Final = 20
-STEPS: Final = 60
-"""Of each setting: some 0.2 ms."""
+STEPS: Final = 24
+"""Of each setting: some 0.1 ms, 2 ms for all of them."""
 CONTEXT: Final = {"targetingKey": "u1", "tenant": "contoso", "ring": "general", "user": "ada"}
 CALIBRATION_S: Final = 1.0
 END_S: Final = 5.0
