@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 
 from holdfast.adapters.memory import IMPRINTS_KEPT, MemoryDigests
+from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_digests import SqliteDigests
 from holdfast.core.model import Subject
 from holdfast.core.wire import digest
@@ -18,9 +21,15 @@ from holdfast.ports import Digests, Imprint
 SHOP = Subject("production", "shop")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def digests(request: pytest.FixtureRequest, tmp_path: Path) -> Digests:
-    return MemoryDigests() if request.param == "memory" else SqliteDigests(tmp_path / "digests.db")
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def digests(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Digests]:
+    if request.param == "postgres":
+        with contextlib.closing(PostgresStore(request.getfixturevalue("postgres_url"))) as store:
+            yield store.digests
+    elif request.param == "sqlite":
+        yield SqliteDigests(tmp_path / "digests.db")
+    else:
+        yield MemoryDigests()
 
 
 def imprint(revision: int, text: str = "right", **more: Any) -> Imprint:

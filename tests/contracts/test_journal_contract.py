@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from holdfast.adapters.memory import MemoryJournal
+from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.core.errors import Conflict, Damaged, Unavailable
 from holdfast.core.history import seal, verify_link
@@ -19,8 +21,12 @@ from holdfast.ports import Checkpoint, Journal
 DEADLINE_S = 20.0
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    if request.param == "postgres":
+        with contextlib.closing(PostgresStore(request.getfixturevalue("postgres_url"))) as store:
+            yield store.journal
+        return
     made: Journal = (
         MemoryJournal() if request.param == "memory" else SqliteJournal(tmp_path / "journal.db")
     )

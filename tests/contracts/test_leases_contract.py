@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from holdfast.adapters.memory import MemoryJournal, MemoryLeases
+from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.core.errors import Conflict, Fenced
 from holdfast.core.history import seal
@@ -36,7 +37,7 @@ class Store(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def memory(_: Path) -> Iterator[Store]:
+def memory(_: pytest.FixtureRequest) -> Iterator[Store]:
     now = [1_000.0]
     leases = MemoryLeases(lambda: now[0])
     journal = MemoryJournal(leases=leases)
@@ -45,7 +46,8 @@ def memory(_: Path) -> Iterator[Store]:
 
 
 @contextlib.contextmanager
-def sqlite(directory: Path) -> Iterator[Store]:
+def sqlite(request: pytest.FixtureRequest) -> Iterator[Store]:
+    directory: Path = request.getfixturevalue("tmp_path")
     now = [1_000.0]
 
     @contextlib.contextmanager
@@ -57,11 +59,24 @@ def sqlite(directory: Path) -> Iterator[Store]:
         yield store
 
 
+@contextlib.contextmanager
+def postgres(request: pytest.FixtureRequest) -> Iterator[Store]:
+    url: str = request.getfixturevalue("postgres_url")
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Store]:
+        with contextlib.closing(PostgresStore(url)) as made:
+            yield Store(made.journal, made.leases, run_out(made.leases), opened)
+
+    with opened() as store:
+        yield store
+
+
 def advance(now: list[float]) -> None:
     now[0] += TTL_S
 
 
-STORES = [memory, sqlite]
+STORES = [memory, sqlite, postgres]
 
 
 def run_out(leases: Leases) -> Callable[[], None]:
@@ -77,8 +92,8 @@ def run_out(leases: Leases) -> Callable[[], None]:
 
 
 @pytest.fixture(params=STORES, ids=lambda make: make.__name__)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with request.param(tmp_path) as made:
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with request.param(request) as made:
         yield made
 
 

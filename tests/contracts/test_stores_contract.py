@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,6 +13,10 @@ import msgspec
 import pytest
 
 from holdfast.adapters.memory import MemoryBlobs, MemoryProposals
+from holdfast.adapters.postgres_blobs import PostgresBlobs
+from holdfast.adapters.postgres_line import PostgresLine
+from holdfast.adapters.postgres_proposals import PostgresProposals
+from holdfast.adapters.postgres_schema import make_tables
 from holdfast.adapters.sqlite_blobs import SqliteBlobs
 from holdfast.adapters.sqlite_proposals import SqliteProposals
 from holdfast.core import limits
@@ -22,16 +27,33 @@ from holdfast.ports import Blobs, Failure, Proposal, Proposals, Rejection, Sched
 MakeProposals: TypeAlias = Callable[..., Proposals]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return MemoryBlobs() if request.param == "memory" else SqliteBlobs(tmp_path / "blobs.db")
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
+    if request.param == "postgres":
+        with postgres(request) as line:
+            yield PostgresBlobs(line)
+    elif request.param == "sqlite":
+        yield SqliteBlobs(tmp_path / "blobs.db")
+    else:
+        yield MemoryBlobs()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make_proposals(request: pytest.FixtureRequest, tmp_path: Path) -> MakeProposals:
-    if request.param == "memory":
-        return MemoryProposals
-    return lambda **bounds: SqliteProposals(tmp_path / "proposals.db", **bounds)
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def make_proposals(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeProposals]:
+    if request.param == "postgres":
+        with postgres(request) as line:
+            yield lambda **bounds: PostgresProposals(line, **bounds)
+    elif request.param == "sqlite":
+        yield lambda **bounds: SqliteProposals(tmp_path / "proposals.db", **bounds)
+    else:
+        yield MemoryProposals
+
+
+@contextlib.contextmanager
+def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresLine]:
+    with contextlib.closing(PostgresLine(request.getfixturevalue("postgres_url"))) as line:
+        make_tables(line)
+        yield line
 
 
 def proposal(name: str, change: bytes = b"{}") -> Proposal:

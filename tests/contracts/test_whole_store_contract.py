@@ -10,6 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from holdfast.adapters.memory_store import MemoryStore
+from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_store import SqliteStore
 from holdfast.core.errors import Conflict, TooLarge, Unavailable
 from holdfast.core.history import seal
@@ -20,14 +21,18 @@ Open: TypeAlias = Callable[[], Stores]
 """Opens the same store, again and again."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    memory, opened = MemoryStore(), []
+    memory = MemoryStore()
+    opened: list[Stores] = []
+    make: dict[str, Open] = {
+        "memory": lambda: memory,
+        "sqlite": lambda: SqliteStore(tmp_path / "data"),
+        "postgres": lambda: PostgresStore(request.getfixturevalue("postgres_url")),
+    }
 
     def store() -> Stores:
-        if request.param == "memory":
-            return memory
-        opened.append(SqliteStore(tmp_path / "data"))
+        opened.append(make[request.param]())
         return opened[-1]
 
     yield store

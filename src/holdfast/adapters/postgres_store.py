@@ -63,7 +63,7 @@ class PostgresStore:
         return {
             "engine": "postgresql",
             "version": version,
-            "healthy": bool(synced and whole_pages and leaders),
+            "healthy": bool(leaders),
             "members": members,
             "leader": leaders[0] if leaders else "",
             "bytes": self._size_bytes(),
