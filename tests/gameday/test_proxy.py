@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from holdfast.gameday.proxy import (
     Fault,
     Proxy,
     Way,
+    spelled,
 )
 
 SOON_S = 0.3
@@ -178,6 +180,18 @@ def test_what_has_a_word_in_it_is_held_until_it_is_let_go(line: Proxy) -> None:
         assert first.recv(18) == b"dle came, and more"
         first.sendall(b"needle")
         assert first.recv(6) == b"needle"
+
+
+@pytest.mark.parametrize("before", [b"", b"1", b"22", b"333"])
+@pytest.mark.parametrize("behind", [b"", b"1", b"22", b"333"])
+def test_a_word_is_found_however_it_is_spelled(before: bytes, behind: bytes) -> None:
+    raw = before + b"marker-17" + behind
+    plain, in_hex, *in_base64 = spelled("marker-17")
+    assert plain in raw
+    assert in_hex in raw.hex().encode()
+    assert any(each in base64.b64encode(raw) for each in in_base64)
+    other = base64.b64encode(before + b"marker-27" + behind)
+    assert not any(each in other for each in in_base64)
 
 
 def test_a_trap_that_catches_nothing_says_so(line: Proxy) -> None:

@@ -5,7 +5,7 @@
         line.be(ANSWERS_LOST)        # in effect when this returns
         line.be(PASS)                # healed: what was held goes on
         line.cut()                   # resets what is open
-        trap = line.trap(b"a word")  # what has it in it is held, once
+        trap = line.trap(*spelled("a word"))    # what has it in it is held, once
         trap.wait(5.0)               # it came, and has not arrived
         trap.let_go()
 
@@ -17,6 +17,7 @@ a connection either, and what the sender had written comes when the line is heal
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import socket
 import struct
@@ -77,6 +78,16 @@ ANSWERS_LOST: Final = Fault(down=Way(held=True))
 """One way: what the target answers doesn't arrive."""
 BLACK_HOLE: Final = Fault(Way(held=True), Way(held=True), "dropped")
 """Both ways, new connections and open ones."""
+
+
+def spelled(word: str) -> tuple[bytes, ...]:
+    """How a word may stand on a line: as it is, in hex, or in base64 with anything around it."""
+    raw = word.encode()
+    in_base64 = (
+        base64.b64encode(bytes(shift) + raw)[-(-4 * shift // 3) : 4 * (shift + len(raw)) // 3]
+        for shift in range(3)
+    )
+    return (raw, raw.hex().encode(), *in_base64)
 
 
 class Trap:
