@@ -7,6 +7,7 @@ environment. Bounds of one process stand here; bounds on content stand in `core.
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ POLL_INTERVAL_S_MIN: Final = 0.05
 POLL_INTERVAL_S_MAX: Final = 86_400.0
 WORKERS_MAX: Final = 64
 WAIT_BUDGET_S_MAX: Final = 10.0
+_NODE: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_BASE_URL: Final = re.compile(r"https?://[!-~]{1,512}")
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,10 +40,15 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     (`apps.store_urls`), the journal and all beside it. With `open_reads` a read without
     a token is let through; only for development, only on loopback. `development` makes signing
     keys by itself and labels them so; without it, keys must be there (`holdfast keys init`).
+
+    `node` names this one among all that share a store, by default by its host and port; they reach
+    it at `advertise`, by default where it listens.
     """
 
     data_dir: Path = DATA_DIR
     store: str = ""
+    node: str = ""
+    advertise: str = ""
     store_password_file: Path | None = None
     host: str = LOOPBACK
     port: int = CONTROL_PORT
@@ -144,6 +152,7 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
         )
     if isinstance(settings, ControlSettings):
         found.extend(problems_of_store(settings.store, settings.store_password_file))
+        found.extend(_problems_of_node(settings))
     if isinstance(settings, EdgeSettings):
         if bool(settings.shards) != bool(settings.shard):
             found.append(
@@ -180,6 +189,27 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
                 )
             )
     return tuple(found)
+
+
+def _problems_of_node(settings: ControlSettings) -> list[Problem]:
+    found = []
+    if settings.node and not _NODE.fullmatch(settings.node):
+        found.append(
+            Problem(
+                code="bad-node",
+                message=f"{settings.node[:128]!r} is no name of a node",
+                hint="give letters, digits, '.', '_', ':' and '-', at most 128",
+            )
+        )
+    if settings.advertise and not _BASE_URL.fullmatch(settings.advertise):
+        found.append(
+            Problem(
+                code="bad-advertise",
+                message=f"{settings.advertise[:128]!r} is no base URL",
+                hint="write http://HOST:PORT or https://HOST[/PATH], as other nodes reach this one",
+            )
+        )
+    return found
 
 
 def _problems_of_upstreams(upstreams: tuple[str, ...]) -> list[Problem]:

@@ -81,6 +81,20 @@ class EdgeGroup(click.Group):
 @DATA
 @STORE
 @PASSWORD_FILE
+@click.option(
+    "--node",
+    default="",
+    metavar="NAME",
+    envvar="HOLDFAST_NODE",
+    help="Its name among the nodes on one store; its host and port by default.",
+)
+@click.option(
+    "--advertise",
+    default="",
+    metavar="URL",
+    envvar="HOLDFAST_ADVERTISE",
+    help="Its base URL as the other nodes reach it; where it listens by default.",
+)
 @click.option("--development", is_flag=True, help="Make signing keys that are labelled so.")
 @listening(CONTROL_PORT, "HOLDFAST_CONTROL_PORT")
 def control(parent: int | None, **given: Any) -> None:

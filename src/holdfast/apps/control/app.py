@@ -13,6 +13,7 @@ from holdfast.apps import http
 from holdfast.apps.asgi import App, Face, Receive, Scope, Send
 from holdfast.apps.control.abreast import Abreast
 from holdfast.apps.control.plane import Control
+from holdfast.apps.control.relaying import AtLeader
 from holdfast.apps.control.traffic import Traffic
 from holdfast.apps.http import Request, Response
 from holdfast.apps.lean import starting
@@ -28,7 +29,8 @@ _log = logger("holdfast.control")
 
 def create_app(control: Control) -> App:
     """The whole face of one control plane; it starts and ends `control` with its lifespan."""
-    face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=_Behind(control))
+    behind = AtLeader(_Behind(control), control.leader)
+    face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=behind)
     abreast = Abreast(
         face,
         door=control.door,

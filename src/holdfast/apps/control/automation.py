@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.apps.control.advancing import Advancing, Ask, Queries
+from holdfast.apps.control.leader import Leader
 from holdfast.apps.control.rollout_metrics import RolloutMetrics
 from holdfast.apps.control.rollouts import RolloutDesk
 from holdfast.apps.control.telemetry import Telemetry
@@ -18,7 +19,10 @@ from holdfast.ports import Clock, Journal
 
 
 class Automation:
-    """`start` begins to move rollouts, `close` ends that; `rights` are what it may do."""
+    """`start` begins to follow rollouts, `close` ends that; `rights` are what it may do.
+
+    They are moved while `leader` leads.
+    """
 
     def __init__(  # noqa: PLR0913  # every part by name
         self,
@@ -30,6 +34,7 @@ class Automation:
         clock: Clock,
         rights: Rights,
         metrics: Metrics,
+        leader: Leader,
     ) -> None:
         def state() -> State:
             return view.state
@@ -43,8 +48,10 @@ class Automation:
             clock=clock,
             rights=rights,
             ask=self._queries,
+            fence=leader.fence,
         )
-        self.advancing = Advancing(advance, clock, metrics.moved)
+        self._advance = advance
+        self.advancing = Advancing(advance, clock, metrics.moved, lambda: leader.leads)
         self.rollouts = RolloutDesk(RolloutLog(journal), advance, state)
         fleet.on_alarm = self.advancing.wake
         metrics.registry.register(
@@ -60,6 +67,11 @@ class Automation:
 
     def start(self) -> None:
         self.advancing.start()
+
+    def lead(self) -> None:
+        """This node leads from now on."""
+        self._advance.lead()
+        self.advancing.wake()
 
     def close(self) -> None:
         self.advancing.close()

@@ -15,7 +15,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final, ParamSpec, TypeVar
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from holdfast import __version__
 from holdfast.apps import http
@@ -25,10 +25,12 @@ from holdfast.apps.control.automation import Automation
 from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
 from holdfast.apps.control.environments import EnvironmentDesk
+from holdfast.apps.control.leader import Leader, while_leading
 from holdfast.apps.control.outlook import Outlook
 from holdfast.apps.control.parts import Parts
 from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
+from holdfast.apps.control.relaying import Relaying
 from holdfast.apps.control.stalls import Stalls
 from holdfast.apps.control.traffic import Metrics, is_data_plane
 from holdfast.apps.control.upstream import Upstream
@@ -110,6 +112,11 @@ class Control:
             validate=partial(examine, world=self.world),
             traffic_share=self.foresight.traffic_share,
         )
+        self.leader = Leader(parts.leases, settings)
+        publisher.on_fenced = self.leader.fenced
+        self.relaying = Relaying(self.leader)
+        self.metrics.registry.register(self.leader)
+        self.metrics.registry.register(self.relaying)
         self.sentry = Sentry(parts.journal, self.fleet.heads, lambda: self.view.state.head)
         self.automation = Automation(
             view=self.view,
@@ -119,7 +126,9 @@ class Control:
             clock=clock,
             rights=SYSTEM,
             metrics=self.metrics,
+            leader=self.leader,
         )
+        self.leader.on_lead = self.automation.lead
         self.telemetry, self.rollouts = self.automation.telemetry, self.automation.rollouts
         self.desk = Desk(
             view=self.view,
@@ -243,10 +252,11 @@ class Control:
         """Follow the journal and warm the shelf; on the way out drain and close everything."""
         self._loop = asyncio.get_running_loop()
         self.view.follow()
+        leader = self.leader
         kept = (
             self._warm(),
-            self._keep_schedules(),
-            self._keep_contexts(),
+            while_leading(leader, SCHEDULE_S, "schedules can't be kept", self._run_due),
+            while_leading(leader, CONTEXTS_S, "contexts can't be kept", self._refresh),
             self._watch_journal(),
         )
         tasks = [asyncio.create_task(each) for each in kept]
@@ -263,12 +273,15 @@ class Control:
     def drain(self) -> None:
         """Take no new traffic and end the streams; from any thread, a signal's handler too."""
         self.ready = False
+        self.leader.resign()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.fanout.close)
 
     def close(self) -> None:
         """End the threads once their work is done, keep a checkpoint, close the stores."""
         self.automation.close()
+        self.leader.close()
+        self.relaying.close()
         self._writer.close()
         self._readers.close()
         self.view.save_checkpoint()
@@ -282,6 +295,8 @@ class Control:
         except NotReproducible:
             return  # `_departed` has told it, and nothing will come by waiting
         self.ready = True
+        self.leader.start()
+        self.relaying.start()
         self.automation.start()
         head = self.state().head.revision
         _log.info("ready", revision=head, subjects=len(self.view.standing.live))
@@ -290,37 +305,23 @@ class Control:
         await asyncio.sleep(AUTHORING_AFTER_S)
         await self.write(import_module, "holdfast.core.flagd")
 
-    async def _keep_schedules(self) -> None:
-        """Commit waiting changes when their time comes, for as long as this runs."""
-        told = ""
-        while True:
-            try:
-                await self.write(self.proposals.run_due)
-                told = ""
-            except HoldfastError as failed:
-                if failed.code != told:  # once, not every second
-                    told = failed.code
-                    _log.error("schedules can't be kept", code=failed.code, error=str(failed))
-            await asyncio.sleep(SCHEDULE_S)
+    async def _run_due(self, fence: int) -> None:
+        """Commit waiting changes whose time has come."""
+        await self.write(self.proposals.run_due, fence)
 
-    def keep_contexts(self) -> None:
+    def keep_contexts(self, fence: int = 0) -> None:
         """Let traffic better the contexts that probes are made of, where it can."""
         change = self.foresight.refreshed(self.state())
         if change is not None:
-            self._publisher.commit(change, SYSTEM.actor, SYSTEM, AUTOMATION)
+            mandate = replace(AUTOMATION, fence=fence)
+            self._publisher.commit(change, SYSTEM.actor, SYSTEM, mandate)
 
-    async def _keep_contexts(self) -> None:
-        """Now and then, for as long as this runs."""
-        while True:
-            await asyncio.sleep(CONTEXTS_S)
-            try:
-                if self.ready:
-                    await self.read(self.keep_contexts)
-            except HoldfastError as failed:
-                _log.error("contexts can't be kept", code=failed.code, error=str(failed))
+    async def _refresh(self, fence: int) -> None:
+        await self.read(self.keep_contexts, fence)
 
     def _departed(self, departures: Sequence[Departure]) -> None:
         self.ready = False
+        self.leader.resign()
         for departure in departures[:TOLD_MAX]:
             _log.error("this build makes other bytes than were published", **asdict(departure))
         _log.error("nothing is signed, served or committed", snapshots=len(departures), build=BUILD)

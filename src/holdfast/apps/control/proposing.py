@@ -131,9 +131,9 @@ class ProposalDesk:
                     require_somewhere(caller, "write", _service(edit))
         self._store.delete(name)
 
-    def run_due(self) -> None:
-        """Commit what is due; tell the log and the metrics how it went."""
-        for ran in self._waiting.run_due():
+    def run_due(self, fence: int = 0) -> None:
+        """Commit what is due, as who leads; tell the log and the metrics how it went."""
+        for ran in self._waiting.run_due(fence):
             self._tell(ran)
 
     def _tell(self, ran: Ran) -> None:

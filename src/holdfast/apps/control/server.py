@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
 from holdfast.apps.address import Address, bind
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.parts import open_parts
@@ -39,7 +41,8 @@ def serve(settings: ControlSettings) -> None:
             store=settings.store,
             password_file=settings.store_password_file,
         )
-        control = Control(settings, parts, time.time)
+        listening = msgspec.structs.replace(settings, port=socket.getsockname()[1])
+        control = Control(listening, parts, time.time)
         listener = Listener(
             create_app(control), address, control.drain, HeadsOnly, lifespan=True, bound=socket
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.params import JSONBody, QueryParameter
 
+from holdfast.adapters.http_relay import HOP
 from holdfast.apps.control import fleet_schemas as shapes
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs
 from holdfast.apps.control.openapi import READING, errors
 from holdfast.apps.control.routes.parameters import Caller, Limit, TheControl
+from holdfast.apps.http import token_text
 from holdfast.core.limits import NAME_CHARS_MAX
 from holdfast.core.reports import BODY_BYTES_MAX, ReportBody
 
@@ -26,13 +28,21 @@ from holdfast.core.reports import BODY_BYTES_MAX, ReportBody
     tags=["fleet"],
 )
 async def take_reports(
-    control: TheControl, caller: Caller, data: JSONBody[ReportBody]
+    request: Request[Any, Any, Any],
+    control: TheControl,
+    caller: Caller,
+    data: JSONBody[ReportBody],
 ) -> shapes.Taken:
     """What clients and edges have, refused and counted. Counters are cumulative.
 
-    Reports of what the token may not read are passed over.
+    Reports of what the token may not read are passed over. Any node takes them; the one that leads
+    hears of them.
     """
-    return await control.read(control.telemetry.take, caller, data.reports)
+    taken = await control.read(control.telemetry.take, caller, data.reports)
+    if HOP not in request.headers:
+        token = token_text(request.scope["headers"]) or ""
+        control.relaying.owe(token, data.reports)
+    return taken
 
 
 @get(

@@ -1,0 +1,141 @@
+"""This node's part in leading: told in the log and in metrics, and asked by all that only one does.
+
+Every node reads, writes, signs and serves. What happens by itself (rollouts, schedules, contexts,
+collection) happens on the node that leads, under the fence of its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from holdfast.apps.observe import logger
+from holdfast.apps.settings import ControlSettings
+from holdfast.core.errors import Fenced, HoldfastError
+from holdfast.core.leadership import TERMS, Terms
+from holdfast.engine.leading import Leading, Turn
+from holdfast.ports import Leases
+
+ALONE: Final = Terms(ttl_s=60.0, renew_s=20.0, retry_s=5.0, margin_s=10.0)
+"""Where no other node can come: the store in its own, locked data directory is written rarely."""
+
+_log = logger("holdfast.leader")
+
+
+class Leader(Collector):
+    """Thread-safe. `on_lead` is called when this node begins to lead; it must be quick."""
+
+    def __init__(self, leases: Leases, settings: ControlSettings) -> None:
+        self.node = settings.node or f"{socket.gethostname()}:{settings.port}"
+        self.on_lead: Callable[[], None] = _pass_over
+        self._resigned = False
+        shared = bool(settings.store)
+        self._leading = Leading(
+            leases=leases,
+            # Two processes of one name must not take each other for themselves. In a directory
+            # that is locked there is one, and it need not wait for its own lease to end.
+            holder=f"{self.node}/{secrets.token_hex(4)}" if shared else self.node,
+            url=settings.advertise or _reached(settings.host, settings.port),
+            draw=random.random,
+            terms=TERMS if shared else ALONE,
+            on_turn=self._turned,
+        )
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node leads at this moment."""
+        return self._leading.token > 0
+
+    @property
+    def elsewhere(self) -> str:
+        """The URL of the node that leads, when that is another one and known; else empty."""
+        leader = self._leading.leader
+        return "" if leader is None or self.leads else leader.url
+
+    def fence(self) -> int:
+        """The token to write under. Raises `Fenced` when this node does not lead."""
+        return self._leading.fence()
+
+    def fenced(self, error: Fenced) -> None:
+        """The journal refused a write of this node: another one leads."""
+        _log.warning(
+            "a write was refused: another node leads", fence=error.fence, token=error.token
+        )
+        self._leading.refused(error)
+
+    def start(self) -> None:
+        """Begin to ask for the lease."""
+        self._leading.start()
+
+    def resign(self) -> None:
+        """Lead no more, for good; waits for nothing."""
+        self._resigned = True
+        self._leading.resign()
+
+    def close(self) -> None:
+        self._resigned = True
+        self._leading.close()
+
+    def _turned(self, turn: Turn) -> None:
+        if not turn.leads:
+            tell = _log.info if self._resigned else _log.warning
+            tell("this node leads no more", node=self.node, token=turn.token, why=turn.why)
+            return
+        _log.info("this node leads", node=self.node, token=turn.token)
+        self.on_lead()
+
+    def describe(self) -> list[Metric]:
+        """Nothing before the first scrape."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        leading = self._leading
+        for name, what, value in (
+            ("leader", "1 while this node leads.", float(self.leads)),
+            ("fencing_token", "The highest token of a lease heard of.", float(leading.newest)),
+        ):
+            yield GaugeMetricFamily(f"holdfast_{name}", what, value=value)
+        for name, what, count in (
+            ("lease_refusals", "Leases asked for that another node held.", leading.refusals),
+            ("lease_unanswered", "Leases asked for without an answer.", leading.unanswered),
+            ("leader_turns", "Times that this node began or stopped to lead.", leading.turns),
+            ("fenced_writes", "Writes refused: another node leads by now.", leading.fenced),
+        ):
+            yield CounterMetricFamily(f"holdfast_{name}", what, value=count)
+
+
+async def while_leading(
+    leader: Leader, interval_s: float, fails: str, work: Callable[[int], Awaitable[None]]
+) -> None:
+    """Do `work`, given the fence, again and again while this node leads, for as long as this runs.
+
+    A failure is told once under `fails`, not each time that it comes again.
+    """
+    told = ""
+    while True:
+        try:
+            if leader.leads:
+                await work(leader.fence())
+            told = ""
+        except HoldfastError as failed:
+            if failed.code != told:
+                told = failed.code
+                _log.error(fails, code=failed.code, error=str(failed))
+        await asyncio.sleep(interval_s)
+
+
+def _pass_over() -> None:
+    """Nobody asked to be told."""
+
+
+def _reached(host: str, port: int) -> str:
+    """Where other nodes reach this one, as far as it can know."""
+    name = socket.gethostname() if host in {"0.0.0.0", "::"} else host  # noqa: S104  compared
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
