@@ -29,7 +29,7 @@ PORT_MAX: Final = 65_535
 _PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
     "sqlite": frozenset(),
     "memory": frozenset(),
-    "etcd": frozenset({"prefix", "timeout_s"}),
+    "etcd": frozenset({"prefix", "timeout_s", "ca", "cert", "key"}),
     "etcds": frozenset({"prefix", "timeout_s", "ca", "cert", "key"}),
 }
 """PostgreSQL's are libpq's, but for these: the adapter knows."""
@@ -137,9 +137,8 @@ def _of_parameters(apart: StoreUrl) -> Iterator[Problem]:
     given = dict(apart.parameters)
     for name in given:
         if known is not None and name not in known:
-            tls = "; for TLS write etcds://" if name in _FILES and apart.scheme == "etcd" else ""
             names = ", ".join(sorted(known)) or "none"
-            yield _problem(f"{apart.scheme}: knows no ?{name}=", f"known: {names}{tls}")
+            yield _problem(f"{apart.scheme}: knows no ?{name}=", f"known: {names}")
     for name in _FILES:
         if name in given and not Path(given[name]).is_file():
             yield _problem(f"?{name}={given[name]} is no file", "name a PEM file that is there")

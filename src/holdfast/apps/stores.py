@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from holdfast.apps.store_urls import completed, directory_of, problems_of_store, shown
+from holdfast.apps.store_urls import JOURNAL, completed, directory_of, problems_of_store, shown
 from holdfast.core.errors import Damaged, Invalid, Unavailable
 from holdfast.ports import Stores
 
@@ -19,12 +19,17 @@ _NEEDS: Final = {"etcd": ("httpx2", "etcd"), "postgresql": ("psycopg", "postgres
 
 
 def open_stores(
-    url: str, *, password_file: Path | None = None, told: Told = lambda *_: None
+    url: str,
+    *,
+    password_file: Path | None = None,
+    told: Told = lambda *_: None,
+    there: bool = False,
 ) -> Stores:
     """The stores at `url` (`apps.store_urls`), made when they are missing.
 
-    Raises `Invalid` with all that is wrong with the URL, `Unavailable` when nobody answers or a
-    package is missing, `Damaged` for a journal that is not what was written.
+    With `there`, files that are missing are not made. Raises `Invalid` with all that is wrong with
+    the URL, `Unavailable` when nobody answers or a package is missing, `Damaged` for a journal that
+    is not what was written.
     """
     if problems := problems_of_store(url, password_file):
         raise Invalid(problems)
@@ -32,7 +37,10 @@ def open_stores(
     if scheme == "sqlite":
         from holdfast.adapters.sqlite_store import SqliteStore
 
-        return SqliteStore(directory_of(url), told)
+        directory = directory_of(url)
+        if there and not (directory / JOURNAL).exists():
+            raise Unavailable(f"{directory} holds no {JOURNAL}: name the directory of one")
+        return SqliteStore(directory, told)
     if scheme == "memory":
         from holdfast.adapters.memory_store import MemoryStore
 

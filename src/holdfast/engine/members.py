@@ -6,7 +6,7 @@ word is taken for a table: it is made here from the lines, unless the head has i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -44,6 +44,14 @@ def settle(
         to = msgspec.structs.replace(edit.to, audience=audience, environments=environments)
         settled.append(msgspec.structs.replace(edit, to=to))
     return tuple(settled), problems
+
+
+def blobs_of(edits: Iterable[Edit]) -> Iterator[str]:
+    """The digests of all blobs that the edits name: member lists, and their tables."""
+    for edit in edits:
+        if isinstance(edit, PutSegment):
+            for audience in (edit.to.audience, *edit.to.environments.values()):
+                yield from filter(None, (audience.members_digest, audience.table_digest))
 
 
 def _settle(

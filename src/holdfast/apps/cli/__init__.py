@@ -57,8 +57,10 @@ SECTIONS = {
         "verify": "verify:verify",
         "audit": "audit:audit",
         "assess": "assess:assess",
+        "store": "store:store",
         "gameday": "holdfast.gameday.command:gameday",
         "drill": "holdfast.gameday.command:drill",
+        "simulate": "holdfast.gameday.simulation.command:simulate",
     },
 }
 """Section -> command -> `module:attribute`: below this package, or anywhere by its whole name.

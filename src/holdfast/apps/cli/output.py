@@ -122,6 +122,16 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
+def size_text(size_bytes: int) -> str:
+    """Bytes for people: `512 B`, `1.4 KiB`, `12 MiB`."""
+    size, unit = float(size_bytes), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+
+
 def moment(at_ms: int) -> str:
     """A journal entry's time, in UTC."""
     from datetime import UTC, datetime

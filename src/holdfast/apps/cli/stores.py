@@ -1,0 +1,73 @@
+"""What the store commands share: a store named by a URL or a directory, opened and closed again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holdfast.apps.cli.output import console, say
+from holdfast.apps.store_urls import SCHEMES, problems_of_store, shown, url_of
+
+if TYPE_CHECKING:
+    from holdfast.ports import Stores
+
+AT_LEAST_EACH = 64
+"""Steps between two drawings of a bar."""
+
+
+def url_from(text: str) -> str:
+    """What was named as a store: a URL as it is, a directory as its URL."""
+    scheme, colon, _ = text.partition(":")
+    if colon and (scheme in SCHEMES or text[len(scheme) :].startswith("://")):
+        return text
+    path = Path(text)
+    return url_of(path.parent if path.name == "journal.db" else path)
+
+
+@contextmanager
+def opened(
+    text: str, password_file: Path | None, *, there: bool = True
+) -> Iterator[tuple[Stores, str]]:
+    """The stores, and their name without a password. Leaves with all problems of a URL."""
+    from holdfast.apps.stores import open_stores
+
+    url = url_from(text)
+    if url.startswith(("sqlite:", "memory:")):
+        password_file = None  # the surroundings may name one, for another store
+    if problems := problems_of_store(url, password_file):
+        raise click.UsageError("\n".join(f"{one.message}.\n  {one.hint}" for one in problems))
+    stores = open_stores(
+        url,
+        password_file=password_file,
+        told=lambda what, error: say(f"{what}: {error}", fg="red"),
+        there=there,
+    )
+    try:
+        yield stores, shown(url)
+    finally:
+        stores.close()
+
+
+@contextmanager
+def progress(output: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is done, on a terminal only; `tell(what, done, all)` moves it."""
+    if output != "text" or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:>15}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console(sys.stderr)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, everything: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=everything or None)
+            bars.update(tasks[what], completed=done, total=everything or None)
+
+        yield tell
