@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -101,19 +101,26 @@ class Endpoint:
         return content
 
     def wait_for_change(
-        self, headers: Mapping[str, str], question: bytes, patience_s: float
+        self,
+        headers: Mapping[str, str],
+        question: bytes,
+        patience_s: float,
+        ended: Callable[[], bool],
     ) -> None:
-        """Watch until anything changed, at most so long. Raises `NotNow` when that can't be."""
+        """Watch until anything changed, at most so long. Raises `NotNow` when that can't be.
+
+        `ended`: whether `end_waits` was for this one, asked when that can't be missed any more.
+        """
         line = Line(self.url, CONNECT_S, self._tls)
         with self._lock:
             self._watching.add(line)
-            if self._closed:
-                line.cut()
+        if ended():
+            line.cut()
         line.bound(patience_s, float("inf"))
         try:
             _read_until_change(line, headers, question, time.monotonic() + patience_s)
         except (HTTPError, OSError, ValueError) as error:
-            if not _is_silence(error) and not self._closed:
+            if not _is_silence(error) and not ended():
                 raise NotNow(f"{self.place}: {_reason(error)}") from None
         finally:
             with self._lock:

@@ -135,7 +135,8 @@ class EtcdJournal:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     break
-                self._line.wait_for_change(HEAD, revision + 1, min(left_s, LOOK_S))
+                patience_s = min(left_s, LOOK_S)
+                self._line.wait_for_change(HEAD, revision + 1, patience_s, self._closed.is_set)
             except Unavailable:
                 if time.monotonic() + AGAIN_S >= deadline_s and not self._closed.is_set():
                     raise
@@ -163,8 +164,9 @@ class EtcdJournal:
         if found is not None:
             return self._decoded(found), revision
         start = self._line.key(ENTRIES)
-        for one in self._line.between(start, past(start), keys_only=True, page=1):
-            raise self._records.damaged(f"{self._line.name(one.key)} is there, and no head")
+        head, entry = self._line.look(get(self._line.key(HEAD)), get(start, past(start)))
+        if entry and not head:
+            raise self._records.damaged(f"{self._line.name(entry[0].key)} is there, and no head")
         return GENESIS, revision
 
     def _decoded(self, found: KeyValue) -> Head:

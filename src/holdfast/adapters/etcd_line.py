@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -166,16 +166,21 @@ class EtcdLine:
         """A member that the store's URL does not name, for `call_one`; the caller closes it."""
         return Endpoint(url, self._tls)
 
-    def wait_for_change(self, name: str, revision: int, patience_s: float) -> None:
+    def wait_for_change(
+        self, name: str, revision: int, patience_s: float, ended: Callable[[], bool]
+    ) -> None:
         """Return soon after something was written under `name` from that revision of etcd's on.
 
         After `patience_s` at the latest, and earlier for any other reason too: the caller looks
-        what there is. Raises `Unavailable` when there is no stream to be had.
+        what there is. Who ends it has `ended` say so, then calls `end_waits`. Raises `Unavailable`
+        when there is no stream to be had.
         """
         question = {"create_request": {"key": self.key(name), "start_revision": str(revision)}}
         endpoint = self._ordered()[0]
         try:
-            endpoint.wait_for_change(self._headers(), msgspec.json.encode(question), patience_s)
+            endpoint.wait_for_change(
+                self._headers(), msgspec.json.encode(question), patience_s, ended
+            )
         except NotNow as failed:
             self._rest(endpoint)
             raise Unavailable(f"{self.where}: {failed}") from None

@@ -123,8 +123,9 @@ class Nothing(msgspec.Struct, frozen=True):
     """An answer of which nothing matters but that it came."""
 
 
-def get(key: bytes) -> Operation:
-    return {"request_range": {"key": key}}
+def get(key: bytes, end: bytes = b"") -> Operation:
+    """One key, or the first one from `key` up to but not including `end`."""
+    return {"request_range": {"key": key, "range_end": end, "limit": "1"}}
 
 
 def put(key: bytes, value: bytes, lease: int = 0) -> Operation:
