@@ -151,6 +151,11 @@ class Loaded(msgspec.Struct, kw_only=True):
         ok = sum(sum(tally.ok_by[part]) for tally in self.kinds.values())
         return ok / offered if offered else 1.0
 
+    def useful(self, from_s: float = 0.0, to_s: float = SECONDS_MAX) -> int:
+        """Good answers within their deadline that came in that part of its time."""
+        part = slice(max(0, round(from_s / SLICE_S)), max(0, round(to_s / SLICE_S)))
+        return sum(self.useful_by()[part])
+
     def useful_by(self) -> list[int]:
         """Goodput per `SLICE_S`, of all kinds."""
         return [sum(each) for each in zip(*(t.useful_by for t in self.kinds.values()), strict=True)]

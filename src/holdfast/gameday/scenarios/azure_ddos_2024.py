@@ -8,7 +8,7 @@ from typing import Final
 
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.fleet import ENVIRONMENT, Fleet
-from holdfast.gameday.load import SLICE_S, Kind, Load, Loaded
+from holdfast.gameday.load import Kind, Load, Loaded
 from holdfast.gameday.naive import Ask
 from holdfast.gameday.pressure import Callers, capacity, metric, metrics
 from holdfast.gameday.processes import ask, until_or_not
@@ -172,14 +172,7 @@ def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
 def _useful(honest: Loaded, flood: Loaded, from_s: float, to_s: float) -> int:
     """Useful answers to both from then to then, by the clock of the honest load."""
     began_s = flood.began_s - honest.began_s
-    return sum(
-        sum(
-            load.useful_by()[
-                round(max(0.0, from_s - at_s) / SLICE_S) : round(max(0.0, to_s - at_s) / SLICE_S)
-            ]
-        )
-        for load, at_s in ((honest, 0.0), (flood, began_s))
-    )
+    return honest.useful(from_s, to_s) + flood.useful(from_s - began_s, to_s - began_s)
 
 
 def _besiege(
@@ -227,7 +220,7 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers) -> None:
         timed=True,
     )
     bare = _everyday(fleet, callers, "edge-bare", siege)
-    useful = [_settled(found) for found in (busy, bare[1])]
+    useful = [found.useful(SETTLED_S) for found in (busy, bare[1])]
     ratio = round(useful[0] / max(1, useful[1]), 2)
     day.measure(
         "goodput then, once disarmed, to that without the defence",
@@ -236,11 +229,6 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers) -> None:
         holds=ratio >= 0.9,
         timed=True,
     )
-
-
-def _settled(loaded: Loaded) -> int:
-    """Useful answers from then on."""
-    return sum(loaded.useful_by()[round(SETTLED_S / SLICE_S) :])
 
 
 def _everyday(fleet: Fleet, callers: Callers, edge: str, siege: _Siege) -> tuple[Loaded, Loaded]:
