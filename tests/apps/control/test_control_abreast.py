@@ -6,14 +6,15 @@ journal work until a test cuts them, too.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from a_control_plane import SHOP, Clock, Plane, documents
+from lines import Line
 from litestar.testing import TestClient
 
 from holdfast.adapters.memory import MemoryJournal
@@ -21,54 +22,10 @@ from holdfast.adapters.signing import Keys
 from holdfast.apps.asgi import Message, Receive, Scope, Send
 from holdfast.apps.control.abreast import Abreast
 from holdfast.apps.control.app import create_app
-from holdfast.apps.control.door import TokenDoor
+from holdfast.apps.control.door import ANYBODY, TokenDoor
 from holdfast.apps.control.parts import Parts, memory_parts
 from holdfast.apps.control.plane import Control
 from holdfast.apps.settings import ControlSettings
-from holdfast.core.errors import Unavailable
-from holdfast.core.model import Entry, Head
-from holdfast.ports import Checkpoint
-
-
-class Line:
-    """A node's line to a journal that others write to: `held`, its watch hears nothing; `cut`, no
-    read comes through either. Closing it leaves the journal open.
-    """
-
-    def __init__(self, journal: MemoryJournal) -> None:
-        self._journal = journal
-        self.held = False
-        self.cut = False
-        self._closed = threading.Event()
-
-    def head(self) -> Head:
-        return self._reached().head()
-
-    def append(self, entry: Entry, fence: int = 0) -> None:
-        self._reached().append(entry, fence)
-
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        return self._reached().read(after, limit)
-
-    def watch(self, after: int, timeout_s: float) -> Sequence[Entry]:
-        if self.held:
-            self._closed.wait(timeout_s)
-            return ()
-        return self._journal.watch(after, timeout_s)
-
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._journal.save_checkpoint(checkpoint)
-
-    def checkpoint(self) -> Checkpoint | None:
-        return self._journal.checkpoint()
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def _reached(self) -> MemoryJournal:
-        if self.cut:
-            raise Unavailable("the line is cut")
-        return self._journal
 
 
 class Lagging:
@@ -105,7 +62,7 @@ def lagging(
     near.commit(SHOP)
     line = Line(parts.journal)
     second = msgspec.structs.replace(parts, journal=line, close=line.close)
-    line.held = True
+    line.hold()
     with TestClient(create_app(Control(settings, second, clock))) as client:
         client.headers.update(near.bearing(near.admin))
         yield Lagging(client, line)
@@ -233,7 +190,6 @@ def test_who_has_no_token_makes_nobody_wait_and_learns_nothing(
 
 def test_however_many_wait_one_catching_up_is_under_way() -> None:
     """Twenty requests at a node that lags, while the store takes its time."""
-    import asyncio
 
     async def play() -> tuple[int, int, list[int]]:
         head, under_way, most, rounds = 5, 0, 0, 0
@@ -261,8 +217,6 @@ def test_however_many_wait_one_catching_up_is_under_way() -> None:
 
         async def receive() -> Message:
             return {"type": "http.disconnect"}
-
-        from holdfast.apps.control.door import ANYBODY
 
         abreast = Abreast(
             app,
