@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.memory import IMPRINTS_KEPT, MemoryDigests
 from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_digests import SqliteDigests
@@ -21,11 +22,14 @@ from holdfast.ports import Digests, Imprint
 SHOP = Subject("production", "shop")
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "etcd"])
 def digests(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Digests]:
     if request.param == "postgres":
         with contextlib.closing(PostgresStore(request.getfixturevalue("postgres_url"))) as store:
             yield store.digests
+    elif request.param == "etcd":
+        with contextlib.closing(EtcdStore(request.getfixturevalue("etcd_url"))) as etcd:
+            yield etcd.digests
     elif request.param == "sqlite":
         yield SqliteDigests(tmp_path / "digests.db")
     else:

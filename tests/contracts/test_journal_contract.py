@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.memory import MemoryJournal
 from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_journal import SqliteJournal
@@ -21,11 +22,15 @@ from holdfast.ports import Checkpoint, Journal
 DEADLINE_S = 20.0
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "etcd"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
     if request.param == "postgres":
         with contextlib.closing(PostgresStore(request.getfixturevalue("postgres_url"))) as store:
             yield store.journal
+        return
+    if request.param == "etcd":
+        with contextlib.closing(EtcdStore(request.getfixturevalue("etcd_url"))) as etcd:
+            yield etcd.journal
         return
     made: Journal = (
         MemoryJournal() if request.param == "memory" else SqliteJournal(tmp_path / "journal.db")

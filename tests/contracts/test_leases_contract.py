@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.memory import MemoryJournal, MemoryLeases
 from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_journal import SqliteJournal
@@ -72,11 +73,24 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield store
 
 
+@contextlib.contextmanager
+def etcd(request: pytest.FixtureRequest) -> Iterator[Store]:
+    url: str = request.getfixturevalue("etcd_url")
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Store]:
+        with contextlib.closing(EtcdStore(url)) as made:
+            yield Store(made.journal, made.leases, run_out(made.leases), opened)
+
+    with opened() as store:
+        yield store
+
+
 def advance(now: list[float]) -> None:
     now[0] += TTL_S
 
 
-STORES = [memory, sqlite, postgres]
+STORES = [memory, sqlite, postgres, etcd]
 
 
 def run_out(leases: Leases) -> Callable[[], None]:

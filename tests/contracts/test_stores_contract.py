@@ -12,6 +12,10 @@ from typing import TypeAlias
 import msgspec
 import pytest
 
+from holdfast.adapters.etcd_address import parse_address
+from holdfast.adapters.etcd_blobs import EtcdBlobs
+from holdfast.adapters.etcd_line import EtcdLine
+from holdfast.adapters.etcd_proposals import EtcdProposals
 from holdfast.adapters.memory import MemoryBlobs, MemoryProposals
 from holdfast.adapters.postgres_blobs import PostgresBlobs
 from holdfast.adapters.postgres_line import PostgresLine
@@ -27,22 +31,28 @@ from holdfast.ports import Blobs, Failure, Proposal, Proposals, Rejection, Sched
 MakeProposals: TypeAlias = Callable[..., Proposals]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "etcd"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
     if request.param == "postgres":
         with postgres(request) as line:
             yield PostgresBlobs(line)
+    elif request.param == "etcd":
+        with etcd(request) as etcd_line:
+            yield EtcdBlobs(etcd_line)
     elif request.param == "sqlite":
         yield SqliteBlobs(tmp_path / "blobs.db")
     else:
         yield MemoryBlobs()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "etcd"])
 def make_proposals(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeProposals]:
     if request.param == "postgres":
         with postgres(request) as line:
             yield lambda **bounds: PostgresProposals(line, **bounds)
+    elif request.param == "etcd":
+        with etcd(request) as etcd_line:
+            yield lambda **bounds: EtcdProposals(etcd_line, **bounds)
     elif request.param == "sqlite":
         yield lambda **bounds: SqliteProposals(tmp_path / "proposals.db", **bounds)
     else:
@@ -53,6 +63,13 @@ def make_proposals(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[M
 def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresLine]:
     with contextlib.closing(PostgresLine(request.getfixturevalue("postgres_url"))) as line:
         make_tables(line)
+        yield line
+
+
+@contextlib.contextmanager
+def etcd(request: pytest.FixtureRequest) -> Iterator[EtcdLine]:
+    address = parse_address(request.getfixturevalue("etcd_url"))
+    with contextlib.closing(EtcdLine(address)) as line:
         yield line
 
 

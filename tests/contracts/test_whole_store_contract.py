@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
+from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.memory_store import MemoryStore
 from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_store import SqliteStore
@@ -21,7 +22,7 @@ Open: TypeAlias = Callable[[], Stores]
 """Opens the same store, again and again."""
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "etcd"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     memory = MemoryStore()
     opened: list[Stores] = []
@@ -29,6 +30,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
         "memory": lambda: memory,
         "sqlite": lambda: SqliteStore(tmp_path / "data"),
         "postgres": lambda: PostgresStore(request.getfixturevalue("postgres_url")),
+        "etcd": lambda: EtcdStore(request.getfixturevalue("etcd_url")),
     }
 
     def store() -> Stores:
