@@ -38,7 +38,8 @@ class Swarming(msgspec.Struct, frozen=True, kw_only=True):
     """What a swarm is told. Without `poll_interval_s` the snapshots say how often to poll.
 
     `start_within_s`: the clients begin one after another, evenly over that time; the interval that
-    they poll at keeps their polls apart from the first one on.
+    they poll at keeps their polls apart from the first one on. `timed`: each activation is told
+    with its time.
     """
 
     endpoints: tuple[str, ...]
@@ -49,6 +50,7 @@ class Swarming(msgspec.Struct, frozen=True, kw_only=True):
     start_within_s: float = 5.0
     streams: bool = True
     protected: bool = True
+    timed: bool = False
     token: str = ""
     seed: int = 1
     out: str = ""
@@ -63,7 +65,8 @@ class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
     streams, whether anybody was there or not. `statuses` of what came back, 0 for no answer.
     How things stood at its end: `well`, clients whose last poll was answered; `streams` that were
     open; `revisions`, clients by the revision they have. `refused` and `went_back` count since the
-    start: answers that were not believed, and clients that went back a revision.
+    start: answers that were not believed, and clients that went back a revision. `activations`, of
+    a swarm that is `timed`: (revision, unix time), one for each that a client made.
     """
 
     at_s: float
@@ -78,6 +81,7 @@ class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
     went_back: int = 0
     cpu_share: float = 0.0
     last_error: str = ""
+    activations: tuple[tuple[int, float], ...] = ()
 
     @property
     def offered(self) -> int:

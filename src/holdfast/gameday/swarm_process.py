@@ -65,6 +65,7 @@ class Swarm:
         self.revisions: Counter[int] = Counter()
         self.hints = self.well = self.streams = self.refused = self.went_back = 0
         self.last_error = ""
+        self.activations: list[tuple[int, float]] = []
         self._chance = random.Random(told.seed)  # noqa: S311  chance of a drill
         self._roots: RootSet | None = None
         self._admitted: dict[str, Admitted] = {}
@@ -131,7 +132,9 @@ class Swarm:
             went_back=self.went_back,
             cpu_share=round(used_s / SLICE_S, 3),
             last_error=self.last_error,
+            activations=tuple(self.activations),
         )
+        self.activations.clear()
         self.polls = [0] * len(self.polls)
         self.opens = [0] * len(self.opens)
         self.statuses.clear()
@@ -194,6 +197,8 @@ class Client:
         swarm.revisions[self._revision] -= 1
         self._revision = standing.revision
         swarm.revisions[self._revision] += 1
+        if swarm.told.timed:
+            swarm.activations.append((standing.revision, time.time()))
 
     def _fetch(self, upstream: int, have: str | None, patience_s: float) -> None:
         swarm = self._swarm

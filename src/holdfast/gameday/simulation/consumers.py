@@ -196,6 +196,7 @@ class Consumer:
 
     def _hear_hint(self, turn: int, subject: Subject, digest: str) -> None:
         if turn == self.turn and (self.serves is None or subject in self.serves):
+            self._world.hinted(self)
             self._step(Hinted({subject: digest}))
 
     def fell_silent(self, turn: int) -> None:

@@ -23,14 +23,20 @@ HOW_POISONED: Final = "killed"
 
 
 class Return(msgspec.Struct):
-    """An outage of clients' edges: when it began and was healed, and when all were back since."""
+    """An outage of clients' edges, by when it began and was healed.
+
+    `unserved_most`: clients whose last question had no answer, at the worst moment. `served_s`:
+    since it began, until all were answered again, by whomever; 0 when nobody ever was without an
+    answer. `back_s`: since it was healed, until all are answered and, if they want to, listen.
+    """
 
     what: str
     regions: tuple[str, ...]
     began_s: float
     healed_s: float
-    half_back_s: float | None = None
-    all_back_s: float | None = None
+    unserved_most: int = 0
+    served_s: float | None = 0.0
+    back_s: float | None = None
 
 
 class Happenings:
@@ -83,28 +89,28 @@ class Happenings:
         regions = tuple(place.region.name for place in places)
         back = Return(what, regions, now_s, now_s + for_s)
         self.returns.append(back)
-        world.clock.after(for_s, self._heal, down, back)
+        world.watch(lambda: self._look(back))
+        world.clock.after(for_s, self._heal, down)
 
-    def _heal(self, down: list[Edge], back: Return) -> None:
+    def _heal(self, down: list[Edge]) -> None:
         for edge in down:
             edge.rise()
-        self._world.watch(lambda _: self._look(back))
+        self._world.look_round()
 
     def _look(self, back: Return) -> bool:
-        """Whether all clients of these regions are back; noted when."""
-        world = self._world
+        """Whether all clients of these regions are back after it; what is seen is noted."""
+        world, now_s = self._world, self._world.clock.now_s
         places = [world.places[name] for name in back.regions]
-        clients = sum(place.clients for place in places)
-        back_now = sum(
-            min(place.well, place.listening) if world.asked.pace.streams else place.well
-            for place in places
-        )
-        since_s = world.clock.now_s - back.healed_s
-        if back.half_back_s is None and 2 * back_now >= clients:
-            back.half_back_s = since_s
-        if back_now < clients:
+        unserved = sum(place.clients - place.well for place in places)
+        back.unserved_most = max(back.unserved_most, unserved)
+        if unserved:
+            back.served_s = None
+        elif back.served_s is None:
+            back.served_s = now_s - back.began_s
+        listening = world.asked.pace.streams
+        if now_s < back.healed_s or not all(each.is_back(listening=listening) for each in places):
             return False
-        back.all_back_s = since_s
+        back.back_s = now_s - back.healed_s
         return True
 
     def _forge(self, forgery: Forgery) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from holdfast.core.model import RolloutStatus
 from holdfast.core.policies import Gates, Plan, Stage
 from holdfast.core.power import Traffic
 from holdfast.core.rollout import Counts, Evidence, Watch, decide, observed
@@ -22,12 +23,13 @@ MS: Final = 1_000
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """A move of a rollout: when, to which stage, why, and who was exposed of all clients by then."""
+    """A move of a rollout: when, how many are exposed from then on, why, and by which commit."""
 
     at_s: float
     percent: float
     status: str
     why: str
+    commit: int | None
 
 
 class Rolling:
@@ -44,7 +46,8 @@ class Rolling:
         self._watch = Watch()
         self._percents: dict[int, float] = {revision: stages[0].percent}
         self.exposed_requests = self.exposed_errors = 0
-        self.moves = [Moved(world.clock.now_s, stages[0].percent, "running", "it begins")]
+        self.moves: list[Moved] = []
+        self._note(stages[0].percent, "running", "it begins")
         world.clock.after(LOOK_S, self._look)
 
     @property
@@ -80,12 +83,12 @@ class Rolling:
         self._watch = observed(self._watch, Counts(exposed, bad), Counts(other, failed))
         evidence = Evidence(heard_s=world.clock.now_s)
         verdict = decide(self._state, self._watch, evidence, world.clock.now_s)
-        if verdict.action == "advance" or verdict.action == "roll-back":
+        if verdict.action in {"advance", "roll-back"}:
             self._move(verdict.stage, verdict.status, verdict.reason)
         if self._state.status == "running":
             world.clock.after(LOOK_S, self._look)
 
-    def _move(self, stage: int, status: str, why: str) -> None:
+    def _move(self, stage: int, status: RolloutStatus, why: str) -> None:
         world = self._world
         percent = {"completed": 100.0, "rolled-back": 0.0}.get(
             status, self._asked.stages[stage].percent
@@ -99,4 +102,9 @@ class Rolling:
             moved=revision,
             moved_ms=self._now_ms(),
         )
-        self.moves.append(Moved(world.clock.now_s, percent, status, why))
+        self._note(percent, status, why)
+
+    def _note(self, percent: float, status: str, why: str) -> None:
+        newest = self._world.publication.newest(self._subject)
+        commit = self._world.commit_of(newest)
+        self.moves.append(Moved(self._world.clock.now_s, percent, status, why, commit))

@@ -115,6 +115,13 @@ class Committed(msgspec.Struct, frozen=True):
     subjects: int
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """Clients that were answered when they last asked, and that listen, at the end of a slot."""
+
+    well: int
+    listening: int
+
+
 class World:
     """See the module. `draw` is all chance that there is. `weight`: clients that one stands for."""
 
@@ -140,10 +147,12 @@ class World:
         self.lost: dict[tuple[str, Subject], int] = {}
         """Cells of which every edge was away at one time, with their clients."""
         self.went_back = 0
-        self.client_activations = 0
+        self.machines = 0
+        self.counted_activations = self.counted_hints = 0
+        """Of clients, from the end of the settling on."""
         self.seen: list[Seen] = []
         self._commit_of: dict[str, int] = {}
-        self._watchers: list[Callable[[Place], object]] = []
+        self._watchers: list[Callable[[], bool]] = []
         self.control = [
             self._server(CONTROL, "", f"control-{number}") for number in range(asked.control_nodes)
         ]
@@ -207,6 +216,7 @@ class World:
             place = self.places[asked.regions[number].name]
             beside = self.places[asked.regions[(number + 1) % len(asked.regions)].name]
             machines = -(-count // self.weight)
+            self.machines += machines
             for machine in range(machines):
                 weight = (machine + 1) * count // machines - machine * count // machines
                 subject = self.publication.subjects[machine % asked.services]
@@ -247,7 +257,8 @@ class World:
             held[old.revision] -= consumer.weight
             self.went_back += consumer.weight * (standing.revision < old.revision)
         held[standing.revision] += consumer.weight
-        self.client_activations += consumer.weight
+        if self.clock.now_s >= self.asked.settle_s:
+            self.counted_activations += consumer.weight
         self.reached(CLIENTS, consumer.region, subject, old, standing, consumer.weight)
 
     def reached(  # noqa: PLR0913, PLR0917  who has what instead of what
@@ -278,17 +289,21 @@ class World:
         place = self.places[consumer.region]
         place.well += well
         place.listening += listening
-        for watch in tuple(self._watchers):
-            watch(place)
+        self.look_round()
 
-    def watch(self, told: Callable[[Place], bool]) -> None:
-        """Call it whenever clients of a place come or go, until it says that it has seen enough."""
+    def look_round(self) -> None:
+        """Ask all who watch clients come and go whether they have seen enough."""
+        if self._watchers:
+            self._watchers = [watch for watch in self._watchers if not watch()]
 
-        def once(place: Place) -> None:
-            if told(place):
-                self._watchers.remove(once)
+    def hinted(self, consumer: Consumer) -> None:
+        """It heard of something new."""
+        if consumer.topic is not None and self.clock.now_s >= self.asked.settle_s:
+            self.counted_hints += consumer.weight
 
-        self._watchers.append(once)
+    def watch(self, has_seen: Callable[[], bool]) -> None:
+        """Ask it whenever clients come or go, until it says that it has seen enough."""
+        self._watchers.append(has_seen)
 
     def turned(self, state: str) -> None:
         """Admission of a server is in another state."""
@@ -310,6 +325,10 @@ class World:
                 wait_s = self.costs.publish_s + (self.costs.watch_s * self.draw() if number else 0)
                 self.clock.after(wait_s, node.put, issue)
         return issues
+
+    def commit_of(self, issue: Issue) -> int | None:
+        """The number of the change that a snapshot came with; none for the first ones."""
+        return self._commit_of.get(issue.standing.digest)
 
     def fall(self, edges: Iterable[Edge], how: str) -> None:
         """They are away from now on; cells of which nobody is left are lost."""
@@ -340,13 +359,6 @@ class World:
             )
         )
         self.clock.after(self.slot_s, self._sample)
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """Clients that were answered when they last asked, and that listen, at the end of a slot."""
-
-    well: int
-    listening: int
 
 
 class _Hosts:
