@@ -241,6 +241,18 @@ def test_a_node_that_hangs_is_not_waited_for_while_there_is_another(
     assert holdfast("get")[0] == 0
 
 
+def test_status_shows_every_node(nodes: Nodes, holdfast: Command) -> None:
+    nodes[0].line.be(REFUSED)
+    nodes[1].journal.hold()
+    nodes[1].journal.cut = True
+    nodes[2].control.first_token("one revision more")
+    code, found, _ = holdfast("status")
+    assert code == 1
+    assert [node["ready"] for node in found["nodes"]] == [False, False, True]
+    assert "behind" in found["nodes"][1]["state"]
+    assert found["control"]["url"] == nodes[2].url
+
+
 class _Later:
     """A command under way in a thread of its own."""
 

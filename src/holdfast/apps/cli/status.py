@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @output_option()
 @connected
 def status(api: Api, edges: tuple[str, ...], output: str) -> None:
-    """Show the control plane, the edges, and how fresh each service is there.
+    """Show the control plane, each node of it, the edges, and how fresh each service is there.
 
     Exit code 1 when one of them does not answer, is not ready, or is behind.
 
@@ -36,6 +36,7 @@ def status(api: Api, edges: tuple[str, ...], output: str) -> None:
     Examples:
       holdfast status
       holdfast status --edge http://edge-1:8016 --edge http://edge-2:8016
+      holdfast status --server http://a:8010,http://b:8010,http://c:8010
       holdfast status --output json | jq '.edges[] | select(.ready | not)'
     """
     from holdfast.apps.cli.survey import survey
@@ -53,7 +54,7 @@ def _show(found: Survey) -> None:
         ["process", "at", "state", "head", "subjects", "behind"],
         [
             (one.process, one.url, one.state, one.revision, one.subjects, one.behind)
-            for one in (found.control, *found.edges)
+            for one in (*found.nodes, *found.edges)
         ],
     )
     if found.subjects:

@@ -51,7 +51,9 @@ class SubjectStatus(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """`broken` are the commits of the last day that skipped what a policy asks for.
+    """`control` is the first node that is ready, else the first; `nodes` are all, as given.
+
+    `broken` are the commits of the last day that skipped what a policy asks for.
 
     `rewritten` says what is gone or other in the journal than it was seen: somebody tampered.
     """
@@ -62,6 +64,7 @@ class Survey(msgspec.Struct, frozen=True):
     well: bool
     broken: tuple[BrokenGlass, ...] = ()
     rewritten: tuple[str, ...] = ()
+    nodes: tuple[Process, ...] = ()
 
 
 class _Facts(msgspec.Struct):
@@ -73,7 +76,7 @@ class _Facts(msgspec.Struct):
 def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
     """Ask the control plane and each edge; who does not answer is part of the result."""
     newest = _catalogue(api)
-    control = _control(api, newest)
+    nodes = _nodes(api, newest)
     seen: list[Mapping[Subject, tuple[int, float | None]]] = []
     processes = []
     for url in edges:
@@ -97,8 +100,9 @@ def survey(api: Api, edges: Sequence[str], clock: Clock) -> Survey:
         for subject in subjects
     )
     rewritten = _rewritten(api)
-    well = all(one.ready and not one.behind for one in (control, *processes)) and not rewritten
-    return Survey(control, tuple(processes), rows, well, _broken(api), rewritten)
+    control = next((node for node in nodes if node.ready), nodes[0])
+    well = all(one.ready and not one.behind for one in (*nodes, *processes)) and not rewritten
+    return Survey(control, tuple(processes), rows, well, _broken(api), rewritten, nodes)
 
 
 def _rewritten(api: Api) -> tuple[str, ...]:
@@ -116,12 +120,23 @@ def _broken(api: Api) -> tuple[BrokenGlass, ...]:
         return ()
 
 
-def _control(api: Api, newest: Mapping[Subject, Listed] | None) -> Process:
-    ready, state = _readiness(api)
+def _nodes(api: Api, newest: Mapping[Subject, Listed] | None) -> tuple[Process, ...]:
+    """All nodes; those that had less than another one are asked again, for as much."""
+    asked = [_node(api, url, newest) for url in api.connection.servers]
+    return tuple(
+        one if one.revision in (None, api.revision) else _node(api, one.url, newest)
+        for one in asked
+    )
+
+
+def _node(api: Api, url: str, newest: Mapping[Subject, Listed] | None) -> Process:
+    """One node of the control plane; one that has not what another has is not ready."""
     revision = None
-    if ready:
-        revision = api.call(HeadBody, "GET", "/v1/head").revision
-    url = api.connection.server
+    with Api(Connection(url, api.connection.token, at_least=api.revision)) as node:
+        ready, state = _readiness(node)
+        if ready:
+            revision = node.call(HeadBody, "GET", "/v1/head").revision
+            api.revision = max(api.revision, revision)
     return Process("control plane", url, ready, state, len(newest or ()), 0, revision)
 
 
