@@ -1,74 +1,69 @@
-"""Certificates for servers on loopback: an authority of their own, valid for a day.
-
-Certificates(directory)      writes ca.pem, server.pem, server-key.pem (PKCS #8, not encrypted)
-"""
+"""An authority of a test's own, and what it signs: for 127.0.0.1, as a server and as a client."""
 
 from __future__ import annotations
 
-import datetime as dt
+import datetime
 import ipaddress
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from holdfast.apps.defaults import LOOPBACK
+from holdfast.gameday.etcd import Tls
 
-_VALID: Final = dt.timedelta(days=1)
-_SKEW: Final = dt.timedelta(hours=1)
+BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+END = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
 
 
-class Certificates:
-    """An authority (`ca`) and a `certificate` with its `key`, for servers and clients alike."""
-
-    def __init__(self, directory: Path) -> None:
-        self.ca = directory / "ca.pem"
-        self.certificate = directory / "server.pem"
-        self.key = directory / "server-key.pem"
-        authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        name = _name("holdfast drill authority")
-        root = _begun(name, authority.public_key(), name).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+def make_tls(directory: Path) -> Tls:
+    """Files of a new authority and of one certificate that it signed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    authority, mine = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    issuer = _name(f"authority of {directory.name}")
+    root = (
+        _certificate(issuer, issuer, authority.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(authority, hashes.SHA256())
+    )
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        _certificate(_name("holdfast"), issuer, mine.public_key())
+        .add_extension(x509.SubjectAlternativeName([here]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .sign(authority, hashes.SHA256())
+    )
+    tls = Tls(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    tls.ca.write_bytes(root.public_bytes(serialization.Encoding.PEM))
+    tls.cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    tls.key.write_bytes(
+        mine.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
-        names = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOOPBACK))]
-        )
-        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        leaf = (
-            _begun(_name("localhost"), server.public_key(), name)
-            .add_extension(names, critical=False)
-            .add_extension(x509.ExtendedKeyUsage(both), critical=False)
-        )
-        for path, one in ((self.ca, root), (self.certificate, leaf)):
-            signed = one.sign(authority, hashes.SHA256())
-            path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        self.key.touch(mode=0o600)
-        self.key.write_bytes(
-            server.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+    )
+    return tls
 
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _begun(
-    subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + _VALID)
+        .not_valid_before(BEGIN)
+        .not_valid_after(END)
     )

@@ -74,12 +74,28 @@ class PostgresJournal:
         self._ear = PostgresEar(line, self._channel)
         self._poll_interval_s = poll_interval_s
         self._closed = threading.Event()
+        self._seen = GENESIS
         self.passed_over = 0
         """Damaged checkpoints that were met."""
         self._check_chain()
 
     def head(self) -> Head:
-        return self._head(self._open().rows(_HEAD))
+        """Raises `Unavailable` too for a head below one that was seen here before.
+
+        So it is after a fail-over to a server that had not got what was acknowledged, and while a
+        server that was replaced still answers.
+        """
+        seen = self._seen
+        head = self._head(self._open().rows(_HEAD))
+        if head.revision < seen.revision or (head != seen and head.revision == seen.revision):
+            self._line.forget()
+            raise Unavailable(
+                f"{self._line.name} stands at entry {head.revision}, and entry {seen.revision} was "
+                "seen before: another server took over that does not have it, or an old one goes "
+                "on. Find the server that has it; if it is lost, or a backup was restored: restart"
+            )
+        self._saw(head)
+        return head
 
     def append(self, entry: Entry, fence: int = 0) -> None:
         revision, digest, body = entry_rows.sealed(entry)
@@ -99,6 +115,7 @@ class PostgresJournal:
             raise Fenced(fence, token)
         if not put:
             raise Conflict(revision - 1, there)
+        self._saw(Head(revision, entry.hash))
         self._ear.wake()
 
     def append_all(self, entries: Sequence[Entry]) -> None:
@@ -203,7 +220,12 @@ class PostgresJournal:
             line.execute(_APPEND_ALL.encode(), columns)
             line.execute(b"UPDATE head SET revision = %s, hash = %b", rows[-1][:2])
             line.execute(b"SELECT pg_notify(%s, %s)", (self._channel, str(batch[-1].revision)))
+        self._saw(head)
         self._ear.wake()
+
+    def _saw(self, head: Head) -> None:
+        if head.revision > self._seen.revision:
+            self._seen = head
 
     def _check_chain(self) -> None:
         """Check every link, and the head, all at one moment."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import select
 import threading
 import time
@@ -39,6 +40,7 @@ BYTES_PER_S: Final = 8 * 1024 * 1024
 SCHEMA: Final = "holdfast"
 _BACKSTOP_S: Final = 30
 """How much later the server gives a statement up by itself, whose client is still there."""
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _OWN: Final = frozenset({"schema", "timeout_s", "ca", "cert", "key"})
 _FILES: Final = {"ca": "sslrootcert", "cert": "sslcert", "key": "sslkey"}
 _DAMAGE: Final = (errors.IntegrityError, errors.UndefinedTable, errors.UndefinedColumn)
@@ -94,6 +96,8 @@ class PostgresLine:
     def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
         own, self._parameters = _apart(url)
         self.schema = own.get("schema", SCHEMA)
+        if not _SCHEMA.fullmatch(self.schema):
+            raise Unavailable(f"{self.schema!r} is no schema: small letters, digits and _")
         self.timeout_s = float(own.get("timeout_s", TIMEOUT_S))
         self.name = _name(self._parameters)
         self.busy = 0
@@ -171,11 +175,17 @@ class PostgresLine:
         """The error for content that is not what was written, with the way out."""
         return Damaged(f"{self.name}, schema {self.schema}, is damaged: {what}. {restore}")
 
+    def forget(self) -> None:
+        """Close the connections that nobody uses now: the next ones find their server anew."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
     def close(self) -> None:
         """Close all connections; in a forked child do nothing, they are the parent's."""
         if os.getpid() == self._process:
             self._closed = True
-            self._drop_idle()
+            self.forget()
 
     def _settle(self) -> None:
         """What every connection is told, unless the URL says otherwise."""
@@ -227,16 +237,11 @@ class PostgresLine:
                 line.execute(b"ROLLBACK")
         if line.closed or line.info.transaction_status != TransactionStatus.IDLE:
             line.close()
-            self._drop_idle()  # the others go the same way: one wait is enough
+            self.forget()  # the others go the same way: one wait is enough
         elif self._closed:
             line.close()
         else:
             self._idle.put_nowait(line)
-
-    def _drop_idle(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().close()
 
     def _guard(self) -> None:
         if os.getpid() != self._process:
@@ -252,7 +257,7 @@ class PostgresLine:
         except HoldfastError:
             raise
         except errors.ReadOnlySqlTransaction as error:
-            self._drop_idle()
+            self.forget()
             raise Unavailable(f"{self.name} takes no writes any more: {_said(error)}") from None
         except psycopg.Error as error:
             if isinstance(error, _DAMAGE) or (error.sqlstate or "").startswith(_DAMAGE_CLASS):

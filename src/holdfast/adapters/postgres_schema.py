@@ -62,7 +62,7 @@ def make_tables(line: PostgresLine) -> None:
     if not line.rows(_THERE)[0][0]:
         with line.transaction(lock="tables") as connection:
             if connection.execute(_THERE.encode()).fetchone() != (True,):
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {line.schema}".encode())
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{line.schema}"'.encode())
                 connection.execute((_TABLES % VERSION).encode())
     found = line.rows("SELECT version FROM about")
     if found != [(VERSION,)]:

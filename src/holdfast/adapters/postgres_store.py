@@ -70,6 +70,7 @@ class PostgresStore:
             "round_trip_ms": round(round_trip_s * 1000, 3),
             "durable": synced and whole_pages,
             "page_checksums": checksums,
+            "connections_busy": self._line.busy,
         }
 
     def compact(self) -> Mapping[str, int]:
