@@ -12,11 +12,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.adapters.certificates import Certificates
+from tests.adapters.certificates import make_tls
 from tests.adapters.tls_front import TlsFront
 
 from holdfast.adapters.postgres_line import PostgresLine
 from holdfast.core.errors import Unavailable
+from holdfast.gameday.etcd import Tls
 from holdfast.gameday.postgres import Postgres
 from holdfast.gameday.processes import free_ports
 
@@ -192,39 +193,38 @@ class TestBounds:
 
 class TestTls:
     @pytest.fixture
-    def certificates(self, tmp_path: Path) -> Certificates:
-        return Certificates(tmp_path)
+    def tls(self, tmp_path: Path) -> Tls:
+        return make_tls(tmp_path)
 
     def test_a_connection_is_encrypted_and_the_server_verified(
-        self, server: Postgres, certificates: Certificates
+        self, server: Postgres, tls: Tls
     ) -> None:
-        with TlsFront(server.port, certificates) as front:
-            query = f"timeout_s=20&ca={certificates.ca}"
+        with TlsFront(server.port, tls) as front:
+            query = f"timeout_s=20&ca={tls.ca}"
             with line_to(url_of(server, front.port, query=query)) as line:
                 assert line.rows(ONE) == [(1,)]
             assert front.encrypted == 1
 
-    def test_libpqs_own_words_do_too(self, server: Postgres, certificates: Certificates) -> None:
-        with TlsFront(server.port, certificates) as front:
-            query = f"timeout_s=20&sslmode=verify-ca&sslrootcert={certificates.ca}"
+    def test_libpqs_own_words_do_too(self, server: Postgres, tls: Tls) -> None:
+        with TlsFront(server.port, tls) as front:
+            query = f"timeout_s=20&sslmode=verify-ca&sslrootcert={tls.ca}"
             with line_to(url_of(server, front.port, query=query)) as line:
                 assert line.rows(ONE) == [(1,)]
 
     def test_another_authoritys_certificate_is_refused(
-        self, server: Postgres, certificates: Certificates, tmp_path: Path
+        self, server: Postgres, tls: Tls, tmp_path: Path
     ) -> None:
-        (tmp_path / "other").mkdir()
-        other = Certificates(tmp_path / "other")
-        with TlsFront(server.port, certificates) as front:
+        other = make_tls(tmp_path / "other")
+        with TlsFront(server.port, tls) as front:
             url = url_of(server, front.port, query=f"timeout_s=20&ca={other.ca}")
             with pytest.raises(Unavailable, match="certificate"):
                 ask(url)
 
     def test_a_server_without_tls_is_refused_when_it_is_asked_for(
-        self, server: Postgres, certificates: Certificates
+        self, server: Postgres, tls: Tls
     ) -> None:
         with pytest.raises(Unavailable, match="SSL"):
-            ask(url_of(server, query=f"timeout_s=20&ca={certificates.ca}"))
+            ask(url_of(server, query=f"timeout_s=20&ca={tls.ca}"))
 
 
 class TestSeveralServers:

@@ -12,9 +12,8 @@ import ssl
 import threading
 from typing import Self
 
-from tests.adapters.certificates import Certificates
-
 from holdfast.apps.defaults import LOOPBACK
+from holdfast.gameday.etcd import Tls
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 CHUNK_BYTES = 64 * 1024
@@ -24,10 +23,10 @@ END_S = 20.0
 class TlsFront:
     """Listens on `port`; `encrypted` counts the connections that became TLS."""
 
-    def __init__(self, target_port: int, certificates: Certificates) -> None:
+    def __init__(self, target_port: int, tls: Tls) -> None:
         self._target_port = target_port
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(certificates.certificate, certificates.key)
+        self._context.load_cert_chain(tls.cert, tls.key)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="tls-front", daemon=True)
         self._ready = threading.Event()
