@@ -78,6 +78,7 @@ class Node:
             blobs=self.blobs,
             clock=self.clock,
             validate=validate,
+            uptime=self.clock,
         )
         self.waiting = Waiting(
             publisher=self.publisher,

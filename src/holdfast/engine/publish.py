@@ -32,6 +32,7 @@ from holdfast.core.state import State, same
 from holdfast.core.wire import canonical, digest
 from holdfast.engine.glass import Glass
 from holdfast.engine.judgement import ALONE, Case, Judged, Mandate, hastened, judge
+from holdfast.engine.leading import uptime_s
 from holdfast.engine.members import settle
 from holdfast.engine.views import View
 from holdfast.ports import Blobs, Clock, Journal
@@ -42,7 +43,16 @@ ATTEMPTS_MAX: Final = 16
 Validate: TypeAlias = Callable[[State, Sequence[Edit], State], Sequence[Problem]]
 """(the state before, the edits, the state after) -> all problems; `core.validate.validate`."""
 
-_Settled: TypeAlias = tuple[tuple[Edit, ...], list[Problem]]
+FRESH_S: Final = 600.0
+"""How long ago a change's blobs may have been put when its entry is appended; see `collecting`."""
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    """A change's edits, their long lists put as blobs at `at_s`, and what is wrong with them."""
+
+    edits: tuple[Edit, ...]
+    problems: list[Problem]
+    at_s: float
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -102,7 +112,8 @@ class _Plan(msgspec.Struct, frozen=True):
 class Publisher:
     """The write door of one node. Thread-safe; commits of one node go one after the other.
 
-    `traffic_share` estimates what share of the seen requests a change moves. `on_fenced` is told of
+    `traffic_share` estimates what share of the seen requests a change moves. `uptime` is monotonic,
+    sleeps counted in. `on_fenced` is told of
     each write that was refused because another node leads by now.
     """
 
@@ -115,6 +126,7 @@ class Publisher:
         clock: Clock,
         validate: Validate,
         traffic_share: TrafficShare | None = None,
+        uptime: Clock = uptime_s,
     ) -> None:
         self._view = view
         self._journal = journal
@@ -122,6 +134,7 @@ class Publisher:
         self._clock = clock
         self._validate = validate
         self._traffic_share = traffic_share
+        self._uptime = uptime
         self._glass = Glass(journal)
         self.on_fenced: Callable[[Fenced], None] = _pass_over
 
@@ -134,7 +147,7 @@ class Publisher:
         problems = bounds(change)
         if problems:
             return Checked(tuple(problems), (), self._view.state.head.revision, "")
-        settled = settle(change.edits, self._view.state, self._blobs)
+        settled = self._settled(change)
         with self._view.exclusive():
             state = self._caught_up()
             _check_base(change, state)
@@ -169,13 +182,15 @@ class Publisher:
         problems = bounds(change)
         if problems:
             raise Invalid(problems)
-        settled = settle(change.edits, self._view.state, self._blobs)
+        settled = self._settled(change)
         for _ in range(ATTEMPTS_MAX - 1):
             try:
                 return self._commit(change, settled, actor, rights, mandate)
             except Conflict:
                 if change.base_revision is not None:
                     raise
+            if not self._is_fresh(settled):
+                settled = self._settled(change)
         return self._commit(change, settled, actor, rights, mandate)
 
     def adopt(self, entry: Entry, rights: Rights, digests: Mapping[Subject, str]) -> Committed:
@@ -205,6 +220,13 @@ class Publisher:
             self._view.install(prepared)
         return Committed(entry.revision, entry.hash, differences, tuple(_made(prepared)))
 
+    def _settled(self, change: Change) -> _Settled:
+        at_s = self._uptime()
+        return _Settled(*settle(change.edits, self._view.state, self._blobs), at_s)
+
+    def _is_fresh(self, settled: _Settled) -> bool:
+        return self._uptime() - settled.at_s < FRESH_S
+
     def _caught_up(self) -> State:
         self._view.catch_up()
         return self._view.state
@@ -225,6 +247,10 @@ class Publisher:
                 raise Guarded(plan.lacking)
             prepared = self._view.prepare(plan.entry)
             self._view.claim(prepared)
+            if not self._is_fresh(settled):
+                raise Unavailable(
+                    "this node stood still for too long: nothing was written, try again"
+                )
             self._append(plan.entry, mandate.fence)
             self._view.install(prepared)
         return Committed(
@@ -240,7 +266,7 @@ class Publisher:
         self, state: State, change: Change, settled: _Settled, actor: str, mandate: Mandate
     ) -> _Plan:
         """Raises `Invalid` for values that have no canonical form: they can't even be compared."""
-        edits, problems = settled
+        edits, problems = settled.edits, settled.problems
         entry = self._sealed(state, edits, actor, change.reason, problems)
         new = fold(state, entry)
         differences = diff(state, new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from holdfast.apps.observe import logger
 from holdfast.apps.store_urls import url_of
 from holdfast.apps.stores import check_unmarked, open_stores
 from holdfast.core.errors import Damaged, HoldfastError
+from holdfast.core.model import JSON
 from holdfast.ports import Blobs, Digests, Journal, Leases, Proposals, Samples, Stores
 
 KEYS = "keys"
@@ -25,7 +26,7 @@ _log = logger("holdfast.control")
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """`close` closes the stores, once."""
+    """`status` tells how the store is, as `Stores` does; `close` closes the stores, once."""
 
     journal: Journal
     blobs: Blobs
@@ -34,6 +35,7 @@ class Parts(msgspec.Struct, frozen=True):
     leases: Leases
     samples: Samples
     keys: Keys
+    status: Callable[[], Mapping[str, JSON]]
     close: Callable[[], None]
 
 
@@ -68,6 +70,7 @@ def _parts(stores: Stores, samples: Samples, keys: Keys, close: Callable[[], Non
         leases=stores.leases,
         samples=samples,
         keys=keys,
+        status=stores.status,
         close=close,
     )
 

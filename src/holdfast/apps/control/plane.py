@@ -32,6 +32,7 @@ from holdfast.apps.control.proposing import ProposalDesk
 from holdfast.apps.control.reading import Reading
 from holdfast.apps.control.relaying import Relaying
 from holdfast.apps.control.stalls import Stalls
+from holdfast.apps.control.store_metrics import LOOK_S, MeasuredJournal, StoreMetrics
 from holdfast.apps.control.traffic import Metrics, is_data_plane
 from holdfast.apps.control.upstream import Upstream
 from holdfast.apps.distribute import Distribution
@@ -49,6 +50,7 @@ from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
 from holdfast.core.roots import RootSet
 from holdfast.core.state import ServiceState, State
 from holdfast.engine.agreement import Agreement
+from holdfast.engine.collecting import Collecting
 from holdfast.engine.fleet import Fleet
 from holdfast.engine.foresight import Foresight
 from holdfast.engine.glass import Glass
@@ -75,6 +77,8 @@ AUTHORING_AFTER_S: Final = 3.0
 """From readiness to the import of what only changes need."""
 CONTEXTS_S: Final = 3_600.0
 """Between two looks at whether traffic has better contexts for probes."""
+COLLECT_S: Final = 600.0
+"""Between two looks at which lists nothing names any more."""
 AUDIT_S: Final = 10.0
 """Between two looks at whether the journal is still what was seen of it."""
 SCHEDULE_S: Final = 1.0
@@ -94,8 +98,13 @@ class Control:
         self.settings = settings
         self.clock = clock
         self.stalls = Stalls()
-        self._parts = parts = self.stalls.timed_parts(parts)
         self.metrics = Metrics(registry("control"))
+        parts = self.stalls.timed_parts(parts)
+        journal = MeasuredJournal(parts.journal, self.metrics.registry, clock)
+        self._parts = parts = replace(parts, journal=journal)
+        self.collecting = Collecting(journal=journal, blobs=parts.blobs, proposals=parts.proposals)
+        self._store = StoreMetrics(parts.status, journal, self.collecting)
+        self.metrics.registry.register(self._store)
         agreement = Agreement(parts.digests, BUILD)
         self.view = View(parts.journal, clock, agreement=agreement)
         records = Records(self.view, parts.journal)
@@ -257,7 +266,9 @@ class Control:
             self._warm(),
             while_leading(leader, SCHEDULE_S, "schedules can't be kept", self._run_due),
             while_leading(leader, CONTEXTS_S, "contexts can't be kept", self._refresh),
+            while_leading(leader, COLLECT_S, "unused lists can't be collected", self._collect),
             self._watch_journal(),
+            self._watch_store(),
         )
         tasks = [asyncio.create_task(each) for each in kept]
         try:
@@ -334,6 +345,16 @@ class Control:
                 await self.read(self.look_at_journal)
             except HoldfastError as failed:
                 _log.error("the journal can't be audited", code=failed.code, error=str(failed))
+
+    async def _collect(self, _: int) -> None:
+        await self.read(self.collecting.look, self.leader.fence)
+
+    async def _watch_store(self) -> None:
+        """Know how the store is, for as long as this runs."""
+        while True:
+            with contextlib.suppress(HoldfastError):  # the metrics tell
+                await self.read(self._store.look)
+            await asyncio.sleep(LOOK_S)
 
     def look_at_journal(self) -> None:
         """Compare the journal with what was seen of it; what is new is told in the log."""
