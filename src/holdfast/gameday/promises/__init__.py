@@ -13,6 +13,7 @@ from holdfast.gameday.drill import Drill
 
 MODULES: Final = {
     "control-plane-dead": "control_plane_dead",
+    "node-lost": "node_lost",
     "cold-start": "cold_start",
     "power-loss": "power_loss",
     "disk-full": "disk_full",
