@@ -129,7 +129,7 @@ def control(parent: int | None, **given: Any) -> None:
     default=[f"http://{LOOPBACK}:{CONTROL_PORT}"],
     show_default=True,
     envvar="HOLDFAST_UPSTREAMS",
-    help="Control plane or edge to follow; give it again for more, tried in order.",
+    help="Control plane or edge to follow; again, or with commas, for more, tried in order.",
 )
 @click.option(
     "--token",
@@ -290,16 +290,17 @@ def edge(
     \b
     Examples:
       HOLDFAST_TOKEN=hf_… holdfast edge --upstream http://control:8010
-      holdfast edge --upstream http://a:8010 --upstream http://b:8010 --cache /var/lib/holdfast
+      holdfast edge --upstream http://a:8010,http://b:8010,http://c:8010 --cache /var/lib/holdfast
       holdfast edge … --take-over    # the same line again, after an upgrade
     """
     if context.invoked_subcommand:
         return
+    from holdfast.apps.cli.connection import urls_of
     from holdfast.apps.edge import serve
     from holdfast.apps.settings import EdgeSettings
 
     settings = EdgeSettings(
-        upstreams=tuple(url.rstrip("/") for url in upstreams),
+        upstreams=urls_of(upstreams),
         origins=tuple(origins),
         # Never a flag: ps shows those.
         stream_secret=os.environ.get("HOLDFAST_STREAM_SECRET", ""),
