@@ -16,6 +16,8 @@ MODULES: Final = {
     "node-lost": "node_lost",
     "cold-start": "cold_start",
     "power-loss": "power_loss",
+    "store-stopped": "store_stopped",
+    "stale-leader": "stale_leader",
     "disk-full": "disk_full",
     "torn-cache": "torn_cache",
     "clock-skew": "clock_skew",

@@ -1,0 +1,57 @@
+"""The drills with real stores, in their short forms, with their protections and without them.
+
+Real servers and processes, so seconds each; what they measure is their own business, this is about
+verdicts.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+SHORT = {"stale-leader": 2, "store-stopped": 1}
+"""Drill -> its sample."""
+
+
+def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    command = (sys.executable, "-m", "holdfast.apps.cli", "drill", "run", *arguments)
+    done = subprocess.run(
+        (*command, "--output", "json"), capture_output=True, text=True, check=False, timeout=600
+    )
+    return done.returncode, msgspec.json.decode(done.stdout) if done.stdout else {}, done.stderr
+
+
+def missed(found: dict[str, Any]) -> list[str]:
+    figures = found["figures"]
+    return [each["name"] for each in figures if each["decides"] and not each["holds"]]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SHORT)
+def test_a_drill_passes(name: str, tmp_path: Path) -> None:
+    code, found, told = run(name, "--sample", str(SHORT[name]), "--report", str(tmp_path / "all"))
+    assert (code, missed(found)) == (0, []), (found["notes"], told)
+    assert "PASS" in (tmp_path / "all" / name / "report.md").read_text()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SHORT)
+def test_without_protection_it_fails(name: str) -> None:
+    code, found, _ = run(name, "--sample", str(SHORT[name]), "--unprotected")
+    assert code == 1
+    assert missed(found)
+    assert "the drill ran to its end" not in missed(found), found["notes"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_every_engine_is_stopped() -> None:
+    code, found, told = run("store-stopped", "--sample", "3")
+    assert (code, missed(found)) == (0, []), (found["notes"], told)
+    engines = {each["name"].split(":")[0] for each in found["figures"]}
+    assert engines == {"etcd", "postgresql", "sqlite"}
