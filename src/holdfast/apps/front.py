@@ -196,23 +196,24 @@ class Front:
                 waited_s *= self._share
             else:  # this decides about a state, and comes seldom
                 waited_s = min(waited_s, thread_time() - self._batch_worked_s)
-            self._tell_calm(gate)
+            if self.calm:
+                self._tell_calm(gate)
             refusal = gate.admit(method, target, headers, waited_s, known)
             self.meter = thread_time if gate.alert_s < 0 else perf_counter
         self.calm_until_s = self._batch_began_s + gate.alert_s
         return refusal
 
     def _tell_calm(self, gate: Gate) -> None:
-        if self.calm:
-            gate.done(self.calm_s, self.calm)
-            self.calm, self.calm_s = 0, 0.0
+        gate.done(self.calm_s, self.calm)
+        self.calm, self.calm_s = 0, 0.0
 
     def _end_batch(self) -> None:
         gate = self.gate
         assert gate is not None  # noqa: S101  it opened the batch
         requests = self._batch_requests + self.calm
         self._batch_requests, self.calm_until_s = 0, NEVER
-        self._tell_calm(gate)
+        if self.calm:
+            self._tell_calm(gate)
         length_s, share = perf_counter() - self._batch_began_s, 1.0
         if length_s > SHORT_S:
             worked_s = thread_time() - self._batch_worked_s

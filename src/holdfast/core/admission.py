@@ -177,14 +177,26 @@ class Admission:
         waited_s += self._queue.before_s / 2
         if not self.engaged and not self._must_engage(now_s, waited_s):
             return None
-        self._rank = rank
-        level = self._level(rank, token, service)
+        # What is important is accounted for apart, or a caller's bulk work would cost him that.
+        price_s, important = self.prices_s[rank], rank == 0
+        level = 0 if self.tokens.tells else 1
+        heavy = self.tokens.is_heavy((important, token), price_s)
+        if self.services.is_heavy((important, service), price_s):
+            level = 3 if heavy else level
+        elif heavy:
+            level = 2
+        why = None
         if waited_s > self._bounds_s[level][rank]:
-            return self._refuse(rank, _SHARE if level > 1 else _WAITED)
-        if rank >= _BULK:
-            if level > 1 and self._costly >= self.limit.most:
-                return self._refuse(rank, _LIMIT)
-            self._costly += 1
+            why = _SHARE if level > 1 else _WAITED
+        elif rank >= _BULK and level > 1 and self._costly >= self.limit.most:
+            why = _LIMIT
+        if why is not None:
+            self.refused[rank][why] += 1
+            self.refusals += 1
+            self._rank = None
+            return why
+        self._rank = rank
+        self._costly += rank >= _BULK
         self.admitted[rank] += 1
         return None
 
@@ -198,21 +210,6 @@ class Admission:
         self.trial.burn()
         self._engage(now_s, f"a queue of {waited_s * 1000:.0f} ms")
         return True
-
-    def _level(self, rank: Rank, token: Hashable, service: Hashable) -> int:
-        # What is important is accounted for apart, or a caller's bulk work would cost him that.
-        price_s, important = self.prices_s[rank], rank == 0
-        heavy = self.tokens.is_heavy((important, token), price_s)
-        heavy_service = self.services.is_heavy((important, service), price_s)
-        if heavy:
-            return 2 + heavy_service
-        return 0 if self.tokens.tells else 1
-
-    def _refuse(self, rank: Rank, why: Why) -> Why:
-        self.refused[rank][why] += 1
-        self.refusals += 1
-        self._rank = None
-        return why
 
     def done(self, took_s: float, requests: int = 1) -> None:
         """The request that was let in last was answered, at this price; or several, that were never

@@ -107,9 +107,15 @@ class EdgeGate:
             question = self._question(target, dict(headers))
             if known is not None:
                 known.asked = question
-        refusal = self._judge(question, waited_s)
-        self.alert_s = self.admission.alert_s
-        return refusal
+        value = question.credential
+        if value is None:
+            caller = NOBODY if self._door.public else STRANGER
+        else:
+            caller = self._door.caller(value) or STRANGER
+        what, admission = question.what, self.admission
+        why = admission.judge(self._clock(), waited_s, question.rank, caller, what.place)
+        self.alert_s = admission.alert_s
+        return None if why is None else self._refusal(what, question.origin)
 
     def done(self, took_s: float, requests: int = 1) -> None:
         """So many that were let in were answered in `took_s`, 0 if one never was."""
@@ -133,14 +139,10 @@ class EdgeGate:
         what = self._targets.get(target) if self._epoch == self._table.epoch else None
         return _Question(what or self._learn(target), told, self._table.epoch)
 
-    def _judge(self, question: _Question, waited_s: float) -> bytes | None:
-        what, caller = question.what, self._caller(question.credential)
-        why = self.admission.judge(self._clock(), waited_s, question.rank, caller, what.place)
-        if why is None:
-            return None
+    def _refusal(self, what: _Target, origin: bytes | None) -> bytes:
         self._turn = (self._turn + 1) % VARIANTS
-        if question.origin is not None:
-            return self._for_page(what, question.origin)
+        if origin is not None:
+            return self._for_page(what, origin)
         if what.epoch != self._refusals.epoch:
             what.epoch = self._refusals.epoch
             what.refusals = self._refusals.made(what.pacing, [], ofrep=what.ofrep)
@@ -150,11 +152,6 @@ class EdgeGate:
         """A refusal that a web page may read, if it may read answers."""
         headers = self._cors.headers(origin)
         return self._refusals.make(what.pacing, headers, self._turn, ofrep=True)
-
-    def _caller(self, value: bytes | None) -> str:
-        if value is None:
-            return NOBODY if self._door.public else STRANGER
-        return self._door.caller(value) or STRANGER
 
     def _learn(self, target: bytes) -> _Target:
         """What is asked, and of which subject, if there is such a one here."""
