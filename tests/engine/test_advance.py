@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.engine.a_node import ADMIN, Clock, Node, setting
 
 from holdfast.core.access import Grant
-from holdfast.core.errors import Forbidden, Invalid, NotFound, Unavailable
+from holdfast.core.errors import Fenced, Forbidden, Invalid, NotFound, Unavailable
 from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Scope, Service
 from holdfast.core.policies import FAST_STAGES, Gates, Plan, Policy, Stage
 from holdfast.core.reports import ConsumerReport, Outcomes, Refusal
@@ -44,7 +45,7 @@ class Rollout:
         self._sequences: dict[str, int] = {}
         self._sums: dict[str, dict[tuple[int, bool], list[int]]] = {}
 
-    def start(self) -> None:
+    def start(self, fence: Callable[[], int] = lambda: 0) -> None:
         """As a control plane starts: nothing but the journal is known."""
         view = self.node.view
         self.fleet = Fleet(self.clock, lambda: view.state.rollouts)
@@ -55,6 +56,7 @@ class Rollout:
             clock=self.clock,
             rights=ADMIN,
             ask=lambda *_: self.answers[-1] if self.answers else None,
+            fence=fence,
         )
 
     @property
@@ -272,6 +274,66 @@ def test_after_a_restart_a_healthy_one_goes_on() -> None:
     rollout.start()
     assert actions(rollout.after(2)) == []
     assert actions(rollout.after(module.SETTLE_S)) == ["advance"]
+
+
+class TestSeveralNodes:
+    def test_one_that_follows_decides_nothing(self) -> None:
+        rollout = Rollout()
+        rollout.tell(10, 8)
+        rollout.tell(1_000, 5, exposed=False)
+        rollout.clock.now_s += 61
+        assert rollout.advance.tick(leads=False) == []
+        assert rollout.now.stage == 0
+
+    def test_what_it_heard_while_it_followed_it_knows_when_it_leads(self) -> None:
+        """The leader died before it could act on a refusal that came to another node."""
+        rollout = Rollout()
+        refusal = Refusal(rollout.now.started, "d" * 64, "schema", "12 is no string", 0, "tiles")
+        rollout.tell(refusals=(refusal,))
+        rollout.advance.tick(leads=False)
+        rollout.advance.lead()
+        assert actions(rollout.after(1)) == ["roll-back"]
+
+    def test_one_that_begins_to_lead_waits_until_consumers_can_have_told_it(self) -> None:
+        rollout = Rollout()
+        rollout.clock.now_s += 59
+        rollout.advance.tick(leads=False)
+        rollout.advance.lead()
+        assert actions(rollout.after(module.SETTLE_S - 1)) == [], "it has baked"
+        assert actions(rollout.after(1)) == ["advance"]
+
+    def test_what_began_under_it_does_not_wait(self) -> None:
+        rollout = Rollout()
+        rollout.advance.lead()
+        rollout.advance.go(rollout.id, "hold", "ann", ADMIN, "wait")
+        rollout.clock.now_s += 1
+        rollout.advance.go(rollout.id, "resume", "ann", ADMIN, "go on")
+        assert actions(rollout.after(60)) == ["advance"]
+
+    def test_silence_before_it_led_is_nobodys(self) -> None:
+        rollout = Rollout(silence_s=30)
+        rollout.clock.now_s += 50
+        rollout.advance.tick(leads=False)
+        rollout.advance.lead()
+        assert actions(rollout.after(29)) == []
+        assert rollout.now.status == "running"
+        assert actions(rollout.after(2)) == ["hold"]
+
+    def test_a_verdict_carries_the_fence_and_one_that_lost_the_lease_writes_nothing(self) -> None:
+        rollout = Rollout()
+        leases = rollout.node.journal.leases  # type: ignore[attr-defined]
+        mine = leases.take("mine", "", 60)
+        rollout.start(fence=lambda: mine.token)
+        leases.give_up(mine)
+        leases.take("another's", "", 60)
+        told: list[Fenced] = []
+        rollout.node.publisher.on_fenced = told.append
+        (moved,) = rollout.after(61 + module.SETTLE_S)
+        assert "another node leads by now" in moved.error
+        assert rollout.now.stage == 0
+        assert [(one.fence, one.token) for one in told] == [(1, 2)]
+        rollout.advance.go(rollout.id, "advance", "ann", ADMIN, "people write from any node")
+        assert rollout.now.stage == 1
 
 
 def test_what_the_door_refuses_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,8 @@ class Advance:
             watched.note(running.stage, now_s)
             return None
         # Silence before this node listened is nobody's: what was told then, another one heard.
-        watched.heard_s = max(self._heard_s(name, running) or 0.0, self._started_s)
+        heard_s = self._heard_s(name, running)
+        watched.heard_s = max(heard_s or 0.0, self._started_s)
         gates = running.plan.gates
         watched.query = self._ask(name, gates.query_url, gates.query) if gates.query else None
         watched.note(running.stage, now_s)
@@ -163,7 +164,7 @@ class Advance:
         watched.verdict = verdict
         if verdict.action == "wait" or now_s < watched.rest_until_s:
             return None
-        if verdict.action == "advance" and self._is_settling(running, now_s):
+        if verdict.action == "advance" and self._is_settling(running, heard_s, now_s):
             return None
         return self._perform(name, watched, verdict)
 
@@ -227,9 +228,12 @@ class Advance:
                 newest = max(newest or 0.0, each.seen_s)
         return newest
 
-    def _is_settling(self, running: RolloutState, now_s: float) -> bool:
-        before_start = running.moved_ms / 1000 < self._started_s
-        return before_start and now_s < self._started_s + SETTLE_S
+    def _is_settling(self, running: RolloutState, heard_s: float | None, now_s: float) -> bool:
+        """Whether those who told others may not have told this node yet."""
+        if running.moved_ms / 1000 >= self._started_s:
+            return False
+        unheard = running.plan.gates.silence_s > 0 and heard_s is None
+        return unheard or now_s < self._started_s + SETTLE_S
 
     def _grounds(self, name: str, running: RolloutState) -> Mapping[str, object]:
         watched = self._of(name)

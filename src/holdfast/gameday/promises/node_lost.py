@@ -202,7 +202,7 @@ def _committed(fleet: Nodes, at: str, change: str) -> bool:
 
 
 def _start_rollout(fleet: Nodes, at: str) -> str:
-    edit = fleet.put("rolled-out", _setting(str(time.time()), STAGING))
+    edit = fleet.put(f"rolled-out-{time.time_ns()}", _setting("new", STAGING))
     found = fleet.at(at, "POST", "/v1/commits", {"reason": "rollout", "edits": [edit]})
     return f"{STAGING}.{found.body['revision']}"
 
