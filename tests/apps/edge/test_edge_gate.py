@@ -149,6 +149,15 @@ def test_our_own_routes_are_refused_in_our_own_shape(
     assert refused.json()["error"]["code"] == "overloaded"
 
 
+def test_who_looks_after_an_edge_is_answered_in_any_crowd(
+    guarded: int, gate: EdgeGate, clock: Clock
+) -> None:
+    in_a_crowd(gate, clock, lambda: call(guarded, "GET", "/metrics"))
+    for route in ("/healthz", "/readyz") * 20:
+        crowd(gate, clock)
+        assert call(guarded, "GET", route).status == 200
+
+
 def test_a_head_request_is_refused_without_a_body(
     guarded: int, gate: EdgeGate, clock: Clock
 ) -> None:

@@ -34,6 +34,9 @@ NOBODY: Final = ""
 """All callers without a token, where reads are open."""
 UNNAMED: Final = "other"
 """All services that there are not."""
+FREE: Final = frozenset({"healthz", "readyz"})
+"""Whoever looks after an edge has no name, as a flood of such has none: to answer all of them costs
+hardly more than to refuse them."""
 
 _log = logger("holdfast.admission")
 
@@ -41,11 +44,12 @@ _log = logger("holdfast.admission")
 class _Target:
     """A target that was asked for: what it means, and the refusals to send for it now."""
 
-    __slots__ = ("epoch", "ofrep", "pacing", "place", "rank", "refusals", "renewal")
+    __slots__ = ("epoch", "free", "ofrep", "pacing", "place", "rank", "refusals", "renewal")
 
     def __init__(self, what: Asked, place: str, pacing: Pacing) -> None:
         self.rank, self.renewal, self.ofrep = what.rank, what.renewal, what.ofrep
         self.place = place
+        self.free = what.place in FREE
         self.pacing = pacing
         self.epoch = -1
         self.refusals: list[bytes] = []
@@ -113,6 +117,8 @@ class EdgeGate:
         else:
             caller = self._door.caller(value) or STRANGER
         what, admission = question.what, self.admission
+        if what.free:
+            return None
         why = admission.judge(self._clock(), waited_s, question.rank, caller, what.place)
         self.alert_s = admission.alert_s
         return None if why is None else self._refusal(what, question.origin)
