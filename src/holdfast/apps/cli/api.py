@@ -177,9 +177,7 @@ class Api:
             if not may_go_on(care, answer.outcome):
                 break
         if care != "again" and any(one.outcome == "unknown" for one in silences):
-            raise OutcomeUnknown(
-                f"{told(silences)}\n  so it is not known whether the change was made"
-            )
+            raise OutcomeUnknown(f"{told(silences)}: it is not known whether the change was made")
         raise NoAnswer(told(silences))
 
     def _nodes(self) -> Iterator[str]:

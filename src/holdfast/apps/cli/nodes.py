@@ -62,7 +62,5 @@ def patience_s(care: Care, others_left: int) -> float:
 
 def told(silences: list[Silence]) -> str:
     """What all nodes said, in one message."""
-    if len(silences) == 1:
-        return f"{silences[0].url} {silences[0].said}"
-    lines = "".join(f"\n  {one.url} {one.said}" for one in silences)
-    return f"none of {len(silences)} control planes answers:{lines}"
+    each = "; ".join(f"{one.url} {one.said}" for one in silences)
+    return each if len(silences) == 1 else f"none of {len(silences)} control planes answers: {each}"
