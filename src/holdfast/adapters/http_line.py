@@ -135,8 +135,13 @@ class Line:
         return _Bounded(sock, self)
 
     def cut_after(self, sock: Any) -> threading.Timer:
-        """A timer, started, that ends a handshake on the socket when this line's time is over."""
-        timer = threading.Timer(max(0.01, self._deadline_s - time.monotonic()), _shut, (sock,))
+        """A timer, started, that ends a handshake on the socket when this line's time is over.
+
+        One that opens a stream, which has no end, has the longest silence for it.
+        """
+        left_s = self._deadline_s - time.monotonic()
+        within_s = self._silence_s if left_s == float("inf") else max(0.01, left_s)
+        timer = threading.Timer(within_s, _shut, (sock,))
         timer.daemon = True
         timer.start()
         return timer
