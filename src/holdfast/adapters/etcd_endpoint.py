@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from holdfast.adapters.etcd_address import CONNECT_S
 from holdfast.adapters.etcd_wire import Refusal, Watched
@@ -34,7 +34,7 @@ _CERTAIN: Final = {3, 5, 7, 8, 9, 11, 12, 16}
 _SOON: Final = 14
 """Unavailable: without a leader, or with another one than a moment ago."""
 _WAYS_OUT: Final = {
-    7: "give its user a role that may read and write the prefix (to compact: the role root)",
+    7: "name a user in the store's URL who may read and write the prefix (to compact: a root)",
     8: "compact the store (holdfast store compact), or raise etcd's quota",
 }
 
@@ -89,8 +89,7 @@ class Endpoint:
             status, content = _asked(line, path, headers, body)
         except (HTTPError, OSError, ValueError) as error:
             line.close()
-            sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
-            raise NotNow(f"{self.place}: {_reason(error)}", sent=sent) from None
+            raise NotNow(f"{self.place}: {_reason(error)}", sent=_may_be_sent(error)) from None
         except BaseException:
             line.cut()
             line.close()
@@ -158,12 +157,14 @@ class Endpoint:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             said = Refusal()
         if not said.error:
-            what = f"{self.place} answered {status}: no etcd from 3.4 on, or something before it"
-            return NotNow(what, sent=status >= 500)
+            return NotNow(
+                f"{self.place} answered {status}: {_foreign(content)}", sent=status >= 500
+            )
         text = f"{self.place}: {said.error}"
+        if "too many requests" in text:
+            return NotNow(text, sent=False, soon=True)
         if said.code in _CERTAIN:
-            nobody = "name a user in the store's URL" if "user name is empty" in text else ""
-            way_out = _WAYS_OUT.get(said.code, nobody)
+            way_out = _WAYS_OUT.get(said.code, "")
             return Refused(f"{text}; {way_out}" if way_out else text, said.code)
         return NotNow(text, soon=said.code == _SOON)
 
@@ -200,8 +201,22 @@ def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
             raise ValueError("a line of the stream is too long")
 
 
+def _foreign(content: bytes) -> str:
+    if b"CommonName" in content:  # etcd's own rule, since it takes such a name for a user's
+        return "etcd has users: make the client's certificate without a CommonName"
+    return "that is no etcd from 3.4 on, or something stands before it"
+
+
 def _is_silence(error: Exception) -> bool:
     return "timed out" in str(error)
+
+
+def _may_be_sent(error: Exception) -> bool:
+    """False only where the connection did not come about."""
+    if isinstance(error, NewConnectionError | ConnectTimeoutError):
+        return False
+    text = str(error).lower()
+    return not isinstance(error, SSLError) or not ("certificate" in text or "unknown ca" in text)
 
 
 def _reason(error: Exception) -> str:

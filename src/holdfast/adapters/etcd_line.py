@@ -1,8 +1,8 @@
 """Calls to an etcd cluster, over several endpoints: each is over when its time is.
 
 An endpoint that failed is asked after the others for a while. Each endpoint but the last one gets
-half of the time that is left. A call that must not be made twice says so: once it may have arrived,
-and no answer came, `Lost` is raised.
+half of the time that is left, and `ATTEMPT_S` at most. A call that must not be made twice says so:
+once it may have arrived, and no answer came, `Lost` is raised.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from holdfast.adapters.etcd_wire import (
 )
 from holdfast.core.errors import Unavailable
 
+ATTEMPT_S: Final = 3.0
+"""The most that one endpoint gets while there are others: etcd itself waits up to 7 s for a leader
+that was killed with the call in its hands.
+"""
 REST_S: Final = 5.0
 """How long an endpoint that failed is asked after the others."""
 ROUND_S: Final = 0.1
-"""Between two rounds of endpoints that said "not now": a leader is elected in a second or two."""
+"""Between two rounds of endpoints: a leader is elected in a second or two."""
 CALLS_MAX: Final = 64
 """At the same time; one more waits for its turn, within its time."""
 PAGE: Final = 512
@@ -202,7 +206,7 @@ class EtcdLine:
             order = self._ordered()
             for endpoint in order:
                 left_s = deadline_s - time.monotonic()
-                share_s = left_s if endpoint is order[-1] else left_s / 2
+                share_s = left_s if endpoint is order[-1] else min(left_s / 2, ATTEMPT_S)
                 try:
                     content = self._authorised(endpoint, path, body, time.monotonic() + share_s)
                 except NotNow as failed:
@@ -213,7 +217,7 @@ class EtcdLine:
                     continue
                 self._preferred = endpoint
                 return self._decoded(content, answer)
-            waiting = any(failed.soon for failed in failures)
+            waiting = any(failed.soon or failed.sent for failed in failures)
             if not waiting or time.monotonic() + ROUND_S >= deadline_s:
                 raise Unavailable(self._told(failures))
             time.sleep(ROUND_S)

@@ -8,7 +8,7 @@ PREFIX/proposals/changes/ID     a record: the change's canonical bytes
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -107,7 +107,10 @@ class EtcdProposals:
         return self._whole(self._decoded(facts), change)
 
     def all(self) -> Sequence[Proposal]:
-        return self._with_changes(self._kept())
+        kept = self._kept()
+        changes = {self._line.name(each.key): each for each in self._line.under(CHANGES)}
+        whole = (self._joined(each, changes) for each in kept)
+        return [proposal for proposal in whole if proposal is not None]
 
     def due(self, now_s: float) -> Sequence[Proposal]:
         kept = [
@@ -130,6 +133,14 @@ class EtcdProposals:
         """Those of them that are still there, whole."""
         whole = (self.get(each.facts.proposal.proposal) for each in kept)
         return [proposal for proposal in whole if proposal is not None]
+
+    def _joined(self, kept: _Kept, changes: Mapping[str, KeyValue]) -> Proposal | None:
+        """One of many, whole; read anew where it was replaced between the two reads."""
+        name = kept.facts.proposal.proposal
+        change = changes.get(CHANGES + name)
+        if change is None or self._records.label(change).digest != kept.facts.covered:
+            return self.get(name)
+        return self._whole(kept, change)
 
     def _drop_oldest(self) -> None:
         """What is beyond the bounds goes, and what was put meanwhile is counted like the rest."""
