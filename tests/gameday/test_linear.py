@@ -287,6 +287,17 @@ def test_what_was_acknowledged_and_lost_is_seen(seed: int, length: int) -> None:
     assert not linearizable([*history, op("last", lost, length + 9, Names(()), length + 10)]).ok
 
 
+def test_a_journal_may_have_entries_at_first() -> None:
+    history = [
+        op("a", put("x", 2), 0, Appended(3), 1),
+        op("b", Read(1), 2, Names(("two", "x")), 3),
+        op("b", put("y", 0), 2, Refused(), 3),
+    ]
+    assert linearizable(history, ("one", "two")).ok
+    assert not linearizable(history).ok
+    assert not linearizable(history, ("one", "other")).ok
+
+
 def test_a_long_history_takes_as_many_steps_as_it_has_operations() -> None:
     history = played(random.Random(1), 4_000)
     verdict = linearizable(history)

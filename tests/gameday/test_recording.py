@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from pathlib import Path
 
 from holdfast.gameday.linear import (
@@ -11,12 +12,11 @@ from holdfast.gameday.linear import (
     Appended,
     Delivery,
     Look,
-    Operation,
     Refused,
     Seen,
     linearizable,
 )
-from holdfast.gameday.recording import Recorded, read, recorded
+from holdfast.gameday.recording import Tail, read, recorded
 
 
 def test_operations_come_back_in_the_order_of_their_calls(tmp_path: Path) -> None:
@@ -70,11 +70,18 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
     assert len(read([path]).history) == 600
 
 
-def test_writes_are_back_with_the_first_answer_to_one_sent_after_the_fault() -> None:
-    history = (
-        Operation("a", Append("x"), 1.0, Appended(1), 5.0),
-        Operation("b", Append("y"), 3.0, Refused(), 3.5),
-        Operation("b", Append("z"), 4.0, Appended(2), 4.5),
-    )
-    assert Recorded(history).back_s(2.0) == 2.5
-    assert Recorded(history).back_s(4.5) == math.inf
+def test_writes_are_back_with_the_first_answer_to_one_sent_after_the_fault(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    tail = Tail([path, tmp_path / "never.jsonl"])
+    with recorded(path) as log:
+        before = log.begin("a", Append("x"))
+        fault_s = time.monotonic()
+        before(Appended(1))
+        log.begin("b", Append("y"))(Refused())
+        assert tail.back_s(fault_s) is None
+        log.begin("b", Append("z"))(Appended(2))
+        log.deliver(Delivery("w", 2, "z"))
+    found = tail.back_s(fault_s)
+    assert found is not None
+    assert 0 < found <= time.monotonic() - fault_s
+    assert tail.delivered == {"w": 2}

@@ -105,10 +105,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def linearizable(
-    history: Sequence[Operation], configurations_max: int = CONFIGURATIONS_MAX
+    history: Sequence[Operation],
+    first: Sequence[str] = (),
+    configurations_max: int = CONFIGURATIONS_MAX,
 ) -> Verdict:
-    """Whether one journal, empty at first, could have given these answers."""
-    return _Search(history).run(configurations_max)
+    """Whether one journal, of the entries `first` at first, could have given these answers."""
+    return _Search(history, first).run(configurations_max)
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -123,7 +125,7 @@ class _Place(msgspec.Struct, frozen=True):
 class _Search:
     """One search. Journals are numbered: each is another one and one name more."""
 
-    def __init__(self, history: Sequence[Operation]) -> None:
+    def __init__(self, history: Sequence[Operation], first: Sequence[str]) -> None:
         self._history = history
         by_call = sorted(range(len(history)), key=lambda index: history[index].called_s)
         self._done = [index for index in by_call if history[index].outcome is not None]
@@ -136,10 +138,14 @@ class _Search:
         self._told = {
             revision: name for index in by_call for revision, name in _told(history[index])
         }
+        self._begun = 0
+        for name in first:
+            grown = self._grow(self._begun, name)
+            self._begun = self._begun if grown is None else grown
 
     def run(self, configurations_max: int) -> Verdict:
         """Depth first, on a stack of its own: histories are longer than Python's."""
-        first = _Place(0, 0, 0, 0)
+        first = _Place(0, 0, 0, self._begun)
         seen = {first}
         order: list[int] = []
         stack = [self._next(first)]

@@ -61,6 +61,9 @@ class Did(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     returned_s: float = 0.0
 
 
+_decoder: Final = msgspec.json.Decoder(Began | Came | Did)
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """Files read back. Names are those of the file: hashes where a head was read, see `named`."""
 
@@ -99,18 +102,6 @@ class Recorded(msgspec.Struct, frozen=True):
             "refused": sum(isinstance(one, Refused) for one in appends),
             "unknown": sum(one is None for one in appends),
         }
-
-    def back_s(self, since_s: float) -> float:
-        """Seconds from that time to the first answer to an append that was sent after it.
-
-        Infinite where none was acknowledged.
-        """
-        ends = (
-            one.returned_s
-            for one in self.history
-            if isinstance(one.outcome, Appended) and one.called_s >= since_s
-        )
-        return min(ends, default=float("inf")) - since_s
 
 
 class Log:
@@ -171,11 +162,44 @@ def read(paths: Sequence[Path]) -> Recorded:
     )
 
 
+class Tail:
+    """Follows files while they grow: when what was sent when was acknowledged."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._offsets = dict.fromkeys(paths, 0)
+        self._acknowledged: list[tuple[float, float]] = []
+        self.delivered: dict[str, int] = {}
+        """Watcher -> the newest revision that it was given."""
+
+    def back_s(self, since_s: float) -> float | None:
+        """Seconds from that time to the first answer to an append that was sent after it."""
+        self.read()
+        ends = (end_s for called_s, end_s in self._acknowledged if called_s >= since_s)
+        first = min(ends, default=None)
+        return None if first is None else first - since_s
+
+    def read(self) -> None:
+        """Take what is new."""
+        for path, offset in self._offsets.items():
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(offset)
+                body = file.read()
+                whole = body[: body.rfind(b"\n") + 1]
+                self._offsets[path] = offset + len(whole)
+                for line in whole.splitlines():
+                    self._take(_decoder.decode(line))
+
+    def _take(self, line: Began | Came | Did) -> None:
+        if isinstance(line, Came):
+            self.delivered[line.delivery.watcher] = line.delivery.revision
+        elif isinstance(line, Did) and isinstance(line.outcome, Appended):
+            self._acknowledged.append((line.called_s, line.returned_s))
+
+
 def _lines(path: Path) -> Iterator[Began | Came | Did]:
-    decoder = msgspec.json.Decoder(Began | Came | Did)
     try:
         body = path.read_bytes()
     except FileNotFoundError:
         return
     for line in body[: body.rfind(b"\n") + 1].splitlines():
-        yield decoder.decode(line)
+        yield _decoder.decode(line)

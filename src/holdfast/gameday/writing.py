@@ -9,6 +9,7 @@ and end; a fault that no store may show ends the process with an error.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -37,7 +38,7 @@ from holdfast.gameday.linear import (
     Refused,
     Seen,
 )
-from holdfast.gameday.processes import ask
+from holdfast.gameday.processes import Build, Process, ask
 from holdfast.gameday.recording import Log, recorded
 from holdfast.ports import Journal
 
@@ -46,17 +47,14 @@ RETRY_S: Final = 0.02
 """After a store did not answer."""
 TAIL: Final = 5
 """Entries that a reader reads, those below the head."""
-TRIES: Final = 50
-"""Of a blind writer."""
-ANSWER_S: Final = 10.0
-"""A node answers sooner, or is gone."""
+ANSWER_S: Final = 4.0
+"""A node answers sooner, or is gone; below the time that an end is waited for."""
 
 
 class Writing(msgspec.Struct, frozen=True):
     """What the process is told. `store` is a URL, `nodes` are those of control planes.
 
-    `appenders`, `readers` and `watchers` use the store itself. A `blind` appender tries again until
-    it is told that it has written, whatever became of the tries before: nobody should.
+    `appenders`, `readers` and `watchers` use the store itself.
     """
 
     name: str
@@ -70,7 +68,38 @@ class Writing(msgspec.Struct, frozen=True):
     token: str = ""
     environment: str = ""
     pause_s: float = 0.0
-    blind: bool = False
+
+
+class Writers:
+    """Such a process, as a drill sees it; `out` is what it records. Started with `build`."""
+
+    def __init__(self, directory: Path, build: Build, name: str, **told: Any) -> None:
+        self.out = directory / f"{name}.jsonl"
+        writing = Writing(name=name, out=str(self.out), parent=os.getpid(), **told)
+        path = directory / f"{name}.json"
+        path.write_bytes(msgspec.json.encode(writing))
+        log = directory / f"{name}.log"
+        self._process = Process(name, "holdfast.gameday.writing", (str(path),), log)
+        self._process.start(build)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.alive
+
+    def end(self) -> str:
+        """Let it finish what it does; what went wrong in it, or nothing."""
+        ended_before = not self.alive
+        self._process.kill(signal.SIGTERM)
+        if self._process.code or ended_before:
+            lines = self._process.tail().strip().splitlines()
+            return f"{self._process.name} ended with {self._process.code}: {lines[-1:]}"
+        return ""
 
 
 class _Crew:
@@ -83,9 +112,8 @@ class _Crew:
 
     def of_store(self, journal: Journal) -> list[Callable[[], None]]:
         name, told = self._told.name, self._told
-        append = self._append_blindly if told.blind else self._append
         return [
-            *(partial(append, journal, f"{name}-{n}") for n in range(told.appenders)),
+            *(partial(self._append, journal, f"{name}-{n}") for n in range(told.appenders)),
             *(partial(self._read, journal, f"{name}-r{n}") for n in range(told.readers)),
             *(partial(self._watch, journal, f"{name}-w{n}") for n in range(told.watchers)),
         ]
@@ -105,17 +133,6 @@ class _Crew:
                 continue
             done = self._log.begin(who, Append(f"{who}-{number}", head.revision))
             done(self._tried(journal, head, who, number))
-
-    def _append_blindly(self, journal: Journal, who: str) -> None:
-        for number in self._numbers():
-            done = self._log.begin(who, Append(f"{who}-{number}"))
-            outcome: Outcome | None = None
-            for _ in range(TRIES):
-                head = self._head(journal)
-                outcome = self._tried(journal, head, who, number) if head else None
-                if isinstance(outcome, Appended) or self._stop.wait(RETRY_S):
-                    break
-            done(outcome if isinstance(outcome, Appended) else None)
 
     def _tried(self, journal: Journal, head: Head, who: str, number: int) -> Outcome | None:
         try:
