@@ -17,6 +17,7 @@ MODULES: Final = {
     "cold-start": "cold_start",
     "power-loss": "power_loss",
     "store-stopped": "store_stopped",
+    "store-leader-killed": "store_leader_killed",
     "stale-leader": "stale_leader",
     "disk-full": "disk_full",
     "torn-cache": "torn_cache",
