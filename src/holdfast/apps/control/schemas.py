@@ -417,8 +417,11 @@ class Blob(Struct, frozen=True):
     bytes: int
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, omit_defaults=True):
+    """`role` of a node that is ready: of all nodes on a store one is the leader."""
+
     status: str
+    role: Literal["", "leader", "follower"] = ""
 
 
 class ErrorBody(Struct, frozen=True):

@@ -33,12 +33,15 @@ def healthz() -> schemas.Health:
 def readyz(control: TheControl) -> Response[schemas.Health]:
     """200 once the journal is read and every snapshot is built; 503 before, and while draining.
 
+    Nodes that follow are as ready as the one that leads: each reads, writes and serves.
+
     503 with the code `not-reproducible` when this build makes other bytes than were published: it
     says of which snapshots, and which settings differ.
     """
     if not control.ready:
         return cast("Response[schemas.Health]", as_litestar(control.unready()))
-    return Response(schemas.Health("ready"))
+    role = "leader" if control.leader.leads else "follower"
+    return Response(schemas.Health("ready", role))
 
 
 @get(
