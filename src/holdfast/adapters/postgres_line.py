@@ -204,7 +204,7 @@ class PostgresLine:
             "client_connection_check_interval": timeout_ms,
             "default_transaction_isolation": "read\\ committed",
             "idle_in_transaction_session_timeout": timeout_ms,
-            "lock_timeout": timeout_ms,
+            "lock_timeout": timeout_ms * 3 // 4,  # so that "nothing was done" comes in time
             "search_path": self.schema,
             "statement_timeout": timeout_ms + _BACKSTOP_S * 1000,
             "synchronous_commit": "on",

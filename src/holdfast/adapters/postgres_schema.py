@@ -51,7 +51,10 @@ CREATE TABLE proposals (
 );
 """
 TABLES: Final = (*("head", "entries", "lease", "checkpoints", "blobs", "imprints", "proposals"),)
-_THERE: Final = "SELECT to_regclass('about') IS NOT NULL"
+# From the tables of the catalogue: `to_regclass` may answer from before the lock was given.
+_THERE: Final = (
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'about')"
+)
 
 
 def make_tables(line: PostgresLine) -> None:
@@ -59,9 +62,10 @@ def make_tables(line: PostgresLine) -> None:
 
     Raises `Unavailable` for tables of another version of Holdfast, and where they can't be made.
     """
-    if not line.rows(_THERE)[0][0]:
+    which = (line.schema,)
+    if not line.rows(_THERE, which)[0][0]:
         with line.transaction(lock="tables") as connection:
-            if connection.execute(_THERE.encode()).fetchone() != (True,):
+            if connection.execute(_THERE.encode(), which).fetchone() != (True,):
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{line.schema}"'.encode())
                 connection.execute((_TABLES % VERSION).encode())
     found = line.rows("SELECT version FROM about")
