@@ -135,8 +135,8 @@ def _kill(day: Day, fleet: Nodes, load: Load, name: str) -> Lost:
     led, others = leader(fleet) == name, [one for one in NODES if one != name]
     under_way = "" if day.sample else _start_rollout(fleet, others[0])
     due = _schedule(fleet, others[0])
-    fleet.nodes[name].kill()
     killed_s = time.time()
+    fleet.nodes[name].kill()
     day.note("fault", f"kill -9 of {name}, which {'leads' if led else 'does not lead'}")
     until_or_not(lambda: leader(fleet) not in ("", name), WAIT_S)
     leads_s, at_once = time.time() - killed_s, len(leaders(fleet))
