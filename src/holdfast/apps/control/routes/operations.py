@@ -40,8 +40,7 @@ def readyz(control: TheControl) -> Response[schemas.Health]:
     """
     if not control.ready:
         return cast("Response[schemas.Health]", as_litestar(control.unready()))
-    role = "leader" if control.leader.leads else "follower"
-    return Response(schemas.Health("ready", role))
+    return Response(schemas.Health("ready", "leader" if control.leader.leads else "follower"))
 
 
 @get(
