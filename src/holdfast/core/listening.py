@@ -67,11 +67,13 @@ class Listening:
         opened_s = state.opened_s
         proven = opened_s is not None and now_s - opened_s >= PROVEN_S
         failures = 1 if proven else state.failures + 1
-        wait_s = full_jitter(failures, REOPEN_SPREAD_S, max(cap_s, REOPEN_SPREAD_S), chance)
-        wait_s = max(wait_s, event.retry_after_s) if self._gentle else NAIVE_WAIT_S
         # What failed to open may have been tried before that upstream was up.
         lost = not state.heard if opened_s is None else event.cut
         shut = event.upstream if lost and self._gentle else None
+        wait_s = full_jitter(failures, REOPEN_SPREAD_S, max(cap_s, REOPEN_SPREAD_S), chance)
+        if shut is not None and opened_s is None and failures == 1:
+            wait_s = 0.0  # the answer that it waits for comes with jitter
+        wait_s = max(wait_s, event.retry_after_s) if self._gentle else NAIVE_WAIT_S
         self._state = _State(failures=failures, reopen_s=now_s + wait_s, shut=shut)
         return opened_s is not None and failures <= CLOSINGS_NOTED
 
