@@ -21,7 +21,7 @@ TOLD_EVERY_S = 5.0
 
 @click.group()
 def simulate() -> None:
-    """Play a fleet of up to 1,000,000 clients on a simulated clock, decided by the real machines."""
+    """Play a fleet of up to 1,000,000 clients on a simulated clock, with the real machines."""
 
 
 @simulate.command("run")
@@ -116,7 +116,7 @@ def calibrate_command(output: str) -> None:
 @click.option("--streams/--no-streams", default=True, help="Whether clients listen to streams.")
 @click.option("--seed", default=1, show_default=True, help="Of the simulation.")
 @output_option()
-def check_command(  # noqa: PLR0913, PLR0917  what both runs are told
+def check_command(  # noqa: PLR0913  what both runs are told
     clients: int, interval: int, changes: int, *, streams: bool, seed: int, output: str
 ) -> None:
     """Hold the simulation against a real run: the same fleet, once real and once simulated.

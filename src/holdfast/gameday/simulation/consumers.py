@@ -63,7 +63,8 @@ class Consumer:
 
     __slots__ = (
         "_cut", "_host", "_listens_to", "_machine", "_plan", "_routes", "_wake_s", "_world",
-        "held", "listening", "on_activate", "region", "serves", "token", "topic", "turn", "weight", "well",
+        "held", "listening", "on_activate", "region", "serves", "token", "topic", "turn",
+        "weight", "well",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917  what a consumer is
@@ -187,9 +188,7 @@ class Consumer:
             return
         if self._host is not None:
             clock = self._world.clock
-            done_s = self._host.done_s(
-                clock.now_s, self._world.costs.client_hint_s * self.weight
-            )
+            done_s = self._host.done_s(clock.now_s, self._world.costs.client_hint_s * self.weight)
             clock.at(done_s, self._hear_hint, turn, subject, digest)
         else:
             self._hear_hint(turn, subject, digest)
@@ -221,26 +220,27 @@ class Consumer:
             return
         wake_s = -1.0
         for command in machine.step(event, clock.now_s):
-            kind = type(command)
-            if kind is WakeAt:
-                wake_s = command.at_s  # type: ignore[union-attr]  it is one
-            elif kind is Fetch:
-                self._fetch(command)  # type: ignore[arg-type]
-            elif kind is Activate:
-                self.on_activate(self, command.subject, command.standing)  # type: ignore[union-attr]
-            elif kind is OpenStream:
-                self._ask(command.upstream, STREAM, self.topic, None, PATIENCE_S)  # type: ignore[union-attr]
-            elif kind is FetchCatalogue:
-                self._ask(command.upstream, CATALOGUE, None, None, command.patience_s)  # type: ignore[union-attr]
-            elif kind is CloseStream:
-                self._close()
+            match command:
+                case WakeAt(at_s=at_s):
+                    wake_s = at_s
+                case Fetch():
+                    self._ask(
+                        command.upstream, POLL, command.subject, command.have, command.patience_s
+                    )
+                case Activate():
+                    self.on_activate(self, command.subject, command.standing)
+                case OpenStream():
+                    self._ask(command.upstream, STREAM, self.topic, None, PATIENCE_S)
+                case FetchCatalogue():
+                    self._ask(command.upstream, CATALOGUE, None, None, command.patience_s)
+                case CloseStream():
+                    self._close()
+                case _:
+                    pass  # nothing is kept, nobody is told
         if wake_s != self._wake_s:
             self._wake_s = wake_s
             if wake_s >= 0:
                 clock.at(wake_s, self.wake, wake_s)
-
-    def _fetch(self, fetch: Fetch) -> None:
-        self._ask(fetch.upstream, POLL, fetch.subject, fetch.have, fetch.patience_s)
 
     def _ask(
         self, upstream: int, kind: int, subject: Subject | None, have: str | None, patience_s: float

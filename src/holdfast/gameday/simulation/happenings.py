@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 
-from holdfast.core.model import Subject
 from holdfast.gameday.simulation.parameters import (
     Change,
     Forgery,

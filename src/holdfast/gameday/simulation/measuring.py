@@ -18,7 +18,7 @@ from holdfast.gameday.simulation.results import (
 )
 from holdfast.gameday.simulation.rollouts import Rolling
 from holdfast.gameday.simulation.tallies import Load, quantile
-from holdfast.gameday.simulation.world import CLIENTS, EDGES, RELAYS, World
+from holdfast.gameday.simulation.world import CLIENTS, EDGES, RELAYS, Committed, World
 
 CDF_POINTS: Final = 100
 CDFS_MAX: Final = 12
@@ -93,18 +93,22 @@ def _propagation(world: World) -> Iterator[Reached]:
                     layer=layer,
                     region=region,
                     reached=sum(weight for _, weight in spread),
-                    of=_all(world, layer, region),
+                    of=_all(world, commit, layer, region),
                     p50_s=round(quantile(spread, 0.5), 4),
                     p99_s=round(quantile(spread, 0.99), 4),
                     last_s=round(spread[-1][0], 4),
                 )
 
 
-def _all(world: World, layer: str, region: str) -> int:
+def _all(world: World, commit: Committed, layer: str, region: str) -> int:
+    """Consumers that the change is for; an edge counts for each subject that it serves."""
     places = [place for name, place in world.places.items() if region in {"", name}]
+    of = commit.subjects
     if layer == CLIENTS:
-        return sum(place.clients for place in places)
-    return sum(len(place.relays if layer == RELAYS else place.edges) for place in places)
+        return sum(place.clients_of[subject] for place in places for subject in of)
+    if layer == RELAYS:
+        return sum(len(place.relays) * len(of) for place in places)
+    return sum(len(place.cells[subject]) for place in places for subject in of)
 
 
 def _cdfs(world: World) -> Iterator[tuple[str, tuple[tuple[float, float], ...]]]:
@@ -129,8 +133,7 @@ def _first(world: World) -> int:
 def _slots(world: World, series: Sequence[float]) -> list[float]:
     """Per second, of the slots that count; the last one may not be whole."""
     return [
-        value / world.slot_s
-        for value in series[_first(world) : int(world.end_s / world.slot_s)]
+        value / world.slot_s for value in series[_first(world) : int(world.end_s / world.slot_s)]
     ]
 
 
@@ -170,7 +173,9 @@ def _curve(world: World, load: Load) -> Curve:
 def _clients_offered(world: World) -> list[float]:
     """Requests per second of all clients, by slot from the beginning."""
     edges = [load for load in world.loads.values() if load.layer == EDGES]
-    return [sum(slot) / world.slot_s for slot in zip(*(load.offered for load in edges), strict=True)]
+    return [
+        sum(slot) / world.slot_s for slot in zip(*(load.offered for load in edges), strict=True)
+    ]
 
 
 def _herd(world: World, back: Return) -> Herd:

@@ -24,11 +24,7 @@ Lasting = Annotated[float, msgspec.Meta(gt=0, le=RUN_MAX_S)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
-class _Noun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class Region(_Noun):
+class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Some clients, the edges that they ask, and the relays that those follow.
 
     `share` is of all clients. Without relays the edges follow the control plane. `per_service`: so
@@ -46,14 +42,28 @@ class Region(_Noun):
     control_ms: Milliseconds = 20.0
 
 
-class Change(_Noun, tag="change", tag_field="kind"):
+class Change(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="change",
+    tag_field="kind",
+):
     """A change is committed, of one service, by its number from 0, or of all."""
 
     at_s: At
     service: Annotated[int, msgspec.Meta(ge=0, lt=SERVICES_MAX)] | Literal["all"] = "all"
 
 
-class Outage(_Noun, tag="outage", tag_field="kind"):
+class Outage(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="outage",
+    tag_field="kind",
+):
     """All edges and relays of a region, or without one the control plane, are away.
 
     `killed`: the processes are gone, and start again from their disks. `refusing`: the processes
@@ -66,7 +76,14 @@ class Outage(_Noun, tag="outage", tag_field="kind"):
     how: Literal["killed", "refusing", "unreachable"] = "killed"
 
 
-class Poison(_Noun, tag="poison", tag_field="kind"):
+class Poison(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="poison",
+    tag_field="kind",
+):
     """What is asked about a service kills all edges that serve it, as long as it lasts."""
 
     at_s: At
@@ -74,7 +91,14 @@ class Poison(_Noun, tag="poison", tag_field="kind"):
     service: Annotated[int, msgspec.Meta(ge=0, lt=SERVICES_MAX)] = 0
 
 
-class Forgery(_Noun, tag="forgery", tag_field="kind"):
+class Forgery(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="forgery",
+    tag_field="kind",
+):
     """A share of a region's edges sends snapshots that the publisher never signed."""
 
     at_s: At
@@ -83,14 +107,21 @@ class Forgery(_Noun, tag="forgery", tag_field="kind"):
     share: Share = 0.5
 
 
-class Step(_Noun):
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A stage of a rollout: so many percent are exposed, for so long at least."""
 
     percent: Annotated[float, msgspec.Meta(gt=0, le=100)]
     bake_s: Annotated[float, msgspec.Meta(ge=0, le=RUN_MAX_S)]
 
 
-class Rollout(_Noun, tag="rollout", tag_field="kind"):
+class Rollout(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="rollout",
+    tag_field="kind",
+):
     """A change of a service goes out in stages, decided by what the exposed clients' requests tell.
 
     Each client makes `requests_per_s` of its own; of those that are not exposed `error_rate` fail,
@@ -116,7 +147,7 @@ KINDS: Final = {
 }
 
 
-class Pace(_Noun):
+class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The pacing contract that is signed with every snapshot, in seconds."""
 
     poll_interval_s: Annotated[int, msgspec.Meta(ge=1, le=3_600)] = 30
@@ -134,7 +165,7 @@ class Pace(_Noun):
         )
 
 
-class Parameters(_Noun):
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A fleet and what happens to it; every time counts from the end of the settling.
 
     `settle_s`: the fleet starts, its clients one after another within `start_within_s`, and nothing

@@ -84,7 +84,9 @@ def _requests(axis: Axes, result: Result) -> None:
         axis.plot(times, curve.requests_per_s, lw=1.2, label=curve.region, color=colour)
     refused = [sum(at) for at in zip(*(curve.refused_per_s for curve in curves), strict=True)]
     if any(refused):
-        axis.plot(_times(result, len(refused)), refused, lw=1, ls="--", color="#000000", label="refused")
+        axis.plot(
+            _times(result, len(refused)), refused, lw=1, ls="--", color="#000000", label="refused"
+        )
     _shade(axis, result)
     levels = [value for curve in curves for value in curve.requests_per_s]
     middle = sorted(levels)[len(levels) // 2] if levels else 0.0

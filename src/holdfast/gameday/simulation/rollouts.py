@@ -1,4 +1,4 @@
-"""A simulated rollout: the control plane looks at what exposed clients' requests tell, and moves it.
+"""A simulated rollout: the control plane looks at what exposed requests tell, and moves it.
 
 Who is exposed has activated a snapshot of the rollout and is of the stage's share of the units.
 Requests and errors are drawn as `core.power` draws them; `core.rollout` observes and decides.
@@ -89,7 +89,6 @@ class Rolling:
             world.clock.after(LOOK_S, self._look)
 
     def _move(self, stage: int, status: RolloutStatus, why: str) -> None:
-        world = self._world
         percent = {"completed": 100.0, "rolled-back": 0.0}.get(
             status, self._asked.stages[stage].percent
         )

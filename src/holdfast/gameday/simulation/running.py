@@ -10,6 +10,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Final, TypeAlias
 
 import msgspec
@@ -23,6 +24,7 @@ from holdfast.gameday.simulation.world import CLIENTS, EDGES, World
 
 Tell: TypeAlias = Callable[[float, float], object]
 """Hears of progress: the share that is done, and the seconds that are left, by the pace so far."""
+_Runs: TypeAlias = dict[Connection, tuple[int, SpawnProcess]]
 TELL_S: Final = 0.5
 
 
@@ -73,11 +75,10 @@ def _figures(result: Result) -> Iterator[tuple[str, float]]:
         yield f"{herd.what}, all back, s", -1.0 if herd.back_s is None else herd.back_s
 
 
-def _all(
-    asked: Parameters, name: str, seed: int, weights: list[int], tell: Tell
-) -> list[Result]:
+def _all(asked: Parameters, name: str, seed: int, weights: list[int], tell: Tell) -> list[Result]:
     context = multiprocessing.get_context("spawn")
-    began_s, runs = time.monotonic(), {}
+    began_s = time.monotonic()
+    runs: _Runs = {}
     done: dict[int, Result] = {}
     shares = dict.fromkeys(weights, 0.0)
     for weight in weights:
@@ -100,11 +101,13 @@ def _all(
     return [done[weight] for weight in weights]
 
 
-def _hear(runs: dict, shares: dict[int, float], done: dict[int, Result]) -> None:  # type: ignore[type-arg]
+def _hear(runs: _Runs, shares: dict[int, float], done: dict[int, Result]) -> None:
+    """Take what the processes tell, for a while."""
     for each in wait(list(runs), timeout=TELL_S):
+        assert isinstance(each, Connection)  # noqa: S101  nothing else is waited for
         weight, process = runs[each]
         try:
-            told = each.recv()  # type: ignore[union-attr]
+            told = each.recv()
         except EOFError:
             process.join()
             raise Unavailable(f"a simulation ended with {process.exitcode}") from None

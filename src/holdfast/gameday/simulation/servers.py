@@ -153,9 +153,7 @@ class Server:
         if self.state != UP:
             return
         readers = [
-            each
-            for topic in (None, issue.subject)
-            for each in self.readers.get(topic, {}).items()
+            each for topic in (None, issue.subject) for each in self.readers.get(topic, {}).items()
         ]
         if readers:
             self._waiting.append(_Telling(issue, readers))

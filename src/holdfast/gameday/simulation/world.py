@@ -16,7 +16,7 @@ from holdfast.core.model import Subject
 from holdfast.gameday.simulation.clock import Clock
 from holdfast.gameday.simulation.consumers import Consumer, Host
 from holdfast.gameday.simulation.parameters import Parameters, Region
-from holdfast.gameday.simulation.publication import ENVIRONMENT, Issue, Publication
+from holdfast.gameday.simulation.publication import Issue, Publication
 from holdfast.gameday.simulation.servers import UNREACHABLE, UP, Server
 from holdfast.gameday.simulation.tallies import SLOTS_MAX, Load, Spread
 
@@ -38,9 +38,7 @@ class Edge:
         self.consumer: Consumer | None = None
 
     def follow(self, routes: tuple[tuple[Server, float], ...], serves: frozenset[Subject]) -> None:
-        consumer = Consumer(
-            self._world, routes, None, self.server.region, 1, self._activated
-        )
+        consumer = Consumer(self._world, routes, None, self.server.region, 1, self._activated)
         consumer.serves = serves
         self.consumer = consumer
         self._world.clock.after(0.0, consumer.start)
@@ -108,11 +106,11 @@ class Place:
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """A change that went out: when, what it was, and of how many subjects."""
+    """A change that went out: when, what it was, and of which subjects."""
 
     at_s: float
     what: str
-    subjects: int
+    subjects: tuple[Subject, ...]
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -318,7 +316,9 @@ class World:
             self.commits_refused += 1
             return []
         issues = self.publication.change(subjects)
-        self.commits.append(Committed(self.clock.now_s, what, len(issues)))
+        self.commits.append(
+            Committed(self.clock.now_s, what, tuple(issue.subject for issue in issues))
+        )
         for issue in issues:
             self._commit_of[issue.standing.digest] = len(self.commits) - 1
             for number, node in enumerate(nodes):
