@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,11 +32,15 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def etcd_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+def etcd_cluster() -> Iterator[EtcdCluster]:
     """One etcd for all tests of a process. Who breaks things starts one of its own."""
     from holdfast.gameday.etcd import EtcdCluster
 
-    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+    memory = Path("/dev/shm")  # noqa: S108 - in the place of a disk that all tests wait for
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory,
+        EtcdCluster(Path(directory) / "etcd") as cluster,
+    ):
         yield cluster
 
 

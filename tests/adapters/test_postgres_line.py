@@ -186,7 +186,7 @@ class TestBounds:
         with line_to(url_of(server)) as holder, line_to(short) as other:
             with holder.transaction() as held:
                 held.execute(lock.encode())
-                with pytest.raises(Unavailable, match="lock timeout"):
+                with pytest.raises(Unavailable):
                     other.rows(lock)
             assert other.rows(lock) == [(1,)]
 

@@ -22,7 +22,7 @@ from holdfast.adapters.etcd_wire import Refusal, Watched
 from holdfast.adapters.http_line import Line
 from holdfast.core.errors import Unavailable
 
-ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 WATCH_BYTES_MAX: Final = 1024 * 1024
 """Of one stream: one that brought so much brought a change."""
 IDLE_MAX: Final = 16
@@ -221,5 +221,7 @@ def _may_be_sent(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     """In short, without the addresses of objects that urllib3 puts before it."""
+    if _is_silence(error):
+        return "no answer in time"
     text = str(error) or type(error).__name__
     return text.rpartition(": ")[2] if isinstance(error, HTTPError) else text

@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast.adapters.etcd_endpoint import Endpoint
 from holdfast.adapters.etcd_line import EtcdLine
-from holdfast.adapters.etcd_wire import Alarms, Member, Members, Status
+from holdfast.adapters.etcd_wire import Member, Members, Status
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import JSON
 
@@ -23,7 +23,10 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 def status_of(line: EtcdLine) -> Mapping[str, JSON]:
-    """See `ports.Stores.status`. Raises `Unavailable` when no member answers."""
+    """See `ports.Stores.status`; `errors` are in etcd's words, alarms for instance.
+
+    Raises `Unavailable` when no member answers.
+    """
     asked = _ask_all(line)
     said = [each.status for each in asked if each.status is not None]
     if not said:
@@ -31,16 +34,16 @@ def status_of(line: EtcdLine) -> Mapping[str, JSON]:
     newest = max(said, key=lambda status: status.raft_term)
     leader = next((each.member.name for each in asked if each.member.id == newest.leader), "")
     round_trip_ms = _round_trip_ms(line)
-    alarms = [one.alarm for one in line.call("/v3/maintenance/alarm", {}, Alarms).alarms]
+    errors = sorted({error.strip() for status in said for error in status.errors})
     return {
         "engine": "etcd",
         "version": min((status.version for status in said), key=_parts),
-        "healthy": round_trip_ms is not None and not alarms,
+        "healthy": round_trip_ms is not None and not errors,
         "members": [_described(each) for each in asked],
         "leader": leader,
         "bytes": max(status.db_size for status in said),
         "round_trip_ms": round_trip_ms,
-        "alarms": alarms,
+        "errors": errors,
     }
 
 

@@ -98,6 +98,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     db_size_in_use: int = 0
     leader: int = 0
     raft_term: int = 0
+    errors: tuple[str, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True, rename={"id": "ID", "client_urls": "clientURLs"}):
