@@ -216,7 +216,11 @@ class Publisher:
             if {one.subject: one.digest for one in _made(prepared)} != digests:
                 raise Conflict(entry.revision - 1, state.head.revision)
             self._view.claim(prepared)
-            self._append(entry)
+            try:
+                self._append(entry)
+            except Conflict:
+                if self._journal.head().hash != entry.hash:  # else another node brought it in
+                    raise
             self._view.install(prepared)
         return Committed(entry.revision, entry.hash, differences, tuple(_made(prepared)))
 

@@ -44,7 +44,7 @@ from holdfast.core.access import SECRET_BYTES, Grant, issue
 from holdfast.core.checks import examine
 from holdfast.core.contracts import World
 from holdfast.core.delta import make_delta
-from holdfast.core.errors import HoldfastError, Unavailable
+from holdfast.core.errors import HoldfastError, Invalid, Unavailable
 from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
 from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
 from holdfast.core.roots import RootSet
@@ -253,8 +253,14 @@ class Control:
     def follow_roots(self) -> None:
         """Commit the root documents that the keys' folder has and the journal has not."""
         missing = self._parts.keys.missing_from(self.state().roots)
-        if missing and not self.view.agreement.departures:
+        if not missing or self.view.agreement.departures:
+            return
+        try:
             self.desk.commit_edits(SYSTEM, missing, f"root version {missing[-1].version}")
+        except Invalid:
+            if self._parts.keys.missing_from(self.state().roots) == missing:
+                raise
+            self.follow_roots()  # another node has put some of them meanwhile
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -40,9 +40,10 @@ STAGES: Final = (
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """One commit: where, when it was answered, and how (0: not at all)."""
+    """One commit: where, when it was asked for and answered, and how (0: not at all)."""
 
     node: str
+    began_s: float
     at_s: float
     status: int
     revision: int = 0
@@ -74,9 +75,10 @@ class Load:
             if self._done.wait(COMMITS_EACH_S):
                 return
             body = {"reason": "load", "edits": [self._fleet.next_count()]}
+            began_s = time.time()
             found = self._fleet.at(name, "POST", "/v1/commits", body, timeout_s=5.0)
             revision = found.body["revision"] if found.status == CREATED else 0
-            self.tried.append(Tried(name, time.time(), found.status, revision))
+            self.tried.append(Tried(name, began_s, time.time(), found.status, revision))
 
 
 def run(day: Day) -> None:
@@ -255,7 +257,10 @@ def _judge(day: Day, fleet: Nodes, load: Load, lost: Sequence[Lost]) -> None:
 
 
 def _was_down(one: Tried, lost: Sequence[Lost]) -> bool:
-    return any(each.node == one.node and each.killed_s <= one.at_s <= each.back_s for each in lost)
+    return any(
+        each.node == one.node and each.killed_s <= one.at_s and one.began_s <= each.back_s
+        for each in lost
+    )
 
 
 def _entries(fleet: Nodes) -> Iterator[dict[str, Any]]:
