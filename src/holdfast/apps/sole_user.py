@@ -1,4 +1,8 @@
-"""One process to a data directory: a lock that ends with its holder, however that ends."""
+"""One process to a data directory: a lock that ends with its holder, however that ends.
+
+Nodes share a store, never a directory: what lies in it (keys, samples, and the store of a node that
+names no other) has one owner.
+"""
 
 from __future__ import annotations
 
