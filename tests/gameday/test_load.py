@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -33,6 +32,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.server.stall()  # type: ignore[attr-defined]
                 self._send(200, b"x" * 100_000)
             case _:
+                self.server.asked.set()  # type: ignore[attr-defined]
                 self._send(200, b"fine")
 
     def do_POST(self) -> None:
@@ -58,27 +58,33 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.until = threading.Event()
+        self.asked = threading.Event()
         self._stalled = False
 
     def stall(self) -> None:
         if not self._stalled:
             self._stalled = True
-            time.sleep(0.5)
+            self.until.wait(0.5)
 
     def handle_error(self, *_: object) -> None:
         """Clients give up: that is what they are here for."""
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def running() -> Iterator[_Server]:
     server = _Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server
     server.until.set()
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def server(running: _Server) -> str:
+    return f"http://127.0.0.1:{running.server_port}"
 
 
 def adds_up(loaded: Loaded) -> bool:
@@ -144,9 +150,9 @@ def test_a_thoughtless_client_asks_again_at_once(server: str) -> None:
     assert sum(loaded.statuses.values()) == tally.offered + tally.retried
 
 
-def test_a_load_can_be_ended_early(server: str) -> None:
+def test_a_load_can_be_ended_early(running: _Server, server: str) -> None:
     with Load(server, [Kind("fine")], 50, 2, 60) as load:
-        time.sleep(1.0)
+        assert running.asked.wait(30)
         loaded = load.stop()
     assert adds_up(loaded)
     assert loaded.took_s < 30

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -41,12 +40,12 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def refusal(port: int) -> Answered:
-    """The answer to long lists, once the edge has room for it: they are dear, and it is asked for
-    nothing else."""
-    while (answered := call(port, "POST", ALL, LONG)).status == 503:
-        time.sleep(float(answered.headers.get("retry-after", 1)) / 10)
-    return answered
+def patiently(port: int, body: str, target: str = ALL) -> Answered:
+    """The answer, once the edge has room for it: long lists are dear, and on a busy machine
+    whoever asks may be put off."""
+    found: list[Answered] = []
+    until(lambda: found.append(call(port, "POST", target, body)) or found[-1].status != 503)
+    return found[-1]
 
 
 def test_no_worker_dies_of_long_lists(world: World, tmp_path: Path) -> None:
@@ -59,14 +58,12 @@ def test_no_worker_dies_of_long_lists(world: World, tmp_path: Path) -> None:
         running.wait_serving(running.start())
         until(lambda: {call(port, "POST", ALL, SHORT).status for _ in range(20)} == {200})
         for _ in range(8):
-            refused = refusal(port)
+            refused = patiently(port, LONG)
             assert (refused.status, refused.json()["errorCode"]) == (400, "INVALID_CONTEXT")
             assert refused.json()["errorDetails"] == ofrep.TOO_MUCH
-        until(lambda: call(port, "POST", f"{ALL}/s1", LONG).json().get("value") is False)
-        until(lambda: call(port, "POST", ALL, SHORT).status == 200)
-        flags = {
-            each["key"]: each["value"] for each in call(port, "POST", ALL, SHORT).json()["flags"]
-        }
+        assert patiently(port, LONG, f"{ALL}/s1").json()["value"] is False
+        answered = patiently(port, SHORT).json()
+        flags = {each["key"]: each["value"] for each in answered["flags"]}
         assert flags == {f"s{number}": number == 3 for number in range(SETTINGS)}
         assert "died" not in running.told()
 
@@ -78,7 +75,7 @@ def test_a_refusal_is_counted_and_is_no_failure_of_a_setting(world: World, tmp_p
     ):
         until(lambda: call(edge.listener.port, "POST", ALL, SHORT).status == 200)
         for _ in range(8):  # on the long way and on the short one
-            assert refusal(edge.listener.port).status == 400
+            assert patiently(edge.listener.port, LONG).status == 400
         told = call(edge.listener.port, "GET", "/metrics").body.decode()
         where = '{environment="production",service="mail"}'
         assert f"holdfast_exhausted_requests{where} 8.0" in told
@@ -94,7 +91,7 @@ def test_unbounded_every_setting_walks_the_list(
         edge_at(tmp_path / "e", upstream.port, open_reads=True) as edge,
     ):
         until(lambda: call(edge.listener.port, "POST", ALL, SHORT).status == 200)
-        assert len(call(edge.listener.port, "POST", ALL, LONG).json()["flags"]) == SETTINGS
+        assert len(patiently(edge.listener.port, LONG).json()["flags"]) == SETTINGS
 
 
 def test_the_ecs_shaped_read_has_the_same_bound(
