@@ -190,6 +190,22 @@ class TestBounds:
                     other.rows(lock)
             assert other.rows(lock) == [(1,)]
 
+    def test_what_the_server_refuses_is_told_with_its_hint_and_was_not_done(
+        self, server: Postgres
+    ) -> None:
+        with line_to(url_of(server)) as line:
+            with pytest.raises(Unavailable, match=r"explicit type casts.*nothing was written"):
+                line.rows("SELECT length(now())")
+            with pytest.raises(Unavailable, match="is not known"):
+                line.rows("SELECT pg_terminate_backend(pg_backend_pid())")
+            assert line.rows(ONE) == [(1,)]
+
+    def test_a_server_that_takes_no_writes_any_more_is_told(self, server: Postgres) -> None:
+        with line_to(url_of(server)) as line:
+            line.rows("SET default_transaction_read_only = on")
+            with pytest.raises(Unavailable, match="takes no writes any more"):
+                line.rows("CREATE TABLE public.more (number int)")
+
 
 class TestTls:
     @pytest.fixture

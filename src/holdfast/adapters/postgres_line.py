@@ -45,6 +45,7 @@ _OWN: Final = frozenset({"schema", "timeout_s", "ca", "cert", "key"})
 _FILES: Final = {"ca": "sslrootcert", "cert": "sslcert", "key": "sslkey"}
 _DAMAGE: Final = (errors.IntegrityError, errors.UndefinedTable, errors.UndefinedColumn)
 _DAMAGE_CLASS: Final = "XX"
+_GONE_CLASSES: Final = frozenset({"08", "57"})
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _CONNECT: Final = (
     "Does it run, does it take writes, and do host, user, password and certificates fit it?"
@@ -262,7 +263,7 @@ class PostgresLine:
         except psycopg.Error as error:
             if isinstance(error, _DAMAGE) or (error.sqlstate or "").startswith(_DAMAGE_CLASS):
                 raise self.damaged(_said(error)) from None
-            raise Unavailable(f"{self.name}: {_said(error)} ({_LOST})") from None
+            raise Unavailable(f"{self.name}: {_said(error)} ({_outcome(error)})") from None
         except (Late, OSError) as error:
             raise Unavailable(f"{self.name}: {_said(error)} ({_LOST})") from None
 
@@ -306,7 +307,16 @@ def _name(parameters: dict[str, Any]) -> str:
 
 def _said(error: BaseException) -> str:
     """One line, of what the server or the network said."""
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    lines = str(error).splitlines()
+    if isinstance(error, psycopg.Error) and error.diag.message_hint:
+        lines.append(error.diag.message_hint)
+    return "; ".join(line.strip() for line in lines if line.strip())
+
+
+def _outcome(error: psycopg.Error) -> str:
+    """A statement that the server itself refused was undone, unless it went away over it."""
+    refused = error.sqlstate is not None and error.sqlstate[:2] not in _GONE_CLASSES
+    return "nothing was written" if refused else _LOST
 
 
 def _readable(descriptor: int) -> bool:
