@@ -19,6 +19,7 @@ MODULES: Final = {
     "store-stopped": "store_stopped",
     "store-leader-killed": "store_leader_killed",
     "stale-leader": "stale_leader",
+    "store-lost": "store_lost",
     "disk-full": "disk_full",
     "torn-cache": "torn_cache",
     "clock-skew": "clock_skew",
