@@ -195,9 +195,9 @@ class _Crew:
             found = ask("POST", f"{url}/v1/commits", body, self._told.token, ANSWER_S)
             if found.status == 201:
                 done(Appended(found.body["revision"]))
-            elif found.status == 409:
+            elif found.status == 409 and expected is not None:
                 done(Refused())
-            elif found.status in {0, 429, 503}:
+            elif found.status in {0, 409, 429, 503}:  # others were faster, again and again
                 done(None)
                 self._stop.wait(RETRY_S)
             else:

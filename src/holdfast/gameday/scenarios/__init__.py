@@ -21,6 +21,7 @@ MODULES: Final = {
     "launchdarkly-2025": "launchdarkly_2025",
     "fastly-2021": "fastly_2021",
     "facebook-2021": "facebook_2021",
+    "aws-2025": "aws_2025",
 }
 ALL: Final = "all"
 
