@@ -1,8 +1,9 @@
-"""For every test: no property depends on how fast the machine is."""
+"""For every test: no property depends on how fast the machine is, and no log outlives its test."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,17 @@ settings.load_profile("holdfast")
 
 _schemas = itertools.count()
 _prefixes = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _the_logs_as_they_were() -> Iterator[None]:
+    """A command that runs in the test's process sends all logs to that test's stderr, which is
+    closed when a thread of a later one has something to say."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
