@@ -1,7 +1,4 @@
-"""The table "Faults and promises": a row each, by name; a module with a `DRILL`, imported late.
-
-What a fault of the store does to its rows comes with stores beyond one machine.
-"""
+"""The table "Faults and promises": a row each, by name; a module with a `DRILL`, imported late."""
 
 from __future__ import annotations
 
