@@ -14,9 +14,10 @@ from holdfast.adapters.etcd_line import EtcdLine
 from holdfast.adapters.etcd_records import PARTS, EtcdRecords
 from holdfast.adapters.etcd_sweep import give_back
 from holdfast.adapters.etcd_wire import Nothing, delete, past, put
-from holdfast.core.errors import Conflict, Damaged
+from holdfast.core.errors import Conflict, Damaged, Unavailable
 from holdfast.core.history import encode_entry, seal
 from holdfast.core.model import GENESIS, DeleteSetting, Entry, Head
+from holdfast.core.wire import canonical
 from holdfast.ports import Checkpoint
 
 LARGE = "k" * 3_000_000
@@ -176,10 +177,11 @@ def lose_parts(line: EtcdLine) -> None:
         lambda line: remove(line, [HEAD]),
         lambda line: overwrite(line, HEAD, b"{}"),
         lambda line: overwrite(line, HEAD, b'{"hash":"' + b"ab" * 32 + b'","revision":6}'),
+        lambda line: overwrite(line, HEAD, b'{"hash":"' + b"ab" * 32 + b'","revision":9}'),
     ],
     ids=[
         "flipped", "swapped", "forged", "parts", "rubbish", "hole", "last", "end", "no head",
-        "head", "another head",
+        "head", "another head", "higher head",
     ],
 )  # fmt: skip
 def test_damage_is_refused_with_the_way_out(
@@ -190,16 +192,19 @@ def test_damage_is_refused_with_the_way_out(
     grow(journal, 1)
     harm(line)
     with pytest.raises(Damaged, match="restore"):
+        EtcdJournal(line)
+    with pytest.raises((Damaged, Unavailable)):
         list(journal.read())
 
 
 def test_nothing_is_written_over_an_entry_above_the_head(
     line: EtcdLine, journal: EtcdJournal
 ) -> None:
+    other = EtcdJournal(line)
     made = grow(journal, 2)
     remove(line, [HEAD])
     with pytest.raises(Damaged):
-        journal.append(next_entry(GENESIS))
+        other.append(next_entry(GENESIS))
     assert b"ann" in value_of(line, name_of(made[0].revision))
 
 
@@ -207,6 +212,20 @@ def test_damage_before_the_start_is_not_in_the_way(line: EtcdLine, journal: Etcd
     made = grow(journal, 6)
     flip(line)
     assert list(journal.read(4)) == made[4:]
+
+
+def test_a_head_from_before_is_not_believed_until_a_restart(
+    line: EtcdLine, journal: EtcdJournal
+) -> None:
+    """As after a backup of etcd's was restored under running nodes."""
+    made = grow(journal, 3)
+    assert journal.head().revision == 3
+    overwrite(line, HEAD, canonical(Head(2, made[1].hash)))
+    remove(line, [name_of(3)])
+    for call in (journal.head, lambda: list(journal.read()), lambda: journal.watch(3, 0.0)):
+        with pytest.raises(Unavailable, match="restart"):
+            call()
+    assert EtcdJournal(line).head().revision == 2
 
 
 def test_a_damaged_checkpoint_is_passed_over(line: EtcdLine, journal: EtcdJournal) -> None:

@@ -14,6 +14,7 @@ from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.core.errors import Conflict, Unavailable
 from holdfast.core.model import GENESIS, DeleteSetting, Entry, Head
 from holdfast.gameday.etcd import EtcdCluster
+from holdfast.gameday.processes import until
 from holdfast.gameday.proxy import ANSWERS_LOST, PASS, QUESTIONS_LOST, REFUSED, Proxy
 
 # Answers that are lost
@@ -109,6 +110,8 @@ def test_an_append_that_was_never_sent_is_not_unknown(etcd_cluster: EtcdCluster)
         contextlib.closing(EtcdStore(f"etcd://127.0.0.1:{proxy.port}/unsent")) as store,
     ):
         proxy.be(REFUSED)
+        proxy.cut()
+        until(lambda: proxy.open == 0, "the end of all connections", 20)
         with pytest.raises(Unavailable, match="does not answer") as caught:
             store.journal.append(next_entry(GENESIS))
         assert "not known" not in str(caught.value)

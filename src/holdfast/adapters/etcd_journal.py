@@ -5,15 +5,14 @@
     PREFIX/checkpoints/0000000000000001 records of folded states, all of them expendable
 
 An append is one transaction: it compares the head, the mark (`etcd_store`), and the lease's token
-when it is fenced; then it puts the entry and the head. Reads are linearizable. What is read is
-checked: each body against its hash, each entry against the one before, the last one against the
-head. etcd's watch only wakes who waits; entries are then read by number, so that neither compaction
-nor a new connection nor another leader makes a gap.
+when it is fenced; then it puts the entry and the head. Reads are linearizable, and checked
+(`entry_rows`); the whole chain is checked at the start. etcd's watch only wakes who waits; entries
+are then read by number, so that neither compaction nor a new connection nor another leader makes a
+gap.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,8 @@ from typing import Final
 
 import msgspec
 
+from holdfast.adapters import entry_rows
+from holdfast.adapters.entry_rows import Row
 from holdfast.adapters.etcd_checkpoints import EtcdCheckpoints
 from holdfast.adapters.etcd_leases import TOKEN, token_of
 from holdfast.adapters.etcd_line import PAGE, EtcdLine, Lost
@@ -39,7 +40,6 @@ from holdfast.adapters.etcd_wire import (
     put,
 )
 from holdfast.core.errors import Conflict, Damaged, Fenced, Unavailable
-from holdfast.core.history import decode_entry, encode_entry
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.core.wire import canonical
 from holdfast.ports import Checkpoint
@@ -59,13 +59,15 @@ _head: Final = msgspec.json.Decoder(Head)
 
 
 class EtcdJournal:
-    """The `Journal` port."""
+    """The `Journal` port. Raises `Damaged` for a chain that is not whole, and `Unavailable`."""
 
     def __init__(self, line: EtcdLine) -> None:
         self._line = line
         self._records = EtcdRecords(line)
         self._checkpoints = EtcdCheckpoints(line)
         self._closed = threading.Event()
+        self._seen = GENESIS
+        self._check_chain()
 
     def head(self) -> Head:
         self._guard()
@@ -86,6 +88,7 @@ class EtcdJournal:
         done, unsure = self._written(entry, compare, (packed.write, self._put_head(entry)), failure)
         if not done.succeeded:
             self._explain(entry, fence, done, unsure=unsure)
+        self._saw(Head(*_place(entry)))
 
     def append_all(self, entries: Sequence[Entry]) -> None:
         batch: list[tuple[Entry, Packed]] = []
@@ -102,28 +105,15 @@ class EtcdJournal:
             self._append_batch(batch)
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        head, after = self.head(), max(0, after)
-        there = head.revision - after
-        left = there if limit is None else min(limit, there)
-        if left <= 0:
-            return
-        last = GENESIS if not after else None
-        start, end = self._line.key(_name(after)), self._line.key(_name(after + left + 1))
-        for found in self._line.between(start, end, page=min(left + 1, PAGE)):
-            entry = self._entry(found, after if last is None else last.revision + 1)
-            if last is None:
-                last = Head(*_place(entry))
-                continue
-            if entry.previous != last.hash:
-                what = f"entry {entry.revision} does not continue entry {last.revision}"
-                raise self._records.damaged(what)
-            last = Head(*_place(entry))
-            if last.revision == head.revision and last != head:
-                raise self._records.damaged(f"entry {entry.revision} is not the one of the head")
-            yield entry
-        reached = last.revision if last else after - 1
-        if reached < after + left:
-            raise self._records.damaged(f"entry {reached + 1} of {head.revision} is missing")
+        return entry_rows.read(self, after, limit)
+
+    def rows(self, after: int, limit: int) -> list[Row]:
+        """`entry_rows.Rows`: at most `limit`, all of one moment of each page."""
+        return list(self._rows(after, after + limit))
+
+    def damaged(self, what: str) -> Damaged:
+        """`entry_rows.Rows`."""
+        return self._records.damaged(what)
 
     def watch(self, after: int, timeout_s: float) -> Sequence[Entry]:
         deadline_s = time.monotonic() + timeout_s
@@ -160,6 +150,20 @@ class EtcdJournal:
 
     def _standing(self) -> tuple[Head, int]:
         """The head, and etcd's revision at which it was that."""
+        seen = self._seen
+        head, revision = self._looked_up()
+        if head.revision < seen.revision or (head != seen and head.revision == seen.revision):
+            what = f"{self._line.where} stands at entry {head.revision}, and was at {seen.revision}"
+            way_out = "A backup was restored, or a quorum was forced: restart the nodes"
+            raise Unavailable(f"{what} before. {way_out} once it is the right one")
+        self._saw(head)
+        return head, revision
+
+    def _saw(self, head: Head) -> None:
+        if head.revision > self._seen.revision:
+            self._seen = head
+
+    def _looked_up(self) -> tuple[Head, int]:
         found, revision = self._line.get(HEAD)
         if found is not None:
             return self._decoded(found), revision
@@ -169,6 +173,24 @@ class EtcdJournal:
             raise self._records.damaged(f"{self._line.name(entry[0].key)} is there, and no head")
         return GENESIS, revision
 
+    def _rows(self, after: int, last: int) -> Iterator[Row]:
+        """Those above `after`, up to `last`."""
+        start, end = (self._line.key(_name(revision + 1)) for revision in (after, last))
+        for found in self._line.between(start, end, page=min(last - after, PAGE)):
+            digits = self._line.name(found.key).removeprefix(ENTRIES)
+            digest = bytes.fromhex(self._records.label(found).digest)
+            yield int(digits) if digits.isdecimal() else 0, digest, self._records.unpack(found)
+
+    def _check_chain(self) -> None:
+        """Check every link up to the head: damage is refused at the start, not when it is met."""
+        head, _ = self._standing()
+        last = GENESIS
+        if head != GENESIS:
+            for each in entry_rows.places(self, self._rows(0, head.revision)):
+                last = each
+        if last != head:
+            raise self.damaged(f"its last entry is {last.revision}, its head {head.revision}")
+
     def _decoded(self, found: KeyValue) -> Head:
         try:
             return _head.decode(found.value)
@@ -177,10 +199,8 @@ class EtcdJournal:
 
     def _packed(self, entry: Entry) -> Packed:
         self._guard()
-        body = encode_entry(entry)
-        if hashlib.sha256(body).hexdigest() != entry.hash:
-            raise Damaged(f"entry {entry.revision} does not match its hash: it was not sealed")
-        return self._records.pack(_name(entry.revision), body)
+        revision, _, body = entry_rows.sealed(entry)
+        return self._records.pack(_name(revision), body)
 
     def _is_head(self, revision: int, digest: str) -> Comparison:
         key = self._line.key(HEAD)
@@ -243,19 +263,7 @@ class EtcdJournal:
         done = self._line.change(compare, [*writes, self._put_head(closing)], twice=False)
         if not done.succeeded:
             raise Conflict(opening.revision - 1, self.head().revision)
-
-    def _entry(self, found: KeyValue, revision: int) -> Entry:
-        if self._line.name(found.key) != _name(revision):
-            raise self._records.damaged(f"entry {revision} is missing")
-        try:
-            label = self._records.label(found)
-            entry = decode_entry(self._records.unpack(found), label.digest)
-        except Damaged as error:
-            raise self._records.damaged(f"entry {revision}: {error}") from error
-        if entry.revision != revision:
-            what = f"entry {entry.revision} stands in the place of {revision}"
-            raise self._records.damaged(what)
-        return entry
+        self._saw(Head(*_place(closing)))
 
 
 def _name(revision: int) -> str:

@@ -31,12 +31,16 @@ MARK_BYTES_MAX: Final = 4096
 class EtcdStore:
     """The `Stores` port. `password` stands in for one that the URL (`etcd_address`) does not have.
 
-    Opening it asks nothing of etcd. Raises `Unavailable` for a URL that is none.
+    Raises `Damaged` for a journal that is not what was written, and `Unavailable`.
     """
 
     def __init__(self, url: str, password: str = "") -> None:
         self._line = EtcdLine(parse_address(url, password))
-        self.journal = EtcdJournal(self._line)
+        try:
+            self.journal = EtcdJournal(self._line)
+        except BaseException:
+            self._line.close()
+            raise
         self.blobs = EtcdBlobs(self._line)
         self.digests = EtcdDigests(self._line)
         self.proposals = EtcdProposals(self._line)

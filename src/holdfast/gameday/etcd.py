@@ -31,6 +31,7 @@ from holdfast.core.errors import Unavailable
 from holdfast.gameday.processes import LOG_TAIL_CHARS, STOP_S, free_ports, until, until_or_not
 
 HEALTHY_S: Final = 30.0
+STARTS_MAX: Final = 3
 ASK_S: Final = 1.0
 ROOT: Final = "root"
 """Who may do everything, once a cluster asks for passwords."""
@@ -157,32 +158,42 @@ class EtcdCluster:
 
         `options` are etcd's own, for each member.
         """
+        self._directory = directory
         self._tls = tls
         self._password = password
-        ports = free_ports(members * 2)
-        listening = peer_ports or ports[members:]
-        reached = [(through or {}).get(number, port) for number, port in enumerate(listening)]
-        scheme = "https" if tls else "http"
+        self._through = through or {}
+        self._peer_ports = peer_ports
+        self._options = options
+        self.members = self._planned(members)
+
+    def _planned(self, count: int) -> list[EtcdMember]:
+        """Members on ports that are free now."""
+        ports = free_ports(count * 2)
+        listening = self._peer_ports or ports[count:]
+        reached = [self._through.get(number, port) for number, port in enumerate(listening)]
+        scheme = "https" if self._tls else "http"
         peers = {f"n{i}": f"{scheme}://{LOOPBACK}:{port}" for i, port in enumerate(reached)}
-        directory.mkdir(parents=True, exist_ok=True)
-        self.members: list[EtcdMember] = []
+        self._directory.mkdir(parents=True, exist_ok=True)
+        members = []
         for number, (name, peer) in enumerate(peers.items()):
             client = f"{scheme}://{LOOPBACK}:{ports[number]}"
             settings = {
-                "data-dir": str(directory / name),
+                "data-dir": str(self._directory / name),
                 "listen-client-urls": client,
                 "advertise-client-urls": client,
                 "listen-peer-urls": f"{scheme}://{LOOPBACK}:{listening[number]}",
                 "initial-advertise-peer-urls": peer,
                 "initial-cluster": ",".join(f"{each}={url}" for each, url in peers.items()),
-                "initial-cluster-token": directory.name,
+                "initial-cluster-token": self._directory.name,
                 "logger": "zap",
                 "log-level": "error",
-                **_tls_options(tls),
+                **_tls_options(self._tls),
             }
             told = [f"--{option}={value}" for option, value in settings.items()]
-            log = directory / f"{name}.log"
-            self.members.append(EtcdMember(name, ports[number], [*told, *options], log, tls))
+            log = self._directory / f"{name}.log"
+            options = [*told, *self._options]
+            members.append(EtcdMember(name, ports[number], options, log, self._tls))
+        return members
 
     @property
     def endpoints(self) -> list[str]:
@@ -203,9 +214,7 @@ class EtcdCluster:
 
     def __enter__(self) -> Self:
         try:
-            for member in self.members:
-                member.start()
-            self.wait_healthy()
+            self._start()
             if self._password:
                 self._ask_for_passwords()
         except BaseException:
@@ -216,11 +225,35 @@ class EtcdCluster:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    def _start(self) -> None:
+        """Start all. Somebody else may have taken a port since it was free: then once more."""
+        for attempt in range(STARTS_MAX):
+            for member in self.members:
+                member.start()
+            try:
+                self.wait_healthy()
+            except Unavailable:
+                if attempt + 1 == STARTS_MAX or all(member.alive for member in self.members):
+                    raise
+                self._end()
+                for member in self.members:
+                    shutil.rmtree(self._directory / member.name, ignore_errors=True)
+                self.members = self._planned(len(self.members))
+            else:
+                return
+
     def wait_healthy(self, within_s: float = HEALTHY_S) -> None:
-        """Until every member that runs answers by a quorum. Raises `Unavailable`."""
+        """Until every member that runs answers by a quorum. Raises `Unavailable`, and at once when
+        one of them ended.
+        """
         running = [member for member in self.members if member.running]
-        healthy = until_or_not(lambda: all(member.healthy for member in running), within_s)
-        if not healthy or not running:
+        until_or_not(
+            lambda: (
+                all(each.healthy for each in running) or not all(each.alive for each in running)
+            ),
+            within_s,
+        )
+        if not running or not all(member.healthy for member in running):
             sick = [member for member in self.members if not member.healthy]
             tails = "\n".join(f"{member.name}: {member.tail()[-300:]}" for member in sick)
             raise Unavailable(f"etcd did not become healthy within {within_s:.0f} s\n{tails}")
