@@ -18,9 +18,10 @@ from tests.sdk.publisher import Publisher
 from tests.sdk.waiting import until
 
 from holdfast import Client
-from holdfast.adapters.http_reports import AWAY_S_MAX, HttpReports, batches
+from holdfast.adapters.http_reports import HttpReports, batches
 from holdfast.core.errors import Invalid, Unavailable
 from holdfast.core.reports import BODY_BYTES_MAX, ConsumerReport, ReportBody
+from holdfast.core.snapshot import Pacing
 from holdfast.sdk import reporter
 from holdfast.sdk.reporter import Pace, Reporter
 
@@ -223,14 +224,15 @@ def test_an_upstream_that_asks_to_be_left_alone_is() -> None:
 
 
 def test_a_wish_to_be_left_alone_for_years_is_bounded() -> None:
-    now_s = [0.0]
+    """By what was signed, not by who answers."""
+    now_s, signed = [0.0], [Pacing(retry_after_max_s=20)]
     with Upstream(always(b"{}", "503 Busy", Retry_After="999999999")) as upstream:
-        sending = HttpReports(upstream.url, clock=lambda: now_s[0])
-        for at_s in (0.0, AWAY_S_MAX):
+        sending = HttpReports(upstream.url, clock=lambda: now_s[0], contract=lambda: signed[0])
+        for at_s, asked in ((0.0, 1), (15.9, 1), (16.1, 2), (32.2, 3)):
             now_s[0] = at_s
             with pytest.raises(Unavailable):
                 sending.send([report(1)])
-        assert len(upstream.asked) == 2
+            assert len(upstream.asked) == asked
         sending.close()
 
 

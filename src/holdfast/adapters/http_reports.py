@@ -2,8 +2,8 @@
 
 An upstream that answers nothing, or rubbish, costs its sender some seconds of a thread that has
 nothing else to do: connection, silence, the whole answer and its bytes are bounded (`http_line`).
-One that says `Retry-After` is left alone for so long. Not thread-safe; after a fork, make a new
-one.
+One that says `Retry-After` is left alone for so long, as far as what was signed allows it. Not
+thread-safe; after a fork, make a new one.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from urllib3.exceptions import HTTPError
 
 from holdfast.adapters.http_line import Line
 from holdfast.core.errors import Unavailable
-from holdfast.core.pacing import retry_after_s
+from holdfast.core.pacing import UNSIGNED, obeyed_wait_s, retry_after_s
 from holdfast.core.reports import BODY_BYTES_MAX, REPORTS_MAX, ConsumerReport
+from holdfast.core.snapshot import Pacing
 
 CONNECT_S: Final = 2.0
 READ_S: Final = 5.0
 TOTAL_S: Final = 8.0
 """For one batch, from its first byte to the last of the answer."""
-AWAY_S_MAX: Final = 300.0
-"""How long a `Retry-After` may keep reports back: what they say goes with the next one."""
 _ANSWER_BYTES_MAX: Final = 64 * 1024
 _BAD: Final = frozenset({400, 413, 422})
 """Answers to a batch that will never be taken: sending it again would only stop the others."""
@@ -41,7 +40,10 @@ class HttpReports:
         base_url: str,
         token: str = "",
         clock: Callable[[], float] = time.monotonic,
+        contract: Callable[[], Pacing] = lambda: UNSIGNED,
     ) -> None:
+        """`contract` is what was signed of pacing by now."""
+        self._contract = contract
         self._name = base_url.rstrip("/") + "/v1/reports"
         self._headers = {"User-Agent": "holdfast-sdk", "Content-Type": "application/json"}
         if token:
@@ -87,8 +89,9 @@ class HttpReports:
             raise Unavailable(f"{self._name} answered {answer.status}")
 
     def _keep_away(self, wish: str) -> None:
-        wished_s = min(retry_after_s(wish, time.time()), AWAY_S_MAX)
-        self._away_until_s = self._clock() + wished_s  # whoever sends comes with jitter
+        asked_s = retry_after_s(wish, time.time())
+        wait_s = obeyed_wait_s(self._contract(), asked_s, 0.0)  # whoever sends comes with jitter
+        self._away_until_s = self._clock() + wait_s
 
 
 def batches(encoded: Iterable[bytes]) -> Iterable[bytes]:

@@ -24,6 +24,7 @@ from holdfast.sdk.reporter import INTERVAL_S, Reporter
 
 if TYPE_CHECKING:
     from holdfast.core.reports import ConsumerReport, Refusal, Sample
+    from holdfast.core.snapshot import Pacing
 
 Samples = Callable[[], "Sequence[Sample]"]
 """Contexts that were really seen since the last report, reduced to what may be told."""
@@ -165,8 +166,10 @@ class Reporting:
         counts["reports_sent"] += 1
 
 
-def sender(token: str) -> Send:
-    """Sends over HTTP; one connection, to the upstream that was asked last."""
+def sender(token: str, contract: Callable[[], Pacing]) -> Send:
+    """Sends over HTTP; one connection, to the upstream that was asked last. `contract` is what was
+    signed of pacing by now.
+    """
     made: dict[str, Any] = {}
 
     def send(base_url: str, reports: Sequence[ConsumerReport]) -> None:
@@ -174,7 +177,7 @@ def sender(token: str) -> Send:
             for each in made.values():
                 each.close()
             made.clear()
-            made[base_url] = import_reports().HttpReports(base_url, token)
+            made[base_url] = import_reports().HttpReports(base_url, token, contract=contract)
         made[base_url].send(reports)
 
     return send

@@ -13,7 +13,9 @@ from holdfast.adapters.ed25519 import verify
 from holdfast.adapters.memory_cache import MemoryCache
 from holdfast.core.errors import Invalid, Problem, Untrusted
 from holdfast.core.model import Subject
+from holdfast.core.pacing import UNSIGNED
 from holdfast.core.roots import RootSet, decode_root_set
+from holdfast.core.snapshot import Pacing
 from holdfast.core.trust import EVERY_CHECK, NO_CHECKS
 from holdfast.core.wire import canonical, decode_envelope, digest
 from holdfast.ports import Cache, Fetched, Hints
@@ -99,10 +101,15 @@ def reporting_for(settings: ClientSettings, follower: Follower) -> Reporting | N
     """The client's telemetry, not started; none when it is switched off."""
     if not settings.reports:
         return None
+
+    def contract() -> Pacing:
+        held = follower.generation(settings.subject)
+        return held.snapshot.holdfast.pacing if held is not None else UNSIGNED
+
     return Reporting(
         follower,
         settings.subject,
-        send=sender(settings.token),
+        send=sender(settings.token, contract),
         application=settings.application,
         ring=settings.ring,
         contract=digest(canonical(settings.contract)) if settings.contract else "",

@@ -124,7 +124,8 @@ class Edge:
         self.follower = Follower(self._following())
         self.quarantine = Quarantine(self.table, self._put_away)
         self.shelf = EdgeShelf(self.follower.freshness, self.follower.edition)
-        self.relay = Relay(self.door, self.table, self.follower.status, upward(settings.token))
+        above = upward(settings.token, self.table)
+        self.relay = Relay(self.door, self.table, self.follower.status, above)
         follower, spool = self.follower, _spool(settings) if siblings is not None else None
         self.pushes = Pushes(self.door, follower.generation, follower.offer, spool)
         parts = self._parts()

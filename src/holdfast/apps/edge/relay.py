@@ -24,6 +24,7 @@ from holdfast.core.conversation import Report
 from holdfast.core.errors import Forbidden, HoldfastError
 from holdfast.core.generations import refusal as refusal_of
 from holdfast.core.model import Subject
+from holdfast.core.pacing import UNSIGNED
 from holdfast.core.reports import (
     HEADS_MAX,
     REFUSALS_MAX,
@@ -32,6 +33,7 @@ from holdfast.core.reports import (
     ReportBody,
     Witness,
 )
+from holdfast.core.snapshot import Pacing
 from holdfast.core.wire import UNREADABLE
 from holdfast.ports import Reports
 from holdfast.sdk.follower import FollowerStatus, draw
@@ -215,9 +217,16 @@ class Relay:
         )
 
 
-def upward(token: str) -> Callable[[str], Reports]:
-    """Connects over HTTP."""
-    return lambda base_url: HttpReports(base_url, token)
+def upward(token: str, table: Table) -> Callable[[str], Reports]:
+    """Connects over HTTP. Whoever asks to be left alone is, for as long as any subject's pacing
+    allows it.
+    """
+
+    def contract() -> Pacing:
+        signed = (active.snapshot.holdfast.pacing for active in table)
+        return min(signed, key=lambda each: each.retry_after_max_s, default=UNSIGNED)
+
+    return lambda base_url: HttpReports(base_url, token, contract=contract)
 
 
 def _now_ms() -> int:
