@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from holdfast.apps.edge.owned_cache import OwnedCache
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import Subject
 
-SHOP = Subject("production", "shop")
+SHOP, MAIL = Subject("production", "shop"), Subject("production", "mail")
 
 
 def test_what_is_written_before_it_is_ours_waits_and_is_read_here() -> None:
@@ -46,17 +47,38 @@ def test_who_lays_it_down_dies_for_itself_alone(tmp_path: Path) -> None:
     assert not list(marks.glob("trial.*"))
 
 
-def test_a_disk_that_refuses_what_waited_is_counted() -> None:
-    class Full(MemoryCache):
-        def save(self, *_: object) -> None:
-            raise Unavailable("full")
+class Sick(MemoryCache):
+    """Takes nothing while it is full."""
 
-    cache = OwnedCache(Full(), ours=False)
+    full = True
+
+    def save(self, *given: Any) -> None:
+        if self.full:
+            raise Unavailable("full")
+        super().save(*given)
+
+    def note(self, name: str, body: bytes) -> None:
+        if self.full:
+            raise Unavailable("full")
+        super().note(name, body)
+
+
+def test_what_waited_and_was_refused_is_written_when_the_disk_is_well_again() -> None:
+    disk = Sick()
+    cache = OwnedCache(disk, ours=False)
     cache.save(SHOP, 1, b"one")
+    cache.save(MAIL, 1, b"mail")
+    cache.note("pinned", b"p")
     cache.take_up()
     assert cache.failed == 1
+    assert (list(cache.load(SHOP)), cache.noted("pinned")) == ([b"one"], b"p")
     with pytest.raises(Unavailable):
         cache.save(SHOP, 2, b"two")
+    disk.full = False
+    cache.save(SHOP, 2, b"two")
+    assert (list(disk.load(SHOP)), list(disk.load(MAIL))) == ([b"two"], [b"mail"])
+    assert disk.noted("pinned") == b"p"
+    assert list(cache.load(SHOP)) == [b"two"]
 
 
 writes = st.lists(

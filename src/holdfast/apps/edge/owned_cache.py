@@ -1,6 +1,7 @@
 """A cache that two processes know and one writes: what is written before it is ours waits.
 
-Reads go through at any time, over what waits. `take_up` makes it ours and writes what waits;
+Reads go through at any time, over what waits. `take_up` makes it ours and writes what waits; what
+the disk refuses then goes on waiting until it takes something again.
 `lay_down` returns when nothing is being written any more, and nothing will be. What waits is
 bounded by what there is: the newest generation of each subject, one body for each document.
 """
@@ -8,8 +9,7 @@ bounded by what there is: the newest generation of each subject, one body for ea
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import Subject
@@ -17,8 +17,8 @@ from holdfast.ports import Cache
 
 
 class OwnedCache:
-    """The `Cache` port over another one. Thread-safe. `failed` counts writes that came too late:
-    they waited, and the disk refused them."""
+    """The `Cache` port over another one. Thread-safe. `failed` counts the times that the disk
+    refused what had waited."""
 
     def __init__(self, cache: Cache, *, ours: bool = True) -> None:
         self._cache = cache
@@ -43,18 +43,13 @@ class OwnedCache:
         self._cache.damaged = count
 
     def take_up(self) -> None:
-        """It is ours from now on; what the disk refuses now is counted and let go."""
+        """It is ours from now on."""
         with self._lock:
             self._ours = True
-            saves, self._saves = self._saves, {}
-            notes, self._notes = self._notes, {}
             forgiven, self._forgiven = self._forgiven, set()
             for prefix in forgiven:
                 self._cache.forgive(prefix)
-            for name, body in notes.items():
-                self._try(partial(self._put, name, body))
-            for subject, kept in saves.items():
-                self._try(partial(self._cache.save, subject, *kept))
+            self._write_waiting()
             for name in self._entered:
                 self._cache.enter(name)
 
@@ -77,13 +72,17 @@ class OwnedCache:
         with self._lock:
             if self._ours:
                 self._cache.save(subject, revision, body, spared)
+                self._saves.pop(subject, None)
+                self._write_waiting()
             else:
                 self._saves[subject] = (revision, body, spared)
 
     def note(self, name: str, body: bytes) -> None:
         with self._lock:
             if self._ours:
-                self._cache.note(name, body)
+                self._put(name, body)
+                self._notes.pop(name, None)
+                self._write_waiting()
             else:
                 self._notes[name] = body
 
@@ -102,7 +101,8 @@ class OwnedCache:
     def forget(self, name: str) -> None:
         with self._lock:
             if self._ours:
-                self._cache.forget(name)
+                self._put(name, None)
+                self._notes.pop(name, None)
             else:
                 self._notes[name] = None
 
@@ -138,8 +138,14 @@ class OwnedCache:
         else:
             self._cache.note(name, body)
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _write_waiting(self) -> None:
+        """Until the disk refuses one: it is sick, and what is left waits for another time."""
         try:
-            write()
+            for name in list(self._notes):
+                self._put(name, self._notes[name])
+                del self._notes[name]
+            for subject in list(self._saves):
+                self._cache.save(subject, *self._saves[subject])
+                del self._saves[subject]
         except Unavailable:
             self.failed += 1
