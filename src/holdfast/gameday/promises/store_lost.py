@@ -31,6 +31,8 @@ AFTER: Final = 4
 """Changes after it: these are lost."""
 COMMAND_S: Final = 120.0
 BACK_S_MAX: Final = 30.0
+BACK_UNPROTECTED_S: Final = 3.0
+"""Consumers that refuse a number they know do so for ever."""
 
 
 class Lost:
@@ -181,7 +183,7 @@ def _go_on(day: Day, engine: str, fleet: Nodes, newest: int) -> None:
         seen = line.revisions.get("shop", 0) if line else 0
         return fleet.revision_at("edge-a") == revision and seen == revision
 
-    came = until_or_not(arrived, BACK_S_MAX)
+    came = until_or_not(arrived, BACK_S_MAX if day.protected else BACK_UNPROTECTED_S)
     took_s = round(time.monotonic() - began_s, 1)
     day.note("recovered" if came else "damage", f"{engine}: the next change came to all: {came}")
     day.measure(
@@ -232,8 +234,8 @@ DRILL = Drill(
     ),
     rehearsal=(
         "changes, a backup, more changes; then the files of SQLite, the data of etcd, the tables "
-        "in PostgreSQL are deleted. A backup that was cut off is restored, then the sound one, while "
-        "clients ask an edge; then changes go on."
+        "in PostgreSQL are deleted. A backup that was cut off is restored, then the sound one; "
+        "clients ask an edge all the while; then changes go on."
     ),
     run=run,
 )
