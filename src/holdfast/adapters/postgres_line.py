@@ -206,6 +206,7 @@ class PostgresLine:
             "default_transaction_isolation": "read\\ committed",
             "idle_in_transaction_session_timeout": timeout_ms,
             "lock_timeout": timeout_ms * 3 // 4,  # so that "nothing was done" comes in time
+            "plan_cache_mode": "force_generic_plan",  # each statement has one plan: half its cost
             "search_path": self.schema,
             "statement_timeout": timeout_ms + _BACKSTOP_S * 1000,
             "synchronous_commit": "on",
