@@ -56,6 +56,7 @@ docs: $(READY) ## write the pages that are made from the code
 	@$(BIN)/python -m holdfast.apps.control.openapi_file docs/reference/openapi.json
 	@$(BIN)/holdfast schema > docs/reference/settings.schema.json
 	@$(BIN)/holdfast policy schema > docs/reference/policy.schema.json
+	@$(BIN)/holdfast simulate schema > docs/reference/simulation.schema.json
 
 bench: $(READY) ## measure against the others; writes docs/benchmarks.md
 	@for program in wrk nginx; do command -v $$program >/dev/null || .ci/apt $$program; done

@@ -84,7 +84,7 @@ def check(told: Checking, tell: Callable[[str], object]) -> Checked:
             begin(fleet, told.interval_s)
             light = measure(fleet, Path(place), tell).light
             tell(f"{told.clients} real clients")
-            real = _real(fleet, Path(place), told)
+            real = real_run(fleet, Path(place), told)
     tell(f"{told.clients} simulated clients")
     costs = stretched(_handing_on(light), real.stretch)
     simulated = of_result(play(parameters(told, costs), NAME, told.seed, 1, _quiet))
@@ -166,8 +166,8 @@ def _compared(figure: str, real: float, simulated: float, decides: bool) -> Comp
     return Compared(figure, real, simulated, round(share, 4), abs(share) <= BAR, decides)
 
 
-def _real(fleet: Fleet, place: Path, told: Checking) -> Run:
-    """The real run: a swarm on the fleet's edge, requests counted at the clients."""
+def real_run(fleet: Fleet, place: Path, told: Checking) -> Run:
+    """A swarm on `edge-a` of a fleet that has begun; requests are counted at the clients."""
     swarming = Swarming(
         endpoints=(fleet.edge_urls["edge-a"],),
         clients=told.clients,

@@ -1,7 +1,10 @@
 """What one operation costs: seconds of CPU, and bytes on the line.
 
-The defaults were measured by `holdfast simulate calibrate` on the machine of `docs/benchmarks.md`;
-on another one, calibrate, and put what it prints into the parameters.
+The defaults are what `holdfast simulate calibrate` measured on the machine of `docs/benchmarks.md`,
+2026-11-22, with others busy on it, which makes CPU time up to twice as long. What it can't see are
+`publish_s`, which is within `hand_on_s`, and `watch_s`, the control plane's own interval
+(`engine.views`); `refusal_s` is the 304's of `docs/benchmarks.md`. On another machine, calibrate,
+and give what it prints: `--costs`.
 """
 
 from __future__ import annotations
@@ -24,27 +27,27 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     until the other nodes of the control plane have it. `start_s`: a process starts from its disk.
 
     At a client: a poll that brought nothing (`client_poll_s`), one that brought a generation, which
-    is believed and activated (`client_activate_s`), a hint.
+    is believed, activated and kept (`client_activate_s`), a hint, as far as it is not seen in that.
 
     Bytes of HTTP and not of TCP: a request, an answer without its body, one event of a stream, one
     heartbeat.
     """
 
-    not_modified_s: Seconds = 45e-6
-    snapshot_s: Seconds = 60e-6
-    catalogue_s: Seconds = 80e-6
+    not_modified_s: Seconds = 38e-6
+    snapshot_s: Seconds = 46e-6
+    catalogue_s: Seconds = 78e-6
     stream_s: Seconds = 150e-6
-    hint_s: Seconds = 10e-6
-    heartbeat_s: Seconds = 5e-6
+    hint_s: Seconds = 7e-6
+    heartbeat_s: Seconds = 22e-6
     refusal_s: Seconds = 20e-6
-    hand_on_s: Seconds = 0.010
-    publish_s: Seconds = 0.005
+    hand_on_s: Seconds = 0.05
+    publish_s: Seconds = 0.0
     watch_s: Seconds = 0.25
     start_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 1.0
-    client_poll_s: Seconds = 100e-6
-    client_activate_s: Seconds = 120e-6
-    client_hint_s: Seconds = 50e-6
-    request_bytes: Bytes = 200
-    answer_bytes: Bytes = 300
+    client_poll_s: Seconds = 1.1e-3
+    client_activate_s: Seconds = 18e-3
+    client_hint_s: Seconds = 0.0
+    request_bytes: Bytes = 218
+    answer_bytes: Bytes = 1_081
     hint_bytes: Bytes = 200
     heartbeat_bytes: Bytes = 8

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -15,6 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from holdfast.apps.dev import end_with_parent
 from holdfast.core.errors import Unavailable
 from holdfast.gameday.simulation.happenings import Happenings
 from holdfast.gameday.simulation.measuring import measured
@@ -83,7 +85,9 @@ def _all(asked: Parameters, name: str, seed: int, weights: list[int], tell: Tell
     shares = dict.fromkeys(weights, 0.0)
     for weight in weights:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(theirs, asked, name, seed, weight))
+        process = context.Process(
+            target=_run, args=(theirs, os.getpid(), asked, name, seed, weight)
+        )
         process.daemon = True
         process.start()
         theirs.close()
@@ -119,7 +123,10 @@ def _hear(runs: _Runs, shares: dict[int, float], done: dict[int, Result]) -> Non
             del runs[each]
 
 
-def _run(told: Connection, asked: Parameters, name: str, seed: int, weight: int) -> None:
-    """In the process of one run."""
+def _run(  # noqa: PLR0913, PLR0917  what a process is told
+    told: Connection, parent: int, asked: Parameters, name: str, seed: int, weight: int
+) -> None:
+    """In the process of one run, which ends with its parent."""
+    end_with_parent(parent)
     result = play(asked, name, seed, weight, told.send)
     told.send(msgspec.msgpack.encode(result))
