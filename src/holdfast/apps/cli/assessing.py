@@ -49,7 +49,7 @@ def gather(
 ) -> Facts:
     """Everything that can be known. Raises only when the control plane does not answer at all."""
     server = api.connection.server
-    url = urlsplit(server)
+    urls = [urlsplit(each) for each in api.connection.servers]
     revision, ready = _head(api)
     audited = _or_none(lambda: api.call(AuditBody, "GET", "/v1/audit"))
     return Facts(
@@ -58,9 +58,9 @@ def gather(
         revision=revision,
         build=f"holdfast/{__version__}",
         ready=ready,
-        loopback=is_loopback(url.hostname or ""),
-        encrypted=url.scheme == "https",
-        open_reads=_or_none(lambda: _open_reads(server)),
+        loopback=all(is_loopback(url.hostname or "") for url in urls),
+        encrypted=all(url.scheme == "https" for url in urls),
+        open_reads=_or_none(lambda: any(map(_open_reads, api.connection.servers))),
         rewritten=tuple(one.message for one in audited.findings) if audited else None,
         root=_or_none(lambda: _root(api)),
         production=production,
@@ -183,7 +183,7 @@ def _local(data_dir: Path, backup: Path | None) -> LocalFacts:
         data_dir=str(data_dir),
         open_paths=tuple(_open_to_others(data_dir)),
         root_key_here=(data_dir / "keys" / "root.key").exists(),
-        head_witness=(data_dir / "journal.db-head").exists(),
+        head_witness=_has_witness(data_dir),
         backup_named=backup is not None,
         backup_s=newest,
     )
@@ -202,7 +202,14 @@ def _open_to_others(data_dir: Path) -> Iterator[str]:
             yield str(path)
 
 
+def _has_witness(data_dir: Path) -> bool:
+    """Whether the journal there has one; one that is in another store needs none."""
+    journal = data_dir / "journal.db"
+    return not journal.exists() or journal.with_name("journal.db-head").exists()
+
+
 def _newest(backup: Path) -> float | None:
     """When the newest journal in a backup was written, in unix seconds."""
-    found = [backup] if backup.is_file() else [*backup.rglob("journal*.db")]
+    names = ("journal*.db", "*.backup")
+    found = [backup] if backup.is_file() else [one for each in names for one in backup.rglob(each)]
     return max((path.stat().st_mtime for path in found if path.is_file()), default=None)
