@@ -10,7 +10,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -37,6 +37,35 @@ class Row(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class ReadOnly(Protocol):
+    """A journal with what lies beside it, read and never written.
+
+    `name` is for people; `folder` is where its files are, if it is of files. `head` and `witnessed`
+    are what its head and its witness say.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> Path | None: ...
+    @property
+    def head(self) -> Head | None: ...
+    @property
+    def witnessed(self) -> Head | None: ...
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """Every entry above `after`, by number. Raises `Damaged` where it can't be read."""
+
+    def checkpoint(self) -> Checkpoint | None: ...
+
+    def imprints(self) -> tuple[list[Imprint], list[str]]:
+        """The record of first digests, and what is wrong with it."""
+
+    def blob(self, digest: str) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
 class JournalCopy:
     """The journal at `path`: its file, or the data directory that holds it.
 
@@ -48,6 +77,7 @@ class JournalCopy:
         self.path = path / JOURNAL if path.is_dir() else path
         if not self.path.is_file():
             raise Unavailable(f"{self.path} is not there: name a data directory, or a journal.db")
+        self.name, self.folder = str(self.path), self.path.parent
         self._blobs: sqlite3.Connection | None = None
         self._connection = _open(self.path)
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.options import output_option, servers_option, the_api
+from holdfast.apps.cli.options import PASSWORD_FILE, output_option, servers_option, the_api
 from holdfast.apps.cli.output import print_data, print_facts, say
 from holdfast.apps.cli.verify import LAST, Progress
 from holdfast.apps.defaults import DATA_DIR
@@ -22,7 +22,8 @@ def audit() -> None:
 
 
 @audit.command("verify")
-@click.argument("path", type=click.Path(path_type=Path), default=DATA_DIR, envvar="HOLDFAST_DATA")
+@click.argument("path", default=str(DATA_DIR), envvar=["HOLDFAST_STORE", "HOLDFAST_DATA"])
+@PASSWORD_FILE
 @click.option(
     "--cache",
     "caches",
@@ -48,7 +49,8 @@ def audit() -> None:
 )
 @output_option()
 def verify_audit(
-    path: Path,
+    path: str,
+    store_password_file: Path | None,
     caches: tuple[Path, ...],
     roots: tuple[Path, ...],
     servers: tuple[str, ...],
@@ -58,8 +60,8 @@ def verify_audit(
 ) -> None:
     """Check a journal against itself and against what consumers have seen of it.
 
-    PATH is a data directory, a journal.db, or a backup of either; it is only read. Alone, it shows
-    damage and careless edits. With the evidence of consumers it shows careful ones too, where every
+    PATH is a data directory, a journal.db, a copy of either, or a store's URL; it is only read.
+    Alone, it shows damage and careless edits. With the evidence of consumers it shows careful ones too, where every
     hash was computed again: what was signed and handed out can't be taken back.
 
     Exit code 1 when anything was edited, deleted, cut off or replaced.
@@ -68,6 +70,7 @@ def verify_audit(
     Examples:
       holdfast audit verify /var/lib/holdfast
       holdfast audit verify /var/lib/holdfast --server http://control:8010
+      holdfast audit verify postgresql://holdfast@db/holdfast --cache edge-1/cache
       holdfast audit verify backup/journal.db --cache edge-1/cache --root root.json --output json
     """
     from holdfast.apps.cli.auditing import Evidence, audited
@@ -79,7 +82,7 @@ def verify_audit(
         evidence.add_root(root)
     if servers:
         _ask(evidence, servers, token)
-    found = audited(path, evidence, last, Progress(output))
+    found = audited(path, evidence, last, Progress(output), store_password_file)
     if not print_data(found, output):
         _show(found)
     if not found.ok:

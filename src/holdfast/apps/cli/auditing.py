@@ -11,8 +11,9 @@ import msgspec
 
 from holdfast.adapters.cache_copy import CacheCopy
 from holdfast.adapters.ed25519 import verify
-from holdfast.adapters.journal_copy import JournalCopy
+from holdfast.adapters.journal_copy import ReadOnly
 from holdfast.apps.cli.api import Api
+from holdfast.apps.cli.store_copy import open_copy
 from holdfast.apps.control.fleet_schemas import FleetBody
 from holdfast.core import audit
 from holdfast.core.audit import Chain, Finding, Held, Seen
@@ -98,15 +99,21 @@ class Evidence(msgspec.Struct):
                 return
 
 
-def audited(path: Path, evidence: Evidence, last: int, tell: Callable[[int, int], None]) -> Audited:
-    """Judge the journal at `path` by itself and by the evidence; it is only read."""
-    with closing(JournalCopy(path)) as copy:
+def audited(
+    at: str | Path,
+    evidence: Evidence,
+    last: int,
+    tell: Callable[[int, int], None],
+    password_file: Path | None = None,
+) -> Audited:
+    """Judge the journal at `at` by itself and by the evidence; it is only read."""
+    with closing(open_copy(at, password_file)) as copy:
         try:
             chain = audit.chain(copy.rows(), copy.head, copy.witnessed)
         except Damaged as error:
             chain = Chain({}, (Finding("file", str(error)),))
         found = Audited(
-            journal=str(copy.path),
+            journal=copy.name,
             revision=chain.last,
             hash=chain.hashes.get(chain.last, ""),
             entries=len(chain.hashes),
@@ -143,7 +150,7 @@ def _unknown_entries(chain: Chain, imprints: Sequence[Imprint]) -> Iterator[Find
 
 def _rebuilt(
     found: Audited,
-    copy: JournalCopy,
+    copy: ReadOnly,
     imprints: Sequence[Imprint],
     evidence: Evidence,
     last: int,
@@ -181,12 +188,12 @@ def _firsts(imprints: Sequence[Imprint], found: Audited) -> Iterator[Imprint]:
     return (one for one in imprints if one.revision == found.revision and one.entry == found.hash)
 
 
-def _entries(copy: JournalCopy) -> Iterator[Entry]:
+def _entries(copy: ReadOnly) -> Iterator[Entry]:
     for row in copy.rows():
         yield decode_entry(row.body, row.hash)
 
 
-def _checkpoint(copy: JournalCopy) -> Standing | Finding | None:
+def _checkpoint(copy: ReadOnly) -> Standing | Finding | None:
     kept = copy.checkpoint()
     try:
         return decode_standing(kept.body) if kept else None
@@ -203,11 +210,11 @@ def _same_checkpoint(kept: Standing, standing: Standing) -> Iterator[Finding]:
         yield Finding("checkpoint", message, at)
 
 
-def _roots(copy: JournalCopy, standing: Standing, evidence: Evidence) -> Iterator[Finding]:
+def _roots(copy: ReadOnly, standing: Standing, evidence: Evidence) -> Iterator[Finding]:
     ours = msgspec.convert(standing.state.roots, tuple[Envelope, ...])
     chains = list(evidence.chains)
-    beside = copy.path.parent / ROOTS_FILE
-    if beside.is_file():
+    beside = copy.folder / ROOTS_FILE if copy.folder else None
+    if beside is not None and beside.is_file():
         try:
             kept = msgspec.json.decode(beside.read_bytes(), type=tuple[Envelope, ...])
             chains.append((str(beside), kept))

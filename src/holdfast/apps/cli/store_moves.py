@@ -108,7 +108,7 @@ def back_up(
     \b
     Examples:
       holdfast store backup holdfast.backup --store etcd://a:2379,b:2379,c:2379
-      holdfast store backup "/backups/holdfast-$(date +%F)" --data /var/lib/holdfast
+      holdfast store backup "/backups/$(date +%F).backup" --data /var/lib/holdfast
     """
     from holdfast import __version__
     from holdfast.engine import backup

@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from holdfast import __version__
-from holdfast.adapters.journal_copy import JournalCopy
+from holdfast.adapters.journal_copy import ReadOnly
+from holdfast.apps.cli.store_copy import open_copy
 from holdfast.core.errors import Damaged, HoldfastError, Invalid, Problem
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.history import decode_entry
@@ -81,20 +82,21 @@ class Verification(msgspec.Struct, kw_only=True):
 
 
 def verify(
-    path: Path,
+    at: str | Path,
     last: int,
     records: Sequence[Answered],
     tell: Callable[[int, int], None],
+    password_file: Path | None = None,
 ) -> tuple[Verification, list[Answered]]:
-    """Build the journal at `path` again and compare; `last` bounds how many revisions are built.
+    """Build the journal at `at` again and compare; `last` bounds how many revisions are built.
 
     `tell(done, all)` hears of the progress. Returns what was found, and the answers to all probes
     of the newest snapshots, for a file to check later builds against. Raises `Damaged` for a
     journal that is not whole.
     """
-    with closing(JournalCopy(path)) as copy:
+    with closing(open_copy(at, password_file)) as copy:
         head = copy.head.revision if copy.head else 0
-        found = Verification(build=f"holdfast/{__version__}", journal=str(copy.path), revision=head)
+        found = Verification(build=f"holdfast/{__version__}", journal=copy.name, revision=head)
         imprints, wrong = copy.imprints()
         if wrong:
             raise Damaged("; ".join(wrong[:5]))
@@ -167,12 +169,12 @@ def _bad_record(path: Path, line: int, message: str) -> Invalid:
     )
 
 
-def _entries(copy: JournalCopy) -> Iterator[Entry]:
+def _entries(copy: ReadOnly) -> Iterator[Entry]:
     for row in copy.rows():
         yield decode_entry(row.body, row.hash)
 
 
-def _appended(imprints: Sequence[Imprint], copy: JournalCopy) -> Iterator[Imprint]:
+def _appended(imprints: Sequence[Imprint], copy: ReadOnly) -> Iterator[Imprint]:
     """Those whose entry is in the journal: others were never appended."""
     low = min((one.revision for one in imprints), default=1)
     hashes = {row.revision: row.hash for row in copy.rows(low - 1)}
@@ -189,7 +191,7 @@ def _count(found: Verification, one: Replayed) -> None:
 
 def _evaluate(
     found: Verification,
-    copy: JournalCopy,
+    copy: ReadOnly,
     bodies: Mapping[tuple[Subject, int], bytes],
     newest: Collection[tuple[Subject, int]],
     records: Sequence[Answered],
@@ -210,9 +212,7 @@ def _evaluate(
     return made
 
 
-def _ready(
-    found: Verification, body: bytes, copy: JournalCopy
-) -> tuple[Snapshot, Evaluator] | None:
+def _ready(found: Verification, body: bytes, copy: ReadOnly) -> tuple[Snapshot, Evaluator] | None:
     snapshot, tables = decode(body), {}
     for name, facts in snapshot.holdfast.segments.items():
         table = copy.blob(facts.digest)

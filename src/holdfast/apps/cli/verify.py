@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.apps.cli.options import output_option
+from holdfast.apps.cli.options import PASSWORD_FILE, output_option
 from holdfast.apps.cli.output import print_data, print_facts, say
 from holdfast.apps.defaults import DATA_DIR
 
@@ -19,7 +19,8 @@ LAST = 10_000
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path), default=DATA_DIR, envvar="HOLDFAST_DATA")
+@click.argument("path", default=str(DATA_DIR), envvar=["HOLDFAST_STORE", "HOLDFAST_DATA"])
+@PASSWORD_FILE
 @click.option(
     "--last",
     type=click.IntRange(min=1),
@@ -39,12 +40,17 @@ LAST = 10_000
 )
 @output_option()
 def verify(
-    path: Path, last: int, evaluations: Path | None, record: Path | None, output: str
+    path: str,
+    store_password_file: Path | None,
+    last: int,
+    evaluations: Path | None,
+    record: Path | None,
+    output: str,
 ) -> None:
     """Check this build of Holdfast against a journal before it is deployed.
 
-    PATH is a data directory, a journal.db, or a backup of either; it is only read, and a control
-    plane may run on it meanwhile. Every snapshot is built again and its digest compared with the
+    PATH is a data directory, a journal.db, a copy of either, or a store's URL; it is only read, and
+    control planes may run on it meanwhile. Every snapshot is built again and its digest compared with the
     one that was published; the probes of the newest ones are evaluated again.
 
     Exit code 1 when one differs: this build must not be deployed on that journal.
@@ -53,6 +59,7 @@ def verify(
     Examples:
       holdfast verify /var/lib/holdfast
       holdfast verify backup/journal.db --last 500 --output json
+      holdfast verify etcd://a:2379,b:2379,c:2379
       holdfast verify /var/lib/holdfast --record answers.jsonl     (with the build that runs)
       holdfast verify /var/lib/holdfast --evaluations answers.jsonl     (with the next one)
     """
@@ -60,7 +67,7 @@ def verify(
     from holdfast.apps.cli.verification import verify as verified
 
     records = read_records(evaluations) if evaluations else []
-    found, answers = verified(path, last, records, Progress(output))
+    found, answers = verified(path, last, records, Progress(output), store_password_file)
     if record is not None:
         write_records(record, answers)
     if not print_data(found, output):
