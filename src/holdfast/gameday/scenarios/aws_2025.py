@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
@@ -188,7 +189,9 @@ def _tell(day: Day, played: Round) -> None:
 
 
 def _judge(day: Day, scene: Scene, played: list[Round], rounds: int) -> None:
-    refused = sum(one.status in {409, 503} for one in played)
+    by = Counter(one.status for one in played)
+    day.note("step", f"of {len(played)}, {by[409]} were told 409, and {by[503]} to read the head")
+    refused = by[409] + by[503]
     reasons, missing = _left(day, scene, played)
     stale = sum(reason.startswith("delayed") for reason in reasons)
     day.measure("stale writes refused", refused, str(rounds), holds=refused == rounds)
