@@ -67,10 +67,14 @@ class Line:
         if tls is not None:
             self._pool.conn_kw["ssl_context"] = tls
 
-    def bound(self, silence_s: float, total_s: float) -> None:
-        """From now on: longest silence, and longest time in all; infinite for a stream."""
+    def bound(self, silence_s: float, total_s: float, *, progress: bool = True) -> None:
+        """From now on: longest silence, and longest time in all; infinite for a stream.
+
+        Without `progress` an answer may be silent for all of its time.
+        """
         self._silence_s = silence_s
-        self._began_s = time.monotonic() if total_s != float("inf") else float("inf")
+        bounded = progress and total_s != float("inf")
+        self._began_s = time.monotonic() if bounded else float("inf")
         self._deadline_s = time.monotonic() + total_s
 
     def open(
