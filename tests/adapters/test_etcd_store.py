@@ -16,7 +16,7 @@ from holdfast.adapters.etcd_blobs import BLOBS
 from holdfast.adapters.etcd_digests import DIGESTS, SUBJECTS_MAX
 from holdfast.adapters.etcd_leases import HELD, TOKEN
 from holdfast.adapters.etcd_line import EtcdLine
-from holdfast.adapters.etcd_proposals import CHANGES, FACTS
+from holdfast.adapters.etcd_proposals import CHANGES, FACTS, PLACE
 from holdfast.adapters.etcd_records import PARTS
 from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.etcd_sweep import give_back
@@ -221,6 +221,13 @@ def test_damaged_proposals_are_refused(store: EtcdStore, line: EtcdLine, area: s
     overwrite(line, f"{area}one", b"rubbish")
     with pytest.raises(Damaged):
         store.proposals.all()
+
+
+def test_a_damaged_place_is_refused(store: EtcdStore, line: EtcdLine) -> None:
+    store.proposals.put(proposal("one", b"1"))
+    overwrite(line, PLACE, b"first")
+    with pytest.raises(Damaged, match="no number"):
+        store.proposals.put(proposal("two", b"2"))
 
 
 # The lease

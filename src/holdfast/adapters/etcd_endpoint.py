@@ -27,8 +27,6 @@ WATCH_BYTES_MAX: Final = 1024 * 1024
 """Of one stream: one that brought so much brought a change."""
 IDLE_MAX: Final = 16
 """Connections that are kept for the next call."""
-SLOW_S: Final = 6.0
-"""Calls that may take longer are not asked to make progress meanwhile: defragmenting is silent."""
 _CERTAIN: Final = {3, 5, 7, 8, 9, 11, 12, 16}
 """Codes of gRPC for "no, and nothing was done": a bad or refused call, not a bad moment."""
 _SOON: Final = 14
@@ -85,7 +83,7 @@ class Endpoint:
             raise NotNow(f"{self.place}: no time was left for it", sent=False)
         line = self._line()
         try:
-            line.bound(left_s, left_s if left_s <= SLOW_S else float("inf"))
+            line.bound(left_s, left_s, progress=False)
             status, content = _asked(line, path, headers, body)
         except (HTTPError, OSError, ValueError) as error:
             line.close()
@@ -115,9 +113,9 @@ class Endpoint:
             self._watching.add(line)
         if ended():
             line.cut()
-        line.bound(patience_s, float("inf"))
+        line.bound(patience_s, patience_s, progress=False)
         try:
-            _read_until_change(line, headers, question, time.monotonic() + patience_s)
+            _read_until_change(line, headers, question)
         except (HTTPError, OSError, ValueError) as error:
             if not _is_silence(error) and not ended():
                 raise NotNow(f"{self.place}: {_reason(error)}") from None
@@ -178,9 +176,7 @@ def _asked(line: Line, path: str, headers: Mapping[str, str], body: bytes) -> tu
     return answer.status, content
 
 
-def _read_until_change(
-    line: Line, headers: Mapping[str, str], question: bytes, deadline_s: float
-) -> None:
+def _read_until_change(line: Line, headers: Mapping[str, str], question: bytes) -> None:
     answer = line.open(
         "/v3/watch", headers, method="POST", body=question, body_bytes_max=WATCH_BYTES_MAX
     )
@@ -188,7 +184,7 @@ def _read_until_change(
         raise ValueError(f"it answered {answer.status} to a watch")
     for text in _lines(answer):
         result = msgspec.json.decode(text, type=Watched, strict=False).result
-        if result.events or result.canceled or time.monotonic() >= deadline_s:
+        if result.events or result.canceled:
             return
 
 
@@ -208,7 +204,7 @@ def _foreign(content: bytes) -> str:
 
 
 def _is_silence(error: Exception) -> bool:
-    return "timed out" in str(error)
+    return "timed out" in str(error) or "took too long" in str(error)
 
 
 def _may_be_sent(error: Exception) -> bool:

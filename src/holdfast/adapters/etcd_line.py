@@ -38,7 +38,8 @@ ROUND_S: Final = 0.1
 CALLS_MAX: Final = 64
 """At the same time; one more waits for its turn, within its time."""
 PAGE: Final = 512
-"""Keys in one answer, unless they are too large for that."""
+"""Keys in one answer, unless they were too large for that a while ago."""
+PAGE_GROWTH: Final = 8
 _UNAUTHENTICATED: Final = 16
 _NOT_ENABLED: Final = 9
 _OLD_TOKEN: Final = ("auth: revision in header is old", "invalid auth token", "user name is empty")
@@ -63,6 +64,7 @@ class EtcdLine:
         self._credentials = address.credentials
         self._prefix = f"{address.prefix}/"
         self._preferred = self.endpoints[0]
+        self._page = PAGE
         self._token = ""
         self._renewing = threading.Lock()
         self._turns = threading.BoundedSemaphore(CALLS_MAX)
@@ -99,14 +101,16 @@ class EtcdLine:
         """All from `key` up to but not including `end`, as `under`."""
         more = True
         while more:
-            question = {"key": key, "range_end": end, "limit": str(page), "keys_only": keys_only}
+            limit = page if keys_only else min(page, self._page)
+            question = {"key": key, "range_end": end, "limit": str(limit), "keys_only": keys_only}
             try:
                 found = self.call("/v3/kv/range", question, Range)
             except TooMuch:
-                if page == 1:
+                if limit == 1:
                     raise Unavailable(f"{self.where}: a value is larger than any of ours") from None
-                page = max(1, page // 8)
+                self._page = max(1, limit // 8)
                 continue
+            self._page = min(PAGE, self._page + PAGE_GROWTH)
             yield from found.kvs
             more = found.more and bool(found.kvs)
             key = found.kvs[-1].key + b"\0" if more else key

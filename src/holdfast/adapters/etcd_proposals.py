@@ -68,7 +68,7 @@ class EtcdProposals:
         change = self._records.pack(CHANGES + proposal.proposal, proposal.change)
         for _ in range(TRIES_MAX):
             found, _ = self._line.get(PLACE)
-            place = int(found.value) + 1 if found else 1
+            place = self._given(found) + 1
             facts = self._records.pack(FACTS + proposal.proposal, _encoded(proposal, place))
             key = self._line.key(PLACE)
             compare = (unchanged(key, found.mod_revision if found else 0), *change.guards)
@@ -123,6 +123,18 @@ class EtcdProposals:
 
     def delete(self, proposal: str) -> None:
         self._delete([proposal])
+
+    def _given(self, found: KeyValue | None) -> int:
+        """The place given last."""
+        if found is None:
+            return 0
+        if not found.value.isdigit():
+            what, way_out = (
+                f"{PLACE} is no number",
+                "Put one there that is above every place so far",
+            )
+            raise self._records.damaged(what, way_out)
+        return int(found.value)
 
     def _kept(self) -> list[_Kept]:
         """The facts of each, oldest first."""

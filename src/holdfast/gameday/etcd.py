@@ -94,9 +94,10 @@ class EtcdMember:
         return self.alive and not self._stopped
 
     def stop(self) -> None:
-        """SIGSTOP: its connections stay, and nothing is answered."""
+        """SIGSTOP, in effect when this returns: its connections stay, and nothing is answered."""
         self._signal(signal.SIGSTOP)
         self._stopped = True
+        until(lambda: self._states() <= {"T", "Z"}, f"the stop of {self.name}", STOP_S)
 
     def cont(self) -> None:
         """SIGCONT."""
@@ -134,6 +135,16 @@ class EtcdMember:
     def tail(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace")[-LOG_TAIL_CHARS:]
+
+    def _states(self) -> set[str]:
+        """The states of its threads, in Linux's letters; none elsewhere, or when it is gone."""
+        if self._process is None:
+            return set()
+        states = set()
+        for task in Path(f"/proc/{self._process.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # a thread that ended
+                states.add(task.read_text().rpartition(")")[2].split()[0])
+        return states
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
