@@ -61,8 +61,8 @@ def verify_audit(
     """Check a journal against itself and against what consumers have seen of it.
 
     PATH is a data directory, a journal.db, a copy of either, or a store's URL; it is only read.
-    Alone, it shows damage and careless edits. With the evidence of consumers it shows careful ones too, where every
-    hash was computed again: what was signed and handed out can't be taken back.
+    Alone, it shows damage and careless edits. With the evidence of consumers it shows careful ones
+    too, where every hash was computed again: what was signed and handed out can't be taken back.
 
     Exit code 1 when anything was edited, deleted, cut off or replaced.
 

@@ -50,8 +50,8 @@ def verify(
     """Check this build of Holdfast against a journal before it is deployed.
 
     PATH is a data directory, a journal.db, a copy of either, or a store's URL; it is only read, and
-    control planes may run on it meanwhile. Every snapshot is built again and its digest compared with the
-    one that was published; the probes of the newest ones are evaluated again.
+    control planes may run on it meanwhile. Every snapshot is built again and its digest compared
+    with the one that was published; the probes of the newest ones are evaluated again.
 
     Exit code 1 when one differs: this build must not be deployed on that journal.
 
