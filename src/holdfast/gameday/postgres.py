@@ -27,8 +27,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-import psycopg
-
 from holdfast.apps.defaults import LOOPBACK
 from holdfast.core.errors import Unavailable
 from holdfast.gameday.processes import LOG_TAIL_CHARS, free_ports, until
@@ -173,6 +171,8 @@ class Postgres:
 
     def ask(self, query: str) -> list[tuple[object, ...]]:
         """What a query by the superuser gives, past the password."""
+        import psycopg  # only who starts a PostgreSQL needs it
+
         with psycopg.connect(self._socket(), autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(query.encode())
             return cursor.fetchall() if cursor.description else []
@@ -189,6 +189,8 @@ class Postgres:
         return _SETTINGS | own | self._given
 
     def _answers(self) -> bool:
+        import psycopg
+
         process = self._process
         if process is not None and process.poll() is not None:
             raise Unavailable(f"PostgreSQL ended with {process.returncode}: {self.tail()}")
