@@ -1,0 +1,159 @@
+"""`holdfast store …` as it is typed: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.apps.cli.a_data_dir import opened, setting
+
+from holdfast.apps.cli import run
+from holdfast.apps.store_urls import url_of
+from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Service
+
+REVISION = 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("store") / "data"
+    with opened(data) as node:
+        node.commit(PutEnvironment("production", Environment()), PutService("shop", Service()))
+        for number in range(REVISION - 1):
+            node.commit(PutSetting("shop", "tiles", setting(number + 10)))
+    return data
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
+    """`holdfast store …` with JSON: its exit code, what it printed, what it said."""
+
+    def typed(*arguments: object) -> tuple[int, Any, str]:
+        code = run(["store", *map(str, arguments), "--output", "json"])
+        out, told = capsys.readouterr()
+        return code, msgspec.json.decode(out) if out else {}, told
+
+    return typed
+
+
+Store = Callable[..., tuple[int, Any, str]]
+
+
+def test_the_state_of_a_store_is_told(store: Store, data: Path) -> None:
+    code, found, _ = store("status", data)
+    assert code == 0
+    assert (found["engine"], found["revision"], found["ok"]) == ("sqlite", REVISION, True)
+    assert found["store"] == url_of(data)
+
+
+def test_a_store_that_is_not_there_is_not_made(store: Store, tmp_path: Path) -> None:
+    code, found, told = store("status", tmp_path / "none")
+    assert (code, found) == (1, {})
+    assert "holds no journal.db" in told
+    assert not (tmp_path / "none").exists()
+
+
+def test_wrong_use_is_told_apart(store: Store) -> None:
+    code, _, told = store("status", "etcd://user:S3cret@a:99999/?nonsense=1")
+    assert code == 2
+    assert "nonsense" in told
+    assert "99999" in told
+    assert "S3cret" not in told
+
+
+def test_a_copy_is_one_and_is_refused_a_second_time(
+    store: Store, data: Path, tmp_path: Path
+) -> None:
+    code, found, _ = store("copy", data, url_of(tmp_path / "copy"))
+    assert (code, found["revision"], found["grown_to"]) == (0, REVISION, REVISION)
+    code, _, told = store("copy", data, url_of(tmp_path / "copy"))
+    assert code == 1
+    assert "not empty" in told
+
+
+def test_what_was_frozen_is_not_well_and_thaws(store: Store, data: Path, tmp_path: Path) -> None:
+    assert store("copy", data, tmp_path / "copy", "--freeze")[0] == 0
+    code, found, _ = store("status", data)
+    assert code == 1
+    assert "it was moved to" in found["mark"]
+    assert store("thaw", data)[0] == 0
+    assert store("status", data)[0] == 0
+
+
+def test_what_is_half_filled_does_not_thaw(store: Store, tmp_path: Path) -> None:
+    from holdfast.adapters.sqlite_store import SqliteStore
+
+    stores = SqliteStore(tmp_path / "half")
+    stores.mark("filling: half of it")
+    stores.close()
+    code, _, told = store("thaw", tmp_path / "half")
+    assert code == 1
+    assert "not frozen" in told
+
+
+class TestABackup:
+    @pytest.fixture
+    def file(self, store: Store, data: Path, tmp_path: Path) -> Path:
+        file = tmp_path / "holdfast.backup"
+        code, found, told = store("backup", file, "--data", data)
+        assert (code, found["revision"]) == (0, REVISION), told
+        return file
+
+    def test_is_whole_and_for_its_owner_alone(self, store: Store, file: Path) -> None:
+        assert store("check", file)[0] == 0
+        assert file.stat().st_mode & 0o777 == 0o600
+
+    def test_is_not_written_over(self, store: Store, data: Path, file: Path) -> None:
+        assert store("backup", file, "--data", data)[0] == 2
+        assert store("backup", file, "--data", data, "--force")[0] == 0
+
+    def test_comes_back(self, store: Store, file: Path, tmp_path: Path) -> None:
+        code, found, _ = store("restore", file, tmp_path / "back")
+        assert (code, found["backup_revision"], found["revision"]) == (0, REVISION, REVISION)
+        assert store("status", tmp_path / "back")[0] == 0
+        assert store("restore", file, tmp_path / "back")[0] == 1
+
+    def test_that_is_damaged_writes_nothing(self, store: Store, file: Path, tmp_path: Path) -> None:
+        body = bytearray(file.read_bytes())
+        body[len(body) // 2] ^= 1
+        file.write_bytes(body)
+        assert store("check", file)[0] == 1
+        code, _, told = store("restore", file, tmp_path / "back")
+        assert code == 1
+        assert "not what was written" in told
+        _, found, _ = store("status", tmp_path / "back")
+        assert (found["revision"], found["mark"]) == (0, "")
+
+    def test_goes_on_above_what_was_seen(self, store: Store, file: Path, tmp_path: Path) -> None:
+        code, found, _ = store("restore", file, tmp_path / "back", "--beyond", 2 * REVISION)
+        assert (code, found["revision"]) == (0, 2 * REVISION)
+        with opened(tmp_path / "back") as node:
+            again = PutSetting("shop", "tiles", setting(99))
+            assert node.commit(again) > 2 * REVISION
+
+    def test_may_not_be_outrun_without_end(self, store: Store, file: Path, tmp_path: Path) -> None:
+        code, _, told = store("restore", file, tmp_path / "back", "--beyond", 2_000_000)
+        assert code == 2
+        assert "is it meant?" in told
+
+    def test_names_no_file_that_is_none(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(b"something else")
+        code, _, told = store("check", tmp_path / "x")
+        assert code == 1
+        assert "no backup" in told
+
+
+def test_compaction_tells_what_it_freed(store: Store, data: Path) -> None:
+    code, found, _ = store("compact", data)
+    assert code == 0
+    assert found["freed_bytes"] >= 0
