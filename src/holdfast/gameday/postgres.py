@@ -45,7 +45,7 @@ _SETTINGS: Final = {
 }
 _GUARD: Final = """cat >/dev/null
 exec 2>/dev/null
-all="$1 $(cat "/proc/$1/task/$1/children")"
+all="$(cat "/proc/$1/task/$1/children") $1"
 kill -CONT $all
 kill -QUIT "$1"
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" || break; sleep 0.1; done
@@ -237,13 +237,13 @@ class Postgres:
         )
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the first process before its children: it starts no more meanwhile."""
+        """To all. The first process is halted before: it starts no more, and knows the others."""
         with contextlib.suppress(OSError):  # it is gone, and its children with it
-            os.kill(self.pid, number)
+            os.kill(self.pid, signal.SIGSTOP)
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-            for pid in children.split():
+            for pid in (*map(int, children.split()), self.pid):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), number)
+                    os.kill(pid, number)
 
     def _gone(self) -> None:
         if self._process is not None:
