@@ -11,9 +11,20 @@ from hypothesis import strategies as st
 from tests.core.staged_histories import CONTEXTS, Journal, actions, admitted, evaluator_of
 
 from holdfast.core import proof, trust
+from holdfast.core.errors import Untrusted
 from holdfast.core.history import decode_state, encode_state
 from holdfast.core.lineage import rebuild, step
-from holdfast.core.model import Edit, Entry, Head, PutOverride, Subject, TouchSubject
+from holdfast.core.model import (
+    Edit,
+    Entry,
+    Head,
+    PutOverride,
+    PutSetting,
+    Setting,
+    Subject,
+    Targeting,
+    TouchSubject,
+)
 from holdfast.core.overrides import pushed_keys, serving, successor
 from holdfast.core.pushes import Order, entry_of
 from holdfast.core.snapshot import Snapshot, decode, encode
@@ -63,6 +74,16 @@ def believe(old: trust.Admitted, body: bytes) -> trust.Admitted:
     return new
 
 
+def held_after(old: trust.Admitted, body: bytes) -> trust.Admitted:
+    """What a consumer has then: the old one where authors broke a setting that nobody pushed."""
+    try:
+        return believe(old, body)
+    except Untrusted as refused:
+        if refused.code != "probe" or refused.key in pushed_keys(old.snapshot):
+            raise
+        return old
+
+
 @given(actions, actions, st.integers(0, 10**6))
 @SHORT
 def test_who_has_a_snapshot_makes_the_bytes_of_the_journal(
@@ -106,9 +127,26 @@ def check_bytes(before: Actions, after: Actions, pick: int) -> None:
         body = journal.steps[-1].bodies.get(subject)
         if body is None:
             continue
-        active = believe(active, body)
+        active = held_after(active, body)
         if key in pushed_keys(active.snapshot):
             assert serves(active.snapshot, key) == {value}
+
+
+def test_what_authors_break_beside_it_is_refused_and_what_was_pushed_stands() -> None:
+    """A found history: a rollout is completed, and with it a rule that nobody pushed gives for some
+    what is no variant. To them it gave an answer as long as they were not exposed."""
+    variants = {"few": 1, "many": 3, "none": 0}
+    logic = {"if": [{"$ref": "pilot"}, {"cat": ["fe", "w"]}, {"missing": ["user"]}]}
+    breaking = Setting("integer", variants, {"production": Targeting(logic=logic)})
+    plain = Setting("integer", variants, {"production": Targeting(default="few")})
+    before: Actions = [[PutSetting("beta", "a", plain), PutSetting("beta", "c", breaking)]]
+    journal, beta = Journal(), Subject("production", "beta")
+    assert journal.act(before[0])
+    active = admitted(rebuild(journal.standing, beta), beta, None)
+    assert journal.act("complete")
+    with pytest.raises(Untrusted, match="'c' fails"):
+        believe(active, journal.steps[-1].bodies[beta])
+    check_bytes(before, ["complete"], 0)
 
 
 @given(actions, actions, st.integers(0, 10**6))
