@@ -242,7 +242,13 @@ def _judge(day: Day, fleet: Nodes, load: Load, lost: Sequence[Lost]) -> None:
     day.measure("nodes that led at once", at_once, "1", holds=at_once == 1)
     twice = _moved_twice(fleet)
     day.measure("moves of rollouts made twice", twice, "0", holds=not twice)
-    day.measure("commits failed at living nodes", len(refused), "0", holds=not refused)
+    meanwhile = min(_while_down(load, one) for one in lost)
+    day.measure(
+        "commits while a node was gone, at least", meanwhile, "more than 0", holds=meanwhile > 0
+    )
+    day.measure(
+        "commits failed at living nodes", len(refused), "0", holds=not refused, timed=True
+    )  # a node whose store call is late on a busy machine says so
     for one in refused[:3]:
         day.note("damage", f"a commit at {one.node} was answered {one.status}")
     missing = _missing(fleet, acknowledged)
@@ -254,6 +260,13 @@ def _judge(day: Day, fleet: Nodes, load: Load, lost: Sequence[Lost]) -> None:
     day.measure("failed answers", failed, "0", holds=not failed)
     day.measure("wrong answers", wrong, "0", holds=not wrong)
     day.affected = "nobody" if not wrong + failed else f"{wrong + failed} answers"
+
+
+def _while_down(load: Load, one: Lost) -> int:
+    """Commits that living nodes acknowledged before the killed one was back."""
+    return sum(
+        tried.revision > 0 and one.killed_s < tried.began_s < one.back_s for tried in load.tried
+    )
 
 
 def _was_down(one: Tried, lost: Sequence[Lost]) -> bool:
