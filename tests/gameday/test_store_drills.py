@@ -18,8 +18,14 @@ SHORT = {"aws-2025": 3, "stale-leader": 2, "store-leader-killed": 2, "store-stop
 """Drill -> its sample."""
 ALONE = {"store-leader-killed"}
 """Three members, three nodes and five processes that write and watch: it fills a small machine."""
+SLOW_UNPROTECTED = {"store-leader-killed", "store-stopped"}
+"""Their damage has no end: they wait for as long as it may take to be over."""
 
-EACH = [pytest.param(n, marks=[pytest.mark.alone] if n in ALONE else []) for n in SHORT]
+
+def marked(name: str, *, protected: bool) -> Any:
+    alone = [pytest.mark.alone] if name in ALONE else []
+    slow = [] if protected or name not in SLOW_UNPROTECTED else [pytest.mark.long]
+    return pytest.param(name, marks=[*alone, *slow])
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -36,7 +42,7 @@ def missed(found: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [marked(name, protected=True) for name in SHORT])
 def test_a_drill_passes(name: str, tmp_path: Path) -> None:
     code, found, told = run(name, "--sample", str(SHORT[name]), "--report", str(tmp_path / "all"))
     assert (code, missed(found)) == (0, []), (found["notes"], told)
@@ -44,7 +50,7 @@ def test_a_drill_passes(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [marked(name, protected=False) for name in SHORT])
 def test_without_protection_it_fails(name: str) -> None:
     code, found, _ = run(name, "--sample", str(SHORT[name]), "--unprotected")
     assert code == 1
