@@ -60,8 +60,7 @@ def calibrate(tell: Callable[[str], object]) -> Costs:
 
 def begin(fleet: Fleet, poll_interval_s: float = 10.0) -> None:
     """A control plane and `edge-a`, which polls as often as its clients do."""
-    fleet.start_control()
-    fleet.settle()
+    fleet.begin(edges=())
     fleet.add_edge("edge-a", (fleet.control_url,), None, "--poll-interval", f"{poll_interval_s:g}")
     fleet.wait_ready("edge-a")
 

@@ -68,11 +68,13 @@ class Checked(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True):
     """What is compared: requests/s while nothing happens, and each change's p50, p99 and last.
 
-    `stretch`: how many times their CPU time the edge and the clients took during changes.
+    `refused`: requests in all. `stretch`: how many times their CPU time the edge and the clients
+    took during changes.
     """
 
     requests_per_s: float
     changes: tuple[tuple[float, float, float], ...]
+    refused: int = 0
     stretch: tuple[float, float] = (1.0, 1.0)
 
 
@@ -145,24 +147,28 @@ def of_result(result: Result) -> Run:
         for each in result.propagation
         if each.layer == CLIENTS and not each.region
     )
-    return Run(statistics.mean(quiet), changes)
+    return Run(statistics.mean(quiet), changes, result.refusals)
 
 
 def compare(told: Checking, real: Run, simulated: Run, costs: Costs) -> Checked:
-    """The median change of each, and requests/s; p50 and the last one are told and don't decide."""
+    """The median change of each, and requests/s.
+
+    The p50, the last one and what was refused are told, and don't decide.
+    """
     rows = [
         ("requests/s while nothing changes", real.requests_per_s, simulated.requests_per_s, True)
     ]
     for place, (name, decides) in enumerate((("p50", False), ("p99", True), ("last", False))):
         both = [statistics.median(each[place] for each in run.changes) for run in (real, simulated)]
         rows.append((f"propagation, {name}, s", both[0], both[1], decides))
+    rows.append(("requests refused", float(real.refused), float(simulated.refused), False))
     figures = tuple(_compared(*row) for row in rows)
     passed = all(each.holds for each in figures if each.decides)
     return Checked(told, figures, passed, costs, real.stretch)
 
 
 def _compared(figure: str, real: float, simulated: float, decides: bool) -> Compared:
-    share = (simulated - real) / real if real else float("inf")
+    share = (simulated - real) / real if real else simulated
     return Compared(figure, real, simulated, round(share, 4), abs(share) <= BAR, decides)
 
 
@@ -193,7 +199,8 @@ def real_run(fleet: Fleet, place: Path, told: Checking) -> Run:
                 spread = reached_s(fleet, swarm, 6.0 * told.interval_s)
             changes.append(_points(spread))
             time.sleep(told.interval_s / 2)
-    return Run(rate, tuple(changes), (edge.times, clients.times))
+        refused = swarm.statuses()[503]
+    return Run(rate, tuple(changes), refused, (edge.times, clients.times))
 
 
 class _Stretch:

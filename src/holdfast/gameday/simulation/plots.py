@@ -44,6 +44,9 @@ def _draw(result: Result, path: Path, title: str, plot: Callable[[Any, Result], 
         figure = Figure(figsize=(8, 3.8), layout="constrained")
         axis = figure.subplots()
         plot(axis, result)
+        axis.yaxis.set_major_formatter("{x:,.10g}")
+        if axis.get_xscale() == "log":
+            axis.xaxis.set_major_formatter("{x:g}")
         axis.set_title(title, fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#ececec", zorder=0)
@@ -145,5 +148,5 @@ def _rollouts(axis: Axes, result: Result) -> None:
             color=COLOURS[number % len(COLOURS)],
         )
     axis.set_xlim(0, result.run_s)
-    axis.set_ylim(0, 103)
+    axis.set_ylim(-2, 103)
     axis.set(xlabel="seconds", ylabel="% exposed")

@@ -41,7 +41,7 @@ class Rolling:
         self._subject = world.publication.subjects[asked.service]
         stages = tuple(Stage(percent=one.percent, bake_s=one.bake_s) for one in asked.stages)
         plan = Plan(stages=stages, gates=Gates(alpha=asked.alpha))
-        revision = self._publish("a rollout begins")
+        revision = self._publish(f"{self._subject.service} to {stages[0].percent:g} %")
         self._state = RolloutState("production", plan, Before(), revision, revision, self._now_ms())
         self._watch = Watch()
         self._percents: dict[int, float] = {revision: stages[0].percent}
@@ -92,7 +92,7 @@ class Rolling:
         percent = {"completed": 100.0, "rolled-back": 0.0}.get(
             status, self._asked.stages[stage].percent
         )
-        revision = self._publish(f"a rollout moves: {status}")
+        revision = self._publish(f"{self._subject.service} to {percent:g} %, {status}")
         self._percents[revision] = percent
         self._state = msgspec.structs.replace(
             self._state,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-import click
-
-from holdfast.apps.cli.output import print_table
+from holdfast.apps.cli.output import print_rich, print_table
 
 if TYPE_CHECKING:
     from holdfast.gameday.simulation.checking import Checked
@@ -18,9 +16,9 @@ NEVER = "not within the run"
 
 def show(result: Result) -> None:
     """All tables of a run, to standard output."""
-    click.echo(headline(result))
+    print_rich(headline(result))
     for title, columns, rows in tables(result):
-        click.echo(f"\n{title}")
+        print_rich(f"\n{title}")
         print_table(columns, rows)
 
 
@@ -189,5 +187,5 @@ def show_check(found: Checked) -> None:
     ]
     print_table(("", "FIGURE", "REAL", "SIMULATED", "DIFFERENCE"), rows)
     edge, clients = found.stretch
-    click.echo(f"for want of CPUs all took the edge {edge:g}, and the clients {clients:g} times")
-    click.echo("PASS" if found.passed else "FAIL")
+    print_rich(f"for want of CPUs all took the edge {edge:g}, and the clients {clients:g} times")
+    print_rich("PASS" if found.passed else "FAIL")
