@@ -15,6 +15,7 @@ from holdfast.adapters.etcd_address import parse_address
 from holdfast.adapters.etcd_line import EtcdLine, Lost
 from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.etcd_wire import put
+from holdfast.adapters.http_line import Line
 from holdfast.core.errors import Unavailable
 from holdfast.gameday.etcd import EtcdCluster, Tls
 from holdfast.gameday.processes import free_ports
@@ -33,6 +34,7 @@ def works(url: str, password: str = "") -> None:
     with contextlib.closing(EtcdStore(url, password)) as store:
         store.mark("one")
         assert store.marked() == "one"
+        assert list(store.journal.watch(store.journal.head().revision, 0.1)) == []
 
 
 # The URL
@@ -291,6 +293,14 @@ def test_another_authority_is_not_believed(guarded: EtcdCluster, tls: Tls, tmp_p
         works(url_of(guarded, "root@", Tls(other.ca, tls.cert, tls.key)), PASSWORD)
     with pytest.raises(Unavailable, match="does not answer"):
         works(url_of(guarded, "root@", Tls(tls.ca, other.cert, other.key)), PASSWORD)
+
+
+def test_a_stream_without_an_end_is_opened_over_tls(guarded: EtcdCluster, tls: Tls) -> None:
+    line = Line(f"https://{guarded.endpoints[0]}", 20.0, tls.context())
+    line.bound(20.0, float("inf"))
+    with contextlib.closing(line):
+        assert line.open("/health", {}, body_bytes_max=1_000).status == 200
+        line.cut()
 
 
 def test_without_tls_nothing_is_told_to_it(guarded: EtcdCluster) -> None:
