@@ -3,11 +3,15 @@
 Two moments take turns: the leader is stopped before its write has left it, or after, and then the
 bytes are on their way, held by a proxy until another one leads. Who leads by then has not written
 anything in most races: the head is as the old leader knows it, and its token alone keeps it out.
+
+In the long form real nodes do the same a few times: who leads is stopped while it commits a change
+whose time has come, the other node leads and commits it, and the first one goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +23,10 @@ from holdfast.apps.stores import open_stores
 from holdfast.core.errors import HoldfastError
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.etcd import EtcdCluster
+from holdfast.gameday.nodes import Nodes
 from holdfast.gameday.postgres import Postgres
+from holdfast.gameday.processes import until
+from holdfast.gameday.promises.node_lost import figures, leader
 from holdfast.gameday.proxy import Proxy, spelled
 from holdfast.gameday.racing import Leader, entry, lease
 
@@ -29,6 +36,9 @@ LANES: Final = 4
 """Pairs of leaders at once, each with a store of its own on the same server: leases take time."""
 TTL_S: Final = 1.0
 CAUGHT_S: Final = 20.0
+NODE_RACES: Final = 5
+"""With real nodes: their lease is 5 s."""
+LEADS_S: Final = 60.0
 WRITING_FIRST: Final = 4
 """In each so-manieth race the new leader has written before the old one goes on."""
 
@@ -88,6 +98,8 @@ def run(day: Day) -> None:
                 found = [race for share in done for race in share]
                 stale = sum(scene.stale() for scene in scenes)
         _judge(day, name, found, stale)
+    if not day.sample and day.protected:
+        _at_nodes(day)
     day.root_cause = "a leader that was away for longer than its lease, and does not know"
     day.stopped_by = "each write of a leader carries its token, checked at one moment with the head"
 
@@ -147,6 +159,49 @@ class _Scene:
         return sum(one.reason.startswith("stale") for one in self._stores.journal.read())
 
 
+def _at_nodes(day: Day) -> None:
+    """Each change whose time has come is committed once, by whichever node."""
+    with contextlib.ExitStack() as stack:
+        etcd = stack.enter_context(EtcdCluster(day.directory / "nodes"))
+        lines = {n: stack.enter_context(Proxy(etcd.members[0].port)) for n in ("node-a", "node-b")}
+        urls = {name: etcd.url_of([f"127.0.0.1:{line.port}"]) for name, line in lines.items()}
+        fleet = stack.enter_context(Nodes(day, urls))
+        fleet.begin()
+        names = [f"scheduled-{number:03d}" for number in range(NODE_RACES)]
+        for name in names:
+            _race_at_nodes(day, fleet, lines, name)
+        stores = open_stores(etcd.url)
+        reasons = [one.reason for one in stores.journal.read()]
+        stores.close()
+    once = sum(reasons.count(name) == 1 for name in names)
+    day.measure(
+        "changes that a stopped node was committing, there once", once, str(NODE_RACES),
+        holds=once == NODE_RACES,
+    )  # fmt: skip
+
+
+def _race_at_nodes(day: Day, fleet: Nodes, lines: Mapping[str, Proxy], name: str) -> None:
+    old = until(lambda: leader(fleet), "a leader", LEADS_S)
+    new = next(one for one in lines if one != old)
+    trap = lines[old].trap(*spelled(name))
+    edit = fleet.put("scheduled", {"type": "string", "variants": {"now": name}})
+    made = fleet.at(new, "POST", "/v1/changes", {"reason": name, "edits": [edit]}).body
+    path = f"/v1/changes/{made['id']}"
+    fleet.at(new, "PUT", f"{path}/schedule", {"at_s": int(time.time()) + 1})
+    trap.wait(CAUGHT_S)
+    fleet.stop(old)
+    until(lambda: _leads(fleet, new), f"{new} to lead", LEADS_S)
+    until(lambda: fleet.at(new, "GET", path).status == 404, "the change's commit", LEADS_S)
+    trap.let_go()
+    fleet.cont(old)
+    until(lambda: fleet.head(old) == fleet.head(new), "both nodes alike", LEADS_S)
+    day.note("blocked", f"{old} was stopped while it committed {name}, and {new} has done it")
+
+
+def _leads(fleet: Nodes, name: str) -> bool:
+    return figures(fleet, name).get("holdfast_leader") == 1.0
+
+
 def _judge(day: Day, engine: str, races: list[Race], stale: int) -> None:
     refused = [race for race in races if race.said in {"fenced", "conflict"}]
     fenced = sum(race.said == "fenced" for race in races)
@@ -174,7 +229,8 @@ DRILL = Drill(
         "a leader, a process of its own, takes the lease, reads the head, decides, and is stopped "
         "with SIGSTOP, before its write has left it or while a proxy holds its bytes; another one "
         "takes the lease when it has run out; the old one goes on. A hundred times each on etcd "
-        "and on PostgreSQL. Without protection, its writes carry no token."
+        "and on PostgreSQL; then a few times with real nodes, of which one is stopped while it "
+        "commits a scheduled change. Without protection, writes carry no token."
     ),
     run=run,
 )
