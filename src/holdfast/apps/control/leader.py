@@ -43,7 +43,7 @@ class Leader(Collector):
             # that is locked there is one, and it need not wait for its own lease to end.
             holder=f"{self.node}/{secrets.token_hex(4)}" if shared else self.node,
             url=settings.advertise or _reached(settings.host, settings.port),
-            draw=random.random,
+            draw=random.SystemRandom().random,  # the global one may be seeded by a host
             terms=TERMS if shared else ALONE,
             on_turn=self._turned,
         )
