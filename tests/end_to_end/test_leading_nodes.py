@@ -11,8 +11,10 @@ import pytest
 
 from holdfast.adapters.http_relay import HttpRelay
 from holdfast.gameday.drill import Day
+from holdfast.gameday.etcd import EtcdCluster
 from holdfast.gameday.nodes import Nodes
 from holdfast.gameday.patches import defects, own, patched_tree
+from holdfast.gameday.postgres import Postgres
 from holdfast.gameday.processes import Answered, Build, ask, until
 from holdfast.gameday.promises.node_lost import figures, leader
 
@@ -23,12 +25,13 @@ CONSUMER = "consumer-"
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Nodes]:
     """Two nodes on one SQLite store, nothing else yet."""
-    with Nodes(Day(tmp_path, seed=1, protected=True), stores(tmp_path)) as made:
+    with two_nodes(tmp_path, f"sqlite://{tmp_path / 'store'}") as made:
         yield made
 
 
-def stores(directory: Path) -> dict[str, str]:
-    return dict.fromkeys(("node-a", "node-b"), f"sqlite://{directory / 'store'}")
+def two_nodes(directory: Path, store: str) -> Nodes:
+    day = Day(directory, seed=1, protected=True)
+    return Nodes(day, dict.fromkeys(("node-a", "node-b"), store))
 
 
 def begun(fleet: Nodes) -> tuple[str, str]:
@@ -124,24 +127,24 @@ def test_a_refusal_told_to_another_node_outlives_the_leader(fleet: Nodes) -> Non
     assert leader(fleet) == follows
 
 
-def test_a_build_that_makes_other_bytes_stays_out_from_its_start(
-    fleet: Nodes, tmp_path: Path
-) -> None:
-    leads, follows = begun(fleet)
-    fleet.nodes[follows].kill()
-    fleet.nodes[follows].start(newer(tmp_path))
-    check_stays_out(fleet, honest=leads, other=follows)
-    fleet.nodes[follows].kill()
-    fleet.nodes[follows].start(fleet.good)
-    fleet.wait_node(follows)
+def test_a_build_that_makes_other_bytes_stays_out_from_its_start(tmp_path: Path) -> None:
+    with EtcdCluster(tmp_path / "etcd", members=1) as etcd, two_nodes(tmp_path, etcd.url) as fleet:
+        leads, follows = begun(fleet)
+        fleet.nodes[follows].kill()
+        fleet.nodes[follows].start(newer(tmp_path))
+        check_stays_out(fleet, honest=leads, other=follows)
+        fleet.nodes[follows].kill()
+        fleet.nodes[follows].start(fleet.good)
+        fleet.wait_node(follows)
 
 
-def test_it_stays_out_as_soon_as_a_change_shows_it(fleet: Nodes, tmp_path: Path) -> None:
+def test_it_stays_out_as_soon_as_a_change_shows_it(tmp_path: Path) -> None:
     """Both start on an empty store, where nothing can be compared yet."""
-    assert fleet.token
-    fleet.nodes["node-b"].start(newer(tmp_path))
-    fleet.begin(())
-    check_stays_out(fleet, honest="node-a", other="node-b")
+    with Postgres() as server, two_nodes(tmp_path, server.url) as fleet:
+        assert fleet.token
+        fleet.nodes["node-b"].start(newer(tmp_path))
+        fleet.begin(())
+        check_stays_out(fleet, honest="node-a", other="node-b")
 
 
 def newer(directory: Path) -> Build:
