@@ -276,10 +276,8 @@ class Connection(asyncio.Protocol):
         self._keep = self._chunks and parser.should_keep_alive()
         if framing.length > self._front.face.body_bytes_max:
             self._refuse_body()
-        gate = self._front.gate
-        if gate is not None:
-            now_s, front = perf_counter(), self._front
-            refusal = front.admit(now_s, self._method, self._target, self._headers)
+        if (front := self._front).gate is not None:
+            refusal = front.admit(perf_counter(), self._method, self._target, self._headers)
             if refusal is not None and self._method == b"HEAD":
                 refusal = refusal[: refusal.find(HEAD_END) + 4]
             self._refusal = refusal
