@@ -95,16 +95,10 @@ class Control:
     """A control plane that is ready once it is `running` and its shelf is warm."""
 
     def __init__(self, settings: ControlSettings, parts: Parts, clock: Clock) -> None:
-        self.settings = settings
-        self.clock = clock
+        self.settings, self.clock = settings, clock
         self.stalls = Stalls()
         self.metrics = Metrics(registry("control"))
-        parts = self.stalls.timed_parts(parts)
-        journal = MeasuredJournal(parts.journal, self.metrics.registry, clock)
-        self._parts = parts = replace(parts, journal=journal)
-        self.collecting = Collecting(journal=journal, blobs=parts.blobs, proposals=parts.proposals)
-        self._store = StoreMetrics(parts.status, journal, self.collecting)
-        self.metrics.registry.register(self._store)
+        self._parts = parts = self._measured(self.stalls.timed_parts(parts))
         agreement = Agreement(parts.digests, BUILD)
         self.view = View(parts.journal, clock, agreement=agreement)
         records = Records(self.view, parts.journal)
@@ -113,19 +107,12 @@ class Control:
         held = HeldVersions(self.state, records.state_at, self.fleet.consumers)
         self.world = World(parts.blobs.get, clock, held)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
-        self._publisher = publisher = Publisher(
-            view=self.view,
-            journal=parts.journal,
-            blobs=parts.blobs,
-            clock=clock,
-            validate=partial(examine, world=self.world),
-            traffic_share=self.foresight.traffic_share,
-        )
+        self._publisher = publisher = self._door()
         self.leader = Leader(parts.leases, settings)
         publisher.on_fenced = self.leader.fenced
         self.relaying = Relaying(self.leader)
-        self.metrics.registry.register(self.leader)
-        self.metrics.registry.register(self.relaying)
+        for collector in (self.leader, self.relaying):
+            self.metrics.registry.register(collector)
         self.sentry = Sentry(parts.journal, self.fleet.heads, lambda: self.view.state.head)
         self.automation = Automation(
             view=self.view,
@@ -176,6 +163,24 @@ class Control:
     @property
     def pushes(self) -> PushDoor:
         return PushDoor(self._publisher, self.view)
+
+    def _measured(self, parts: Parts) -> Parts:
+        """The parts, their journal measured, and who looks after the store beneath."""
+        journal = MeasuredJournal(parts.journal, self.metrics.registry, self.clock)
+        self.collecting = Collecting(journal=journal, blobs=parts.blobs, proposals=parts.proposals)
+        self._store = StoreMetrics(parts.status, journal, self.collecting)
+        self.metrics.registry.register(self._store)
+        return replace(parts, journal=journal)
+
+    def _door(self) -> Publisher:
+        return Publisher(
+            view=self.view,
+            journal=self._parts.journal,
+            blobs=self._parts.blobs,
+            clock=self.clock,
+            validate=partial(examine, world=self.world),
+            traffic_share=self.foresight.traffic_share,
+        )
 
     def _waiting(self, publisher: Publisher) -> Waiting:
         return Waiting(
