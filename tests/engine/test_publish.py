@@ -209,6 +209,19 @@ class TestRefusals:
         assert node.commit(*SHOP).revision == 1
         assert node.view.state.head == node.journal.head()
 
+    def test_an_entry_that_another_node_brought_in_meanwhile_counts(self) -> None:
+        """One push, handed to two nodes at once."""
+        there = Node()
+        there.commit(*SHOP)
+        made = there.commit(PutSetting("shop", "tiles", setting(8, "production", "staging")))
+        *before, entry = there.journal.read()
+        journal = BroughtInByAnother(before)
+        node = Node(journal)
+        journal.meanwhile = True
+        digests = {one.subject: one.digest for one in made.subjects}
+        assert node.publisher.adopt(entry, ADMIN, digests).hash == entry.hash
+        assert node.view.state.head == node.journal.head() == there.journal.head()
+
 
 class TestRights:
     @pytest.mark.parametrize(
@@ -267,6 +280,17 @@ class WritingAndThenRefusing(MemoryJournal):
     def append(self, entry: Entry, fence: int = 0) -> None:
         super().append(entry, fence)
         raise Unavailable("the answer got lost")
+
+
+class BroughtInByAnother(MemoryJournal):
+    """With `meanwhile`, another node appends the same entry a moment before."""
+
+    meanwhile = False
+
+    def append(self, entry: Entry, fence: int = 0) -> None:
+        super().append(entry, fence)
+        if self.meanwhile:
+            raise Conflict(entry.revision - 1, entry.revision)
 
 
 def in_threads(work: object) -> None:
