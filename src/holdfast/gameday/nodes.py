@@ -80,7 +80,8 @@ class Nodes(Fleet):
             self.add_edge(name, tuple(self.node_urls.values()))
         for name in edges:
             self.wait_ready(name)
-        told = f"{len(self.nodes)} control-plane nodes on one store, {len(edges)} edge"
+        many = "s" * (len(self.nodes) > 1)
+        told = f"{len(self.nodes)} control-plane node{many} on one store, {len(edges)} edge"
         self.day.note("step", f"the fleet is up: {told}")
 
     def wait_node(self, name: str) -> None:
