@@ -157,3 +157,28 @@ def test_compaction_tells_what_it_freed(store: Store, data: Path) -> None:
     code, found, _ = store("compact", data)
     assert code == 0
     assert found["freed_bytes"] >= 0
+
+
+@pytest.mark.parametrize("engine", ["etcd", "postgres"])
+def test_on_an_engine_a_store_is_well_audited_and_verified(  # noqa: PLR0917  fixtures
+    store: Store,
+    data: Path,
+    tmp_path: Path,
+    engine: str,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = request.getfixturevalue(f"{engine}_url")
+    assert store("copy", data, url)[0] == 0
+    code, found, _ = store("status", url)
+    assert (code, found["revision"], found["wrong"]) == (0, REVISION, [])
+    assert all(member["healthy"] for member in found["members"])
+    for command in (("audit", "verify"), ("verify",)):
+        assert run([*command, url, "--output", "json"]) == 0
+        assert msgspec.json.decode(capsys.readouterr().out)["entries"] == REVISION
+    file = tmp_path / "of-an-engine.backup"
+    assert store("backup", file, "--store", url)[0] == 0
+    code, found, _ = store("restore", file, tmp_path / "back")
+    assert (code, found["revision"]) == (0, REVISION)
+    assert store("compact", url)[0] == 0
+    assert store("copy", data, url)[0] == 1
