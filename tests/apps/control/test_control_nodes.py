@@ -20,6 +20,7 @@ from test_control_plane import eventually
 
 from holdfast.adapters.signing import Keys
 from holdfast.apps.control.app import create_app
+from holdfast.apps.control.leader import SOLE
 from holdfast.apps.control.parts import Parts, memory_parts
 from holdfast.apps.control.plane import Control
 from holdfast.apps.settings import ControlSettings, problems_of
@@ -87,8 +88,8 @@ def test_a_name_that_two_processes_share_makes_no_two_leaders(parts: Parts) -> N
 
 def test_a_node_alone_on_its_directory_leads_again_at_once_after_it_died(parts: Parts) -> None:
     """Nobody else can have led meanwhile; its lease is still running."""
-    lease = parts.leases.take("alone", "", 3_600.0)
-    settings = ControlSettings(development=True, node="alone")
+    lease = parts.leases.take(SOLE, "", 3_600.0)
+    settings = ControlSettings(development=True, port=8_011)
     control = Control(settings, msgspec.structs.replace(parts, close=lambda: None), time.time)
     with TestClient(create_app(control)):
         eventually(lambda: control.leader.leads)

@@ -25,6 +25,8 @@ from holdfast.ports import Leases
 
 ALONE: Final = Terms(ttl_s=60.0, renew_s=20.0, retry_s=5.0, margin_s=10.0)
 """Where no other node can come: the store in its own, locked data directory is written rarely."""
+SOLE: Final = "sole"
+"""Who holds the lease there."""
 
 _log = logger("holdfast.leader")
 
@@ -40,8 +42,9 @@ class Leader(Collector):
         self._leading = Leading(
             leases=leases,
             # Two processes of one name must not take each other for themselves. In a directory
-            # that is locked there is one, and it need not wait for its own lease to end.
-            holder=f"{self.node}/{secrets.token_hex(4)}" if shared else self.node,
+            # that is locked there is one, whatever host and port it has this time, and it need not
+            # wait for its own lease to end.
+            holder=f"{self.node}/{secrets.token_hex(4)}" if shared else SOLE,
             url=settings.advertise or _reached(settings.host, settings.port),
             draw=random.SystemRandom().random,  # the global one may be seeded by a host
             terms=TERMS if shared else ALONE,
