@@ -53,10 +53,10 @@ def test_what_differs_by_more_than_a_fifth_fails():
     assert not compare(told, real, Run(200.0, ((0.4, 1.3, 1.3),) * 3), costs).passed
 
 
-def test_where_a_cpu_is_shared_everything_takes_longer_and_nothing_else_changes():
+def test_where_clients_share_a_cpu_they_take_longer_and_nothing_else_changes():
     costs = Costs()
-    busy = stretched(costs, (2.0, 3.0))
-    assert busy.hint_s == 2 * costs.hint_s
+    busy = stretched(costs, 3.0)
     assert busy.client_poll_s == 3 * costs.client_poll_s
-    assert busy.hand_on_s == costs.hand_on_s
-    assert stretched(costs, (1.0, 1.0)) == costs
+    assert busy.client_activate_s == 3 * costs.client_activate_s
+    assert (busy.snapshot_s, busy.hand_on_s) == (costs.snapshot_s, costs.hand_on_s)
+    assert stretched(costs, 1.0) == costs
