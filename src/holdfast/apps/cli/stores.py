@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holdfast.apps.cli.output import console, say
-from holdfast.apps.store_urls import SCHEMES, problems_of_store, shown, url_of
 
 if TYPE_CHECKING:
     from holdfast.ports import Stores
 
-AT_LEAST_EACH = 64
-"""Steps between two drawings of a bar."""
-
 
 def url_from(text: str) -> str:
     """What was named as a store: a URL as it is, a directory as its URL."""
+    from holdfast.apps.store_urls import SCHEMES, url_of
+
     scheme, colon, _ = text.partition(":")
     if colon and (scheme in SCHEMES or text[len(scheme) :].startswith("://")):
         return text
@@ -34,6 +32,7 @@ def opened(
     text: str, password_file: Path | None, *, there: bool = True
 ) -> Iterator[tuple[Stores, str]]:
     """The stores, and their name without a password. Leaves with all problems of a URL."""
+    from holdfast.apps.store_urls import problems_of_store, shown
     from holdfast.apps.stores import open_stores
 
     url = url_from(text)
