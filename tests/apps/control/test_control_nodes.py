@@ -18,6 +18,7 @@ from a_control_plane import SHOP, Clock, documents
 from litestar.testing import TestClient
 from test_control_plane import eventually
 
+import holdfast.apps.control.api  # noqa: F401  two nodes of one process must not import it at once
 from holdfast.adapters.signing import Keys
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.leader import SOLE
