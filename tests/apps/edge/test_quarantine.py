@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,4 +138,4 @@ def test_unprotected_the_workers_die_on_and_on(world: World, tmp_path: Path, por
             others.append(asked(port, CONTOSO, BANNER))
             return running.told().count('"a worker died"') > 3 and 0 in others
 
-        until(went_on, running.told)
+        until(went_on, lambda: f"{Counter(others)} {running.told()}")
