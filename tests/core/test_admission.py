@@ -96,6 +96,14 @@ def test_a_burst_is_answered() -> None:
     assert not any(each.refusals for each in found.values())
 
 
+def test_consumers_that_hear_of_a_change_at_once_are_all_let_in() -> None:
+    admission = Admission(WAIT_BUDGET_S, 0.0)
+    hinted = Stream("hinted", Rank.IMPORTANT, 250_000, 100e-6, from_s=1, to_s=1.01)
+    found = serve([bulk(0.1), hinted], 3.0, admission)
+    assert found["hinted"].offered > 2_000
+    assert found["hinted"].refusals == []
+
+
 def test_a_stall_of_the_machine_is_no_overload() -> None:
     admission = Admission(WAIT_BUDGET_S, 0.0)
     stalls = tuple((0.5 * n, 0.03) for n in range(1, 10))

@@ -9,11 +9,13 @@ than its bound, which depends on how important it is and on whether its caller h
     times the wait budget   important  interactive  bulk  export
     light caller                  128          128    64      32
     with nobody heavy              64           64     4       2
-    heavy, light service            6            4     3     1.5
-    heavy, heavy service            4            3     2       1
+    heavy, light service           64            4     3     1.5
+    heavy, heavy service           64            3     2       1
 
 So the least important work of the heaviest callers goes first. What light callers ask for is less
 than their share and can't be the overload: they are refused only what would come too late anyway.
+Thousands of consumers that share a token and hear of a change at once are one heavy caller; what
+they need to activate it waits, since to send them away would only make it late.
 `core.admission_trial` says whether all this is of use.
 """
 
@@ -63,8 +65,8 @@ class Rank(IntEnum):
 BOUNDS: Final = (
     (128.0, 128.0, 64.0, 32.0),
     (64.0, 64.0, 4.0, 2.0),
-    (6.0, 4.0, 3.0, 1.5),
-    (4.0, 3.0, 2.0, 1.0),
+    (64.0, 4.0, 3.0, 1.5),
+    (64.0, 3.0, 2.0, 1.0),
 )
 PRICES_S: Final = (20e-6, 20e-6, 300e-6, 200e-6)
 """Before any was measured."""
