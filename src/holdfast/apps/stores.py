@@ -14,8 +14,8 @@ from holdfast.ports import Stores
 Told: TypeAlias = Callable[[str, Damaged], None]
 """(what can't be had, why): damage that is lived with."""
 
-_NEEDS: Final = {"etcd": ("httpx2", "etcd"), "postgresql": ("psycopg", "postgres")}
-"""Scheme -> the package it needs, and the extra that brings it."""
+_DRIVER: Final = "psycopg"
+"""What PostgreSQL is spoken to with; the extra `postgres` brings it."""
 
 
 def open_stores(
@@ -45,9 +45,9 @@ def open_stores(
         from holdfast.adapters.memory_store import MemoryStore
 
         return MemoryStore()
-    _check_package(scheme.removesuffix("s"), url)
     whole = completed(url, password_file)
     if scheme == "postgresql":
+        _check_driver(url)
         from holdfast.adapters.postgres_store import PostgresStore
 
         return PostgresStore(whole)
@@ -62,9 +62,8 @@ def check_unmarked(stores: Stores, url: str) -> None:
         raise Unavailable(f"{shown(url)} must not be served from: {text}")
 
 
-def _check_package(engine: str, url: str) -> None:
-    package, extra = _NEEDS[engine]
-    if find_spec(package) is None:
+def _check_driver(url: str) -> None:
+    if find_spec(_DRIVER) is None:
         raise Unavailable(
-            f"{shown(url)} needs the package {package}: pip install 'holdfast[{extra}]'"
+            f"{shown(url)} needs the package {_DRIVER}: pip install 'holdfast[postgres]'"
         )
