@@ -122,8 +122,6 @@ def test_memory_is_a_store_too() -> None:
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.apps.stores.find_spec", lambda _: None)
-    with pytest.raises(Unavailable, match=r"pip install 'holdfast\[etcd\]'"):
-        open_stores("etcds://user:word@a:2379")
     with pytest.raises(Unavailable, match=r"pip install 'holdfast\[postgres\]'"):
         open_stores("postgresql://user@db/holdfast")
 
