@@ -149,8 +149,8 @@ DRILL = Drill(
     title="10x overload, a herd, a storm of retries",
     outage="demand beyond what can be answered turns into no answers at all, and stays that way.",
     promise=(
-        "goodput of at least 90 % of the peak, important work of at least 99.4 %; all is well within "
-        "10 s of its end."
+        "goodput of at least 90 % of the peak, at least 99.4 % of important work answered; all is "
+        "well within 10 s of its end."
     ),
     rehearsal=(
         "open-loop load from other processes: ten times what an edge can do; hundreds of requests "
