@@ -84,3 +84,23 @@ def test_who_runs_an_older_revision_is_counted_and_named() -> None:
 
     now[0] += 365 * 86_400
     assert check_compatibility(past[-1], wider, held) == []
+
+
+def test_what_runs_elsewhere_is_counted_too_and_told_to_other_nodes() -> None:
+    """A node that follows has heard of nobody; the one that leads tells it of `web`."""
+    past = states()
+    led, followed = Fleet(lambda: 0.0, lambda: ()), Fleet(lambda: 0.0, lambda: ())
+    leader = HeldVersions(lambda: past[-1], past.__getitem__, led.consumers)
+    led.take([reporting("web", 1, "suite"), reporting("bot", 4, "calling"),
+              reporting("mail", 2, "other")])  # fmt: skip
+    assert leader.running({"calling", "suite"}) == {
+        "calling": {1: "web 7", 4: "bot 7"},
+        "suite": {1: "web 7"},
+    }
+    wider = after(past[-1], [tiles(50)])
+    alone = HeldVersions(lambda: past[-1], past.__getitem__, followed.consumers)
+    assert check_compatibility(past[-1], wider, alone) == []
+    told = leader.running({"calling"})
+    held = HeldVersions(lambda: past[-1], past.__getitem__, followed.consumers, told.__getitem__)
+    (problem,) = check_compatibility(past[-1], wider, held)
+    assert "`web 7`" in problem.message

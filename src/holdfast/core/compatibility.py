@@ -64,6 +64,18 @@ def check_compatibility(old: State, new: State, history: History = no_history) -
     ]
 
 
+def asks_history(old: State, new: State) -> list[str]:
+    """Services whose change is held against more versions than the one that stands."""
+    if not remembers(old):
+        return []
+    return sorted({service for service, *_ in _changed(old, new)})
+
+
+def remembers(state: State) -> bool:
+    """Whether any environment's policy asks for versions that are still read somewhere."""
+    return any(_mode(state, name).endswith("_TRANSITIVE") for name in state.environments)
+
+
 def _changed(old: State, new: State) -> Iterator[tuple[str, str, Setting, Setting]]:
     for service, after in new.services.items():
         before = old.services.get(service)

@@ -93,6 +93,11 @@ class Advance:
         """This node leads from now on: others may have heard what it did not, so it waits."""
         self._started_s = self._clock()
 
+    @property
+    def settled(self) -> bool:
+        """Whether all consumers had time to report since this node started, or began to lead."""
+        return self._clock() >= self._started_s + SETTLE_S
+
     def tick(self, *, leads: bool = True) -> list[Moved]:
         """Look at every rollout once; what was decided and is not to wait.
 
@@ -164,7 +169,7 @@ class Advance:
         watched.verdict = verdict
         if verdict.action == "wait" or now_s < watched.rest_until_s:
             return None
-        if verdict.action == "advance" and self._is_settling(running, heard_s, now_s):
+        if verdict.action == "advance" and self._is_settling(running, heard_s):
             return None
         return self._perform(name, watched, verdict)
 
@@ -228,12 +233,12 @@ class Advance:
                 newest = max(newest or 0.0, each.seen_s)
         return newest
 
-    def _is_settling(self, running: RolloutState, heard_s: float | None, now_s: float) -> bool:
+    def _is_settling(self, running: RolloutState, heard_s: float | None) -> bool:
         """Whether those who told others may not have told this node yet."""
         if running.moved_ms / 1000 >= self._started_s:
             return False
         unheard = running.plan.gates.silence_s > 0 and heard_s is None
-        return unheard or now_s < self._started_s + SETTLE_S
+        return unheard or not self.settled
 
     def _grounds(self, name: str, running: RolloutState) -> Mapping[str, object]:
         watched = self._of(name)

@@ -7,11 +7,13 @@ and the API is made meanwhile, on a thread; a call that comes too soon waits for
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, cast
 
 from holdfast.apps import http
 from holdfast.apps.asgi import App, Face, Receive, Scope, Send
 from holdfast.apps.control.abreast import Abreast
+from holdfast.apps.control.held import AskingLeader
 from holdfast.apps.control.plane import Control
 from holdfast.apps.control.relaying import AtLeader
 from holdfast.apps.control.traffic import Traffic
@@ -29,7 +31,9 @@ _log = logger("holdfast.control")
 
 def create_app(control: Control) -> App:
     """The whole face of one control plane; it starts and ends `control` with its lifespan."""
-    behind = AtLeader(_Behind(control), control.leader)
+    leader = control.leader
+    asking = AskingLeader(_Behind(control), leader, control.held, control.state, time.monotonic)
+    behind = AtLeader(asking, leader)
     face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=behind)
     abreast = Abreast(
         face,

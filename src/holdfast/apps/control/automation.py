@@ -73,6 +73,11 @@ class Automation:
         self._advance.lead()
         self.advancing.wake()
 
+    @property
+    def settled(self) -> bool:
+        """Whether consumers had time to report since this node started, or began to lead."""
+        return self._advance.settled
+
     def close(self) -> None:
         self.advancing.close()
         self._queries.close()

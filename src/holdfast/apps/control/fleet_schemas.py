@@ -43,3 +43,17 @@ class FleetBody(Struct, frozen=True):
     summary: FleetSummary
     consumers: tuple[ConsumerLine, ...]
     cursor: str | None
+
+
+class RunningVersion(Struct, frozen=True):
+    """A revision that a consumer runs; `by` names one of those who do."""
+
+    revision: int
+    by: str
+
+
+class RunningBody(Struct, frozen=True):
+    """Revisions of each service that consumers run. `whole`: this node has heard of all."""
+
+    whole: bool
+    services: dict[str, tuple[RunningVersion, ...]]

@@ -32,13 +32,16 @@ _log = logger("holdfast.leader")
 
 
 class Leader(Collector):
-    """Thread-safe. `on_lead` is called when this node begins to lead; it must be quick."""
+    """Thread-safe. `on_lead` is called when this node begins to lead; it must be quick.
+
+    `shared`: other nodes may be on the same store.
+    """
 
     def __init__(self, leases: Leases, settings: ControlSettings) -> None:
         self.node = settings.node or f"{socket.gethostname()}:{settings.port}"
         self.on_lead: Callable[[], None] = _pass_over
         self._resigned = False
-        shared = bool(settings.store)
+        self.shared = shared = bool(settings.store)
         self._leading = Leading(
             leases=leases,
             # Two processes of one name must not take each other for themselves. In a directory

@@ -11,7 +11,6 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib import import_module
 from typing import Final, ParamSpec, TypeVar
 
@@ -25,6 +24,8 @@ from holdfast.apps.control.automation import Automation
 from holdfast.apps.control.desk import Desk
 from holdfast.apps.control.door import TokenDoor
 from holdfast.apps.control.environments import EnvironmentDesk
+from holdfast.apps.control.fleet_schemas import RunningBody, RunningVersion
+from holdfast.apps.control.held import Held
 from holdfast.apps.control.leader import Leader, while_leading
 from holdfast.apps.control.outlook import Outlook
 from holdfast.apps.control.parts import Parts
@@ -44,8 +45,8 @@ from holdfast.core.access import SECRET_BYTES, Grant, issue
 from holdfast.core.checks import examine
 from holdfast.core.contracts import World
 from holdfast.core.delta import make_delta
-from holdfast.core.errors import HoldfastError, Invalid, Unavailable
-from holdfast.core.model import PutToken, Scope, Subject, Token, Verb
+from holdfast.core.errors import HoldfastError, Invalid, Problem, Unavailable
+from holdfast.core.model import Edit, PutToken, Scope, Subject, Token, Verb
 from holdfast.core.reproduce import NOT_REPRODUCIBLE, Departure, NotReproducible
 from holdfast.core.roots import RootSet
 from holdfast.core.state import ServiceState, State
@@ -104,14 +105,15 @@ class Control:
         records = Records(self.view, parts.journal)
         self.reading = Reading(records)
         self.fleet = Fleet(clock, lambda: self.view.state.rollouts)
-        held = HeldVersions(self.state, records.state_at, self.fleet.consumers)
-        self.world = World(parts.blobs.get, clock, held)
+        self.leader = Leader(parts.leases, settings)
+        self.held = Held(self.leader, lambda: self.automation.settled)
+        heard = HeldVersions(self.state, records.state_at, self.fleet.consumers, self.held.told)
+        self._heard, self.world = heard, World(parts.blobs.get, clock, heard)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
         self._publisher = publisher = self._door()
-        self.leader = Leader(parts.leases, settings)
         publisher.on_fenced = self.leader.fenced
         self.relaying = Relaying(self.leader)
-        for collector in (self.leader, self.relaying):
+        for collector in (self.leader, self.relaying, self.held):
             self.metrics.registry.register(collector)
         self.sentry = Sentry(parts.journal, self.fleet.heads, lambda: self.view.state.head)
         self.automation = Automation(
@@ -178,9 +180,12 @@ class Control:
             journal=self._parts.journal,
             blobs=self._parts.blobs,
             clock=self.clock,
-            validate=partial(examine, world=self.world),
+            validate=self._examined,
             traffic_share=self.foresight.traffic_share,
         )
+
+    def _examined(self, old: State, edits: Sequence[Edit], new: State) -> list[Problem]:
+        return [*examine(old, edits, new, world=self.world), *self.held.doubts(old, new)]
 
     def _waiting(self, publisher: Publisher) -> Waiting:
         return Waiting(
@@ -210,6 +215,18 @@ class Control:
             schemas.SubjectBody(each.environment, each.service, standing.lineages[each].revision)
             for environment in sorted(standing.state.environments)
             if (each := Subject(environment, service)) in standing.live
+        )
+
+    def running_versions(self, caller: Grant) -> RunningBody:
+        """The revisions that consumers run of what the caller may write."""
+        state = self.view.state
+        mine = [name for name in state.services if caller.allows_somewhere("write", name)]
+        return RunningBody(
+            whole=self.held.whole,
+            services={
+                service: tuple(RunningVersion(*one) for one in running.items())
+                for service, running in self._heard.running(mine).items()
+            },
         )
 
     async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

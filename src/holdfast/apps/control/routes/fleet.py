@@ -71,4 +71,19 @@ async def list_fleet(  # noqa: PLR0913  # the parameters of a query
     return await control.read(control.telemetry.fleet, caller, environment, service, cursor, limit)
 
 
-ROUTES = (take_reports, list_fleet)
+@get(
+    "/v1/running",
+    summary="List running versions",
+    opt=needs("write"),
+    responses=errors(*READING),
+    tags=["fleet"],
+)
+async def list_running(control: TheControl, caller: Caller) -> shapes.RunningBody:
+    """Which revisions of the services that you may write are run, and by whom.
+
+    Changes of schemas are checked against them. Nodes ask the one that leads, who hears of all.
+    """
+    return await control.read(control.running_versions, caller)
+
+
+ROUTES = (take_reports, list_fleet, list_running)
