@@ -20,7 +20,7 @@ _READ: dict[str, Any] = {"opt": needs("read"), "tags": ["evaluation"]}
     "/v1/explain",
     summary="Explain an answer",
     status_code=200,
-    responses=errors(*READING, 413),
+    responses=errors(*READING, 408, 413),
     **_READ,
 )
 async def explain(
