@@ -336,6 +336,51 @@ class TestSeveralNodes:
         assert rollout.now.stage == 1
 
 
+def test_what_a_person_held_at_another_node_is_not_advanced_by_an_older_verdict() -> None:
+    """The verdict was worked out on what this node had read; the hold stands in the journal."""
+    rollout = Rollout()
+    rollout.after(1)
+    rollout.tell(500, 5)
+    rollout.tell(500, 5, exposed=False)
+    other = Node(rollout.node.journal, blobs=rollout.node.blobs, clock=rollout.clock)
+    hand = Advance(
+        view=other.view,
+        publisher=other.publisher,
+        fleet=Fleet(rollout.clock, lambda: other.view.state.rollouts),
+        clock=rollout.clock,
+        rights=ADMIN,
+    )
+    hand.go(rollout.id, "hold", "ann", ADMIN, "it looks odd")
+    assert rollout.after(60) == []
+    assert (rollout.now.stage, rollout.now.status) == (0, "held")
+    assert rollout.after(60) == []
+
+
+def test_a_verdict_is_written_under_the_fence_that_it_was_made_under() -> None:
+    """Another node led in between, and this one again: what it had made up its mind to is old."""
+    rollout = Rollout(query_url="http://prometheus", query="errors", query_max=1.0)
+    token, asked = [7], []
+
+    class Turning(list[float | None]):
+        def __getitem__(self, _: object) -> float:  # type: ignore[override]
+            token[0] += 1
+            return 5.0
+
+    rollout.answers = Turning([5.0])
+    rollout.start(lambda: token[0])
+    append = rollout.node.journal.append
+
+    def note(entry: Any, fence: int) -> None:
+        asked.append(fence)
+        append(entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout.node.journal, "append", note)
+        assert actions(rollout.after(1)) == ["roll-back"]
+    assert asked == [7]
+    assert token == [8]
+
+
 def test_what_the_door_refuses_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     rollout = Rollout()
     append = rollout.node.journal.append

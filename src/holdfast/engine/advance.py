@@ -17,7 +17,15 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.authority import Rights
-from holdfast.core.errors import Conflict, Guarded, HoldfastError, Invalid, NotFound, Problem
+from holdfast.core.errors import (
+    Conflict,
+    Fenced,
+    Guarded,
+    HoldfastError,
+    Invalid,
+    NotFound,
+    Problem,
+)
 from holdfast.core.model import Change, Edit, MoveRollout, Subject
 from holdfast.core.policy import policy_of
 from holdfast.core.rollout import Verdict, decide, move, rolled_back, shown
@@ -54,6 +62,10 @@ class Moved(msgspec.Struct, frozen=True):
     verdict: Verdict
     revision: int = 0
     error: str = ""
+
+
+class _Outdated(Exception):
+    """Somebody moved the rollout since it was judged."""
 
 
 def _unasked(_rollout: str, _url: str, _query: str) -> None:
@@ -159,6 +171,10 @@ class Advance:
         if not leads:
             watched.note(running.stage, now_s)
             return None
+        try:
+            fence = self._fence()  # before anything is decided: a later one is of another turn
+        except Fenced:
+            return None
         # Silence before this node listened is nobody's: what was told then, another one heard.
         heard_s = self._heard_s(name, running)
         watched.heard_s = max(heard_s or 0.0, self._started_s)
@@ -171,19 +187,28 @@ class Advance:
             return None
         if verdict.action == "advance" and self._is_settling(running, heard_s):
             return None
-        return self._perform(name, watched, verdict)
+        return self._perform(name, running, watched, verdict, fence)
 
-    def _perform(self, name: str, watched: Watched, verdict: Verdict) -> Moved:
+    def _perform(
+        self, name: str, judged: RolloutState, watched: Watched, verdict: Verdict, fence: int
+    ) -> Moved | None:
+        """None when somebody moved it meanwhile: the verdict was on what stood before."""
+
         def edits(state: State) -> tuple[Edit, ...]:
-            if name not in state.rollouts:
-                return ()
+            running = state.rollouts.get(name)
+            if running is None:
+                raise _Outdated
+            if running.moved != judged.moved and verdict.action != "roll-back":
+                raise _Outdated
             if verdict.action == "roll-back":
                 return rolled_back(state, name, verdict.reason, verdict.evidence)
             return (move(name, verdict),)
 
         reason = f"{verdict.action} {name}: {verdict.reason}"
         try:
-            committed = self._commit(edits, AUTOMATON, self._rights, reason, self._fence())
+            committed = self._commit(edits, AUTOMATON, self._rights, reason, fence)
+        except _Outdated:
+            return None
         except HoldfastError as error:
             self.failures += 1
             watched.rest_until_s = self._clock() + REST_S
