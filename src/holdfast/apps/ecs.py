@@ -83,9 +83,7 @@ def answer(
     The ETag is of values and ids, not of `Headers`: time passing changes nothing. 400 for a context
     in which all services together take more work than a request may.
     """
-    context: Mapping[str, Any] = question.context
-    if any(active is not None and active.evaluator.walks for _, active in agents):
-        context = Metered(context, limits.REQUEST_STEPS_MAX)
+    context = Metered(question.context, limits.REQUEST_STEPS_MAX)
     try:
         parts = {agent: _part(active, context) for agent, active in agents}
     except TooMuchWork:

@@ -35,6 +35,7 @@ from holdfast.core.targeting.fuse import Fused, Member, Ruled, fuse
 from holdfast.core.targeting.interpret import Exhausted, Run, SharedRun
 from holdfast.core.targeting.outcome import NO_METADATA, ErrorCode, Outcome
 from holdfast.core.targeting.prepare import NULL, BadRule, Node, Rules, decoded_rule
+from holdfast.core.targeting.reading import Reading, costs_ns
 from holdfast.core.targeting.segments import SegmentTable
 from holdfast.core.targeting.work import Metered, TooMuchWork, walks
 
@@ -73,7 +74,9 @@ class Setting:
     microseconds. When that went on for long enough, a function that expects it takes its place.
     """
 
-    __slots__ = ("_facts", "_misses", "_owner", "_root", "answers", "function", "key", "walks")
+    __slots__ = (
+        "_facts", "_misses", "_owner", "_root", "answers", "function", "key", "reading", "walks",
+    )  # fmt: skip
 
     def __init__(self, answers: Answers, root: Node, facts: Facts, owner: Owner) -> None:
         self.key = answers.key
@@ -83,6 +86,7 @@ class Setting:
         self._owner = owner
         self._misses = 0
         self.walks = walks(root)
+        self.reading: Reading | None = None
         self.function: Function = compiled(root, facts, answers, self, optional_attributes(root))
 
     @property
@@ -153,7 +157,8 @@ class Evaluator:
 
     `table` has the functions compiled so far: index it directly, and on KeyError ask `function`.
     `failed` counts evaluations that could not be made, `failing` has the last of them; `exhausted`
-    counts requests that were too much work. `walks`: a setting loaded so far walks lists.
+    counts requests that were too much work. `walks`: a setting loaded so far walks lists;
+    `reading`: what all loaded so far cost on long ones.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a flagd document, and of ours
@@ -175,6 +180,7 @@ class Evaluator:
         self.failed = 0
         self.exhausted = 0
         self.walks = False
+        self.reading = Reading()
         self.failing: deque[tuple[str, Mapping[str, Any]]] = deque(maxlen=FAILING_KEPT)
         self.metadata = metadata
         self._flags = flags
@@ -211,27 +217,39 @@ class Evaluator:
         return (self.table.get(key) or self.function(key))(context)
 
     def bounded(self, key: str) -> Function:
-        """`function`, with the same answers, which begins nothing again that was too much work."""
+        """`function`, with the same answers, which does not begin what is too much work."""
         function, setting = self.function(key), self._settings.get(key)
-        if not isinstance(setting, Setting) or not setting.walks:
+        if not isinstance(setting, Setting) or not (setting.walks or setting.reading):
             return function
+        whole, reading = setting.whole, setting.reading
 
         def answer(context: Mapping[str, Any]) -> Outcome:
             metered = Metered(context, 2 * limits.EVALUATION_STEPS_MAX)
-            outcome = function(metered)
+            if reading is not None:
+                metered.left -= reading.steps(context, metered.left)
+            outcome = function(metered) if metered.left >= 0 else whole(metered)
             self.exhausted += metered.left < 0
             return outcome
 
         return answer
 
     def metered(self, context: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The context for a request for all settings; the same one when none of them walks lists.
+        """The context for a request for all settings, charged for its long lists and texts.
 
-        One that is metered stays as it is: a request may ask several evaluators.
+        The same one when it costs next to nothing and no setting walks lists. One that is metered
+        pays on: a request may ask several evaluators. Raises `TooMuchWork` where that is plain
+        beforehand.
         """
-        if not self.walks or type(context) is Metered:
+        if type(context) is Metered:
+            context.left -= self.reading.steps(context, context.left)
+            self.settle(context)
             return context
-        return Metered(context, limits.REQUEST_STEPS_MAX)
+        steps = self.reading.steps(context, limits.REQUEST_STEPS_MAX)
+        if not self.walks and steps < limits.REQUEST_STEPS_MAX // 100:
+            return context
+        metered = Metered(context, limits.REQUEST_STEPS_MAX - steps)
+        self.settle(metered)
+        return metered
 
     def settle(self, context: Mapping[str, Any]) -> None:
         """After such a request; raises `TooMuchWork` when that is what it was."""
@@ -320,6 +338,10 @@ class Evaluator:
     def _ruled(self, answers: Answers, root: Node) -> Setting:
         setting = Setting(answers, root, self._facts, self)
         self.walks = self.walks or setting.walks
+        reading, costs = Reading(), costs_ns(root)
+        reading.add(costs)
+        setting.reading = reading if reading.is_dear else None
+        self.reading.add(costs)
         return setting
 
     def _unloadable(self, key: str, code: ErrorCode, message: str) -> Outcome:

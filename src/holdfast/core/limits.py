@@ -68,7 +68,8 @@ EVALUATION_STEPS_MAX = 100_000
 """Work of one evaluation inside `map`, `filter`, `reduce`, `all`, `some`, `none` and `missing`:
 some 0.1 s. One that is made again by the interpreter has it twice."""
 REQUEST_STEPS_MAX = 150_000
-"""Work of the same kind in one request to an edge for all settings: some 0.15 s."""
+"""Work of the same kind in one request to an edge for all settings: some 0.15 s. Long lists and
+texts that they read are charged for beforehand (`targeting.reading`)."""
 EVALUATED_CHARS_MAX = 4 * 1024 * 1024
 """One text that a rule puts together."""
 EVALUATED_ITEMS_MAX = 1_000_000

@@ -82,6 +82,23 @@ def test_a_refusal_is_counted_and_is_no_failure_of_a_setting(world: World, tmp_p
         assert f"holdfast_failed_evaluations{where} 0.0" in told
 
 
+def test_one_long_list_that_many_settings_read_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    equal = {
+        f"s{n}": kept(Rule(logic={"==": [{"var": "tags"}, f"{n}"]}, serve="yes")) for n in range(60)
+    }
+    world.commit(PutService("mail", Service()), *world.settings("mail", equal))
+    long = json.dumps({"context": {"tags": [1] * 32_000}}, separators=(",", ":"))
+    with (
+        world.serving() as upstream,
+        edge_at(tmp_path / "e", upstream.port, open_reads=True) as edge,
+    ):
+        until(lambda: call(edge.listener.port, "POST", ALL, SHORT).status == 200)
+        refused = patiently(edge.listener.port, long)
+        assert (refused.status, refused.json()["errorDetails"]) == (400, ofrep.TOO_MUCH)
+        assert patiently(edge.listener.port, long, f"{ALL}/s1").json()["value"] is False
+
+
 def test_unbounded_every_setting_walks_the_list(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

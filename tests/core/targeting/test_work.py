@@ -93,6 +93,83 @@ def test_a_single_evaluation_is_bounded_without_changing_its_answer() -> None:
     assert under_test.exhausted == 0
 
 
+LONG = {"tags": [1] * 30_000}
+READING = [
+    {"in": ["x", {"var": "tags"}]},
+    {"in": ["x", {"merge": [{"var": "tags"}, "y"]}]},
+    {"==": [{"var": "tags"}, "x"]},
+    {"!": {"!=": ["x", {"var": "tags.rest"}]}},
+    {"===": [{"var": "tags"}, {"var": ["tags", 0]}]},
+    {"in": ["x", {"cat": ["a", {"var": "tags"}]}]},
+    {"starts_with": [{"substr": [{"var": "tags"}, 0, 3]}, "x"]},
+    {"<": [{"min": [{"var": "tags"}, 1]}, 0]},
+    {"==": [{"if": [{"var": "b"}, "y", {"or": [{"var": "c"}, {"var": "tags"}]}]}, "x"]},
+    {"==": [{"filter": [{"var": "tags"}, True]}, "x"]},
+    {"var": {"var": "tags"}},
+    {"==": [{"var": ["d", {"var": "tags"}]}, "x"]},
+]
+
+
+@pytest.mark.parametrize("rule", READING)
+def test_reading_one_long_list_in_many_settings_is_too_much(rule: Any) -> None:
+    under_test = evaluator(200, rule)
+    with pytest.raises(TooMuchWork):
+        under_test.metered(LONG)  # before anything is evaluated
+    assert (under_test.exhausted, under_test.failed) == (1, 0)
+    assert under_test.metered({"other": LONG["tags"]}).keys() == {"other"}
+    assert under_test.metered({"tags": ["a", "b"]}) == {"tags": ["a", "b"]}
+
+
+@pytest.mark.parametrize("rule", READING[:3])
+def test_few_settings_read_it_and_answer(rule: Any) -> None:
+    assert all_of(evaluator(3, rule), LONG, fused=True) == [0] * 3
+
+
+def test_without_the_bound_each_setting_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REQUEST_STEPS_MAX", 10**12)
+    assert all_of(evaluator(200, READING[0]), LONG, fused=True) == [0] * 200
+
+
+def test_long_texts_are_charged_for_by_their_length() -> None:
+    under_test = evaluator(1_000, {"<": [{"var": "age"}, 18]})
+    with pytest.raises(TooMuchWork):
+        under_test.metered({"age": "x" * 60_000})
+    assert all_of(under_test, {"age": "x" * 600}, fused=False) == [0] * 1_000
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"in": [{"var": "tags"}, ["a", "b"]]},
+        {"===": [{"var": "tags"}, "a"]},
+        {"==": [{"var": "tags"}, None]},
+        {"!": {"var": "tags"}},
+        {"==": [{"var": "$flagd.flagKey"}, "a"]},
+        {"==": [{"if": [{"var": "tags"}, "a", "b"]}, "c"]},
+    ],
+)
+def test_what_does_not_look_into_a_list_is_free(rule: Any) -> None:
+    under_test = evaluator(1_000, rule)
+    assert under_test.metered(LONG) is LONG
+
+
+def test_several_services_that_read_one_list_draw_on_one_bound() -> None:
+    under_test = evaluator(60, READING[0])
+    spends = Metered(LONG, limits.REQUEST_STEPS_MAX)
+    assert under_test.metered(spends) is spends
+    with pytest.raises(TooMuchWork):
+        under_test.metered(spends)
+
+
+def test_one_setting_that_reads_a_list_a_thousand_times_is_too_much() -> None:
+    under_test = evaluator(1, {"or": [READING[0]] * 1_000})
+    outcome = under_test.bounded("s0")(LONG)
+    assert outcome.error_message == "the targeting does too much work on this context"
+    assert (under_test.exhausted, under_test.failed) == (1, 0)
+    short = {"tags": ["x"]}
+    assert under_test.bounded("s0")(short) is under_test.evaluate("s0", short)
+
+
 def test_who_walks_nothing_pays_nothing() -> None:
     under_test = evaluator(2, {"in": [{"var": "tenant"}, ["a", "b"]]})
     assert under_test.bounded("s0") is under_test.function("s0")
