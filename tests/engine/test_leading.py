@@ -153,3 +153,29 @@ def test_a_write_that_was_refused_ends_the_term(
 def test_one_that_never_started_closes(leases: Leases) -> None:
     Leading(leases=leases, holder="one", url="", draw=lambda: 0.5).close()
     assert leases.asked == 0
+
+
+def test_who_is_told_to_lead_is_told_before_anybody_sees_it(leases: Leases) -> None:
+    """What it heard while it followed is old: it must know that before it judges by it."""
+    seen: list[int] = []
+    one = Leading(leases=leases, holder="one", url="", draw=lambda: 0.5, terms=QUICK)
+    one.on_turn = lambda turn: seen.append(one.token) if turn.leads else None
+    one.start()
+    until(lambda: one.token)
+    assert seen == [0]
+    one.close()
+
+
+def test_who_led_before_is_not_elsewhere_and_who_resigned_can_look(
+    nodes: Callable[[str], Leading],
+) -> None:
+    one = nodes("one")
+    until(lambda: one.token)
+    assert one.elsewhere == ""
+    one.resign()
+    until(lambda: not one.token)
+    assert one.elsewhere == "", "it is not another node"
+    two = nodes("two")
+    until(lambda: two.token)
+    one.look()
+    assert one.elsewhere == "http://two"

@@ -59,8 +59,9 @@ class Leading:
     """Thread-safe. `start` begins to ask for the lease, `close` gives it up.
 
     `holder` names this process alone; `url` is where other nodes reach it. `on_turn` is called when
-    this node begins or stops to lead; it must be quick. `refusals`, `unanswered`, `fenced` and
-    `turns` count; `clock` is monotonic, `draw` gives chance from 0 to 1.
+    this node stops to lead, and before anybody sees that it begins to; it must be quick.
+    `refusals`, `unanswered`, `fenced` and `turns` count; `clock` is monotonic, `draw` gives chance
+    from 0 to 1.
     """
 
     def __init__(  # noqa: PLR0913 - every part by name
@@ -108,6 +109,12 @@ class Leading:
         """Who leads, as far as this node knows; that may be itself, or a node that just died."""
         return self._leader
 
+    @property
+    def elsewhere(self) -> str:
+        """The URL of the node that leads, when that is another one and known; else empty."""
+        leader = self._leader
+        return "" if leader is None or leader.holder == self._holder else leader.url
+
     def fence(self) -> int:
         """The token to write under. Raises `Fenced` when this node does not lead."""
         token = self.token
@@ -120,6 +127,11 @@ class Leading:
         self.fenced += 1
         self._newest = max(self._newest, error.token)
         self._events.put(WasFenced(error.fence))
+
+    def look(self) -> None:
+        """Learn who leads, for a node that asks for the lease no more. Waits for the store."""
+        with contextlib.suppress(HoldfastError):
+            self._leader = self._leases.current()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -141,9 +153,13 @@ class Leading:
         event: Event = Tick()
         while True:
             now_s = self._clock()
-            self._standing, commands = step(self._standing, event, now_s, self._draw(), self._terms)
+            after, commands = step(self._standing, event, now_s, self._draw(), self._terms)
+            begins = any(isinstance(command, Lead) for command in commands)
+            # Nobody sees it lead before it was told to: what it knows of others is old till then.
+            self._standing = msgspec.structs.replace(after, token=0) if begins else after
             for command in commands:
                 self._perform(command)
+            self._standing = after
             if self._standing.closed and not self._standing.asking:
                 self._jobs.put(None)
                 return

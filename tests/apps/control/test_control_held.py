@@ -33,7 +33,9 @@ class Leader(BaseHTTPRequestHandler):
     hangs: ClassVar[threading.Event] = threading.Event()
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        path, _, query = self.path.partition("?")
+        assert query.startswith("at_least=")
+        self.asked.append(path)
         assert self.headers["Authorization"].startswith("Bearer hf_")
         assert self.headers["Holdfast-Hop"] == "1"
         self.hangs.wait(10)

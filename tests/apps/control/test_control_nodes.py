@@ -118,6 +118,20 @@ def test_a_schedule_falls_due_once_and_on_the_node_that_leads(parts: Parts) -> N
         assert told == [1.0]
 
 
+def test_a_fault_ends_no_task_of_the_leader(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep no schedule any more, and lead on."""
+    one = node(parts, "one")
+    tried: list[int] = []
+
+    def run_due(fence: int) -> None:
+        tried.append(fence)
+        raise KeyError("a fault of the program")
+
+    monkeypatch.setattr(one.proposals, "run_due", run_due)
+    with TestClient(create_app(one)):
+        eventually(lambda: len(tried) > 1)
+
+
 def test_what_a_leader_of_old_writes_is_refused_counted_and_ends_its_term(parts: Parts) -> None:
     clock = Clock()
     one = node(parts, "one", clock=clock)
@@ -236,6 +250,24 @@ def test_reports_wait_for_a_leader_that_does_not_answer(
         assert figure(client, "holdfast_relayed_reports_waiting") == 0
 
 
+def test_reports_wait_until_somebody_leads(parts: Parts, leader: ThreadingHTTPServer) -> None:
+    """A node that leads no more is no leader to itself: what it hears is for the next one."""
+    lease = parts.leases.current()
+    assert lease is not None
+    parts.leases.give_up(lease)
+    control = node(parts, "one")
+    with TestClient(create_app(control)) as client:
+        eventually(lambda: control.leader.leads and control.ready)
+        client.headers["Authorization"] = f"Bearer {control.first_token('admin')}"
+        control.leader.resign()
+        eventually(lambda: parts.leases.current() is None)
+        client.post("/v1/reports", json={"reports": [REPORT]})
+        assert figure(client, "holdfast_relayed_reports_waiting") == 1
+        parts.leases.take("the-leader", lease.url, 3_600.0)
+        eventually(lambda: figure(client, "holdfast_relayed_reports_sent_total") == 1)
+        assert [each[:2] for each in Leader.seen] == [("POST", "/v1/reports")]
+
+
 def test_views_are_asked_of_the_leader_and_answered_here_without_one(
     parts: Parts, leader: ThreadingHTTPServer
 ) -> None:
@@ -248,15 +280,18 @@ def test_views_are_asked_of_the_leader_and_answered_here_without_one(
             answer = client.get(path)
             assert answer.json() == {"of": "the leader"}
             assert answer.headers["holdfast-answered-by"].startswith("http://127.0.0.1:")
-            assert Leader.seen[-1][:2] == ("GET", path)
+            plain, _, query = path.partition("?")
+            asked_for = f"{plain}?at_least={control.state().head.revision}"
+            assert Leader.seen[-1][:2] == ("GET", f"{asked_for}&{query}" if query else asked_for)
         asked = len(Leader.seen)
         hop = {"holdfast-hop": "1"}
         assert client.get("/v1/fleet", headers=hop).json()["summary"]["consumers"] == 1
         nobody = {"Authorization": "Bearer hf_wrong"}
         assert client.get("/v1/fleet", headers=nobody).status_code == 401
         assert len([each for each in Leader.seen if each[0] == "GET"]) <= asked
-        Leader.status = 500
-        assert client.get("/v1/fleet").json()["summary"]["consumers"] == 1
+        for status in (401, 403, 404, 429, 500, 503):
+            Leader.status = status  # it has not read yet what this node has, or it is busy
+            assert client.get("/v1/fleet").json()["summary"]["consumers"] == 1
 
 
 @pytest.mark.parametrize(

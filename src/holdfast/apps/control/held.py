@@ -96,12 +96,13 @@ class Held(Collector):
         lacking = [name for name, told in found if told is None or not told.whole]
         return [_doubt(lacking)] if lacking else []
 
-    def ask(self, url: str, token: str) -> None:
-        """Ask the node at `url` in the name of one token. Waits; a failure is counted."""
+    def ask(self, url: str, token: str, revision: int) -> None:
+        """Ask the node at `url` in the name of one token, once it has read that revision. Waits; a
+        failure is counted."""
         asked_s = self._clock()
         line = HttpRelay(url)
         try:
-            answer = line.ask("GET", PATH, token)
+            answer = line.ask("GET", f"{PATH}?at_least={revision}", token)
             body = msgspec.json.decode(answer.body, type=RunningBody)
         except (HoldfastError, msgspec.MsgspecError):
             self._count(failed=1)
@@ -179,7 +180,7 @@ class AskingLeader:
             return asked
         if sum(not each.done() for _, each in self._asked.values()) >= ASKING_MAX:
             return None
-        asked = self._askers.submit(self._held.ask, url, token)
+        asked = self._askers.submit(self._held.ask, url, token, self._state().head.revision)
         self._asked[key] = (now_s, asked)
         self._asked.move_to_end(key)
         while len(self._asked) > TOKENS_MAX:

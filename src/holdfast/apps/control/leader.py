@@ -62,8 +62,12 @@ class Leader(Collector):
     @property
     def elsewhere(self) -> str:
         """The URL of the node that leads, when that is another one and known; else empty."""
-        leader = self._leading.leader
-        return "" if leader is None or self.leads else leader.url
+        return self._leading.elsewhere
+
+    def look(self) -> None:
+        """Learn who leads. Waits for the store, if this node resigned and so learns it no more."""
+        if self._resigned:
+            self._leading.look()
 
     def fence(self) -> int:
         """The token to write under. Raises `Fenced` when this node does not lead."""
@@ -134,6 +138,8 @@ async def while_leading(
             if failed.code != told:
                 told = failed.code
                 _log.error(fails, code=failed.code, error=str(failed))
+        except Exception:  # noqa: BLE001  whatever it is: else nobody did it any more, unseen
+            _log.exception(fails)
         await asyncio.sleep(interval_s)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -56,7 +56,7 @@ class Relaying(Collector):
 
     def owe(self, token: str, reports: Sequence[ConsumerReport]) -> None:
         """Reports that were taken here, and that the leader is to hear of."""
-        if self._leader.elsewhere:
+        if not self._leader.leads:
             self._owed.put(token, reports)
             self._news.set()
 
@@ -79,9 +79,14 @@ class Relaying(Collector):
 
     def _hand_over(self) -> bool:
         """Send all that is owed; whether the leader took it."""
-        url, owed = self._leader.elsewhere, self._owed.take()
+        self._leader.look()
+        if self._leader.leads:
+            self._owed.take()  # this node has heard all of it
+            return True
+        url = self._leader.elsewhere
         if not url:
-            return True  # this node leads, and has heard all of it
+            return False  # nobody leads that it knows of
+        owed = self._owed.take()
         if self._line is None or self._line.base_url != url:
             if self._line is not None:
                 self._line.close()
@@ -123,11 +128,16 @@ class Relaying(Collector):
 
 
 class AtLeader:
-    """ASGI around the API: views of what only the leader has heard are asked of it."""
+    """ASGI around the API: views of what only the leader has heard are asked of it.
 
-    def __init__(self, app: App, leader: Leader) -> None:
+    `head` is the newest revision here: the leader catches up with it first, so that who wrote here
+    sees it there. What it refuses, this node looks at by itself.
+    """
+
+    def __init__(self, app: App, leader: Leader, head: Callable[[], int]) -> None:
         self._app = app
         self._leader = leader
+        self._head = head
         self._askers = ThreadPoolExecutor(ASKERS, thread_name_prefix="holdfast-asker")
         self._asking = 0
 
@@ -146,8 +156,8 @@ class AtLeader:
 
     async def _asked(self, url: str, scope: Scope) -> Response | None:
         """The leader's answer; none when it has none to give."""
-        query = scope["query_string"].decode("latin-1")
-        target = scope["path"] + (f"?{query}" if query else "")
+        query = scope["query_string"].decode("latin-1")  # of two revisions the first one counts
+        target = f"{scope['path']}?at_least={self._head()}" + (f"&{query}" if query else "")
         token = http.token_text(scope["headers"]) or ""
         self._asking += 1
         try:
@@ -158,7 +168,7 @@ class AtLeader:
             return None
         finally:
             self._asking -= 1
-        if answer.status >= 500:
+        if answer.status != 200:
             return None
         headers = [(b"content-type", answer.content_type.encode("latin-1")), NO_STORE]
         return Response(
