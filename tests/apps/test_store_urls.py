@@ -66,6 +66,8 @@ def test_all_that_is_wrong_is_told_with_the_way_out(url: str, problems: int) -> 
         "nonsense://user:S3cret@a",
         "postgresql://user@db/?password=S3cret&timeout_s=x",
         "postgresql://user:S3cret#x@db/holdfast",
+        "postgresql:user:S3cret@db/holdfast",
+        "etcd:/user:S3cret@a:2379",
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:
@@ -81,6 +83,10 @@ class TestAPasswordInAFile:
         url = "etcd://holdfast@a:2379,b:2379"
         assert problems_of_store(url, file) == ()
         assert completed(url, file) == "etcd://holdfast:p%40ss%2Fw%3Ard@a:2379,b:2379"
+        assert completed("etcd://me:@a:2379", file) == "etcd://me:p%40ss%2Fw%3Ard@a:2379"
+        assert (
+            completed("etcd://holdfast:@a:2379", file) == "etcd://holdfast:p%40ss%2Fw%3Ard@a:2379"
+        )
 
     @pytest.mark.parametrize(
         "url", ["etcd://a:2379", "etcd://u:p@a:2379", "sqlite:///var/lib/holdfast"]

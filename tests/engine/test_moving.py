@@ -193,6 +193,67 @@ class TestACopy:
         assert stores.marked() == ""
         assert target.marked().startswith(FILLING)
 
+    def test_that_another_command_took_over_stops(
+        self, source: MemoryStore, target: Stores
+    ) -> None:
+        """The slower one of two deletes nothing, completes nothing, and takes no mark away."""
+
+        def overtaken(what: str, *_: object) -> None:
+            if what == "blobs verified" and target.marked().endswith("[first]"):
+                move(StoreContent(source, "here"), target, say_nothing, by="second")
+                target.proposals.put(Proposal("new", "cd" * 32, b"new", "bob", 9))
+
+        with pytest.raises(Unavailable, match="complete by now"):
+            move(StoreContent(source, "here"), target, overtaken, by="first")
+        assert "new" in {one.proposal for one in target.proposals.all()}
+        assert target.journal.head() == source.journal.head()
+
+    def test_that_another_command_goes_on_with_stops(
+        self, source: MemoryStore, target: Stores
+    ) -> None:
+        def overtaken(what: str, *_: object) -> None:
+            if target.marked().endswith("[first]"):
+                with pytest.raises(Stopped):
+                    move(StoreContent(source, "here"), target, stopped, by="second")
+
+        with pytest.raises(Unavailable, match="second"):
+            move(StoreContent(source, "here"), target, overtaken, by="first")
+        assert target.marked().endswith("[second]")
+        move(StoreContent(source, "here"), target, say_nothing, by="third")
+        assert content_of(target) == content_of(source)
+
+    def test_that_is_complete_is_told_to_be(self, source: MemoryStore, target: Stores) -> None:
+        copied(source, target)
+        with pytest.raises(Unavailable, match=r"not empty.*it was complete"):
+            copied(source, target)
+
+    def test_is_not_frozen_for_two_successors(self, target: Stores) -> None:
+        stores = filled(20)
+        copied(stores, target, frozen="moved to a")
+        with pytest.raises(Unavailable, match="another successor"):
+            copied(stores, MemoryStore(), frozen="moved to b")
+        assert stores.marked() == f"{FROZEN}moved to a"
+        copied(stores, MemoryStore())
+
+    def test_whose_last_answer_is_lost_leaves_its_source_frozen(self) -> None:
+        """The target may be free by then: two journals of one past are what must not be."""
+        stores, target = filled(20), LosingTheLast()
+        with pytest.raises(Unavailable, match="lost"):
+            copied(stores, target, frozen="moved away")
+        assert (stores.marked(), target.marked()) == (f"{FROZEN}moved away", "")
+
+    def test_has_the_lists_of_changes_that_came_late(self, target: Stores) -> None:
+        stores, late = filled(20), b"a list that a late change names"
+
+        def propose(what: str, *_: object) -> None:
+            if what == "blobs verified":
+                stores.blobs.put(late)
+                stores.proposals.put(Proposal("late", "cd" * 32, b"late", "ann", 8))
+
+        move(StoreContent(stores, "here"), target, propose)
+        assert "late" in {one.proposal for one in target.proposals.all()}
+        assert hashlib.sha256(late).hexdigest() in {one.digest for one in target.blobs.all()}
+
     def test_tells_what_was_missing_before(self, target: Stores) -> None:
         stores = filled(5)
         gone = next(iter(stores.blobs.all()))
@@ -205,6 +266,19 @@ def grow(stores: Stores) -> int:
     node = Node(stores.journal, blobs=stores.blobs)
     value = 1_000 + node.view.state.head.revision
     return node.commit(PutSetting("shop", "tiles", setting(value))).revision
+
+
+def stopped(*_: object) -> None:
+    raise Stopped
+
+
+class LosingTheLast(MemoryStore):
+    """A store that takes the mark away, and does not get to say so."""
+
+    def mark(self, text: str) -> None:
+        super().mark(text)
+        if not text:
+            raise Unavailable("the answer was lost")
 
 
 class Forgetting(MemoryStore):
@@ -246,6 +320,9 @@ class Tampered:
     def checkpoint(self) -> Checkpoint | None:
         return self._content.checkpoint()
 
+    def marked(self) -> str:
+        return self._content.marked()
+
     def freeze(self, text: str) -> None:
         self._content.freeze(text)
 
@@ -274,6 +351,10 @@ class TestABackup:
         assert checked(file).revision == 20
         move(BackupContent(file, "a file"), target, say_nothing)
         assert target.journal.head() == head
+
+    def test_of_nothing_is_refused(self) -> None:
+        with pytest.raises(Unavailable, match="holds no entry"):
+            backed_up(MemoryStore())
 
     @given(st.data())
     def test_with_any_byte_changed_is_refused(self, small: bytes, data: st.DataObject) -> None:

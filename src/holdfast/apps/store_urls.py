@@ -36,7 +36,7 @@ _PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
 _FILES: Final = ("ca", "cert", "key", "sslrootcert", "sslcert", "sslkey")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_PASSWORD = re.compile(r"(?<=//)([^/@?#:]*):.*@")
+_PASSWORD = re.compile(r"^([A-Za-z0-9+.-]+:/*[^/@?#:]*):.*@")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 _SECRET_PARAMETER = re.compile(r"(?i)([?&](?:password|sslpassword)=)[^&#]*")
 
@@ -84,7 +84,7 @@ def completed(url: str, password_file: Path | None) -> str:
         return url
     password = password_file.read_bytes()[:PASSWORD_BYTES_MAX].decode().rstrip("\r\n")
     before, _, after = url.partition("@")
-    return f"{before}:{quote(password, safe='')}@{after}"
+    return f"{before.removesuffix(':')}:{quote(password, safe='')}@{after}"
 
 
 def _apart(url: str) -> StoreUrl:

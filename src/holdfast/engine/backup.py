@@ -84,17 +84,22 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(content: Content, file: BinaryIO, header: Header, tell: Tell) -> None:
-    """Write all of `content` up to the revision of `header`, which is its head by then."""
+    """Write all of `content` up to the revision of `header`, which is its head by then.
+
+    Raises `Unavailable` for a content without entries: a store that was named wrongly looks so.
+    """
+    if not header.revision:
+        raise Unavailable(f"{content.name} holds no entry: is it the one that is meant?")
     out = _Writer(file)
     out.frame(b"H", msgspec.json.encode(header))
     entries = _write_entries(content, out, header, tell)
+    proposals = list(content.proposals())  # before blobs: those that they name are there by then
     blobs = 0
     for digest, body in content.blobs(frozenset()):
         out.frame(b"B", bytes.fromhex(digest) + zlib.compress(body, 1))
         blobs += 1
         tell("blobs", blobs, 0)
     digests = [one for one in content.digests() if one.revision <= header.revision]
-    proposals = list(content.proposals())
     out.packed(b"D", digests)
     out.packed(b"P", proposals)
     checkpoint = content.checkpoint()
@@ -184,6 +189,10 @@ class BackupContent:
         for body, reading in self._bodies(b"C"):
             return _packed(body, Checkpoint, reading)
         return None
+
+    def marked(self) -> str:
+        """It was written and is no more."""
+        return ""
 
     def freeze(self, text: str) -> None:
         """It never grows."""

@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from holdfast.core.errors import Damaged, HoldfastError, Unavailable
+from holdfast.core.errors import Conflict, Damaged, HoldfastError, Unavailable
 from holdfast.core.history import verify_link
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.engine.members import blobs_of
@@ -51,6 +51,9 @@ class Content(Protocol):
     def proposals(self) -> Sequence[Proposal]: ...
 
     def checkpoint(self) -> Checkpoint | None: ...
+
+    def marked(self) -> str:
+        """Why it must not grow, if anything says so."""
 
     def freeze(self, text: str) -> None:
         """Let it grow no more; the empty text takes that back."""
@@ -88,6 +91,9 @@ class StoreContent:
     def checkpoint(self) -> Checkpoint | None:
         return self._stores.journal.checkpoint()
 
+    def marked(self) -> str:
+        return self._stores.marked()
+
     def freeze(self, text: str) -> None:
         self._stores.mark(text)
 
@@ -108,42 +114,78 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """Blobs that entries name and that were not in the source either."""
 
 
-def move(
+def move(  # noqa: PLR0913  what may be wanted otherwise
     content: Content,
     target: Stores,
     tell: Tell,
     *,
     frozen: str = "",
     complete: Callable[[Journal], None] = lambda _: None,
+    completes: Callable[[Entry], bool] = lambda _: False,
+    by: str = "",
 ) -> Moved:
     """Fill `target` with all of `content`, and verify it there.
 
     With `frozen`, the source is marked with that text before its last entries are taken, so that
-    nothing is lost. `complete` may append to the journal before it is verified. Raises
-    `Unavailable` when the target holds something already, `Damaged` for what is not what was
-    written on either side; the target stays marked then.
+    nothing is lost. `complete` may append to the journal before it is verified; `completes` tells
+    its entries, which an interrupted try may have left. `by` names this try: of two that fill one
+    target, the one that marked it last goes on.
+
+    Raises `Unavailable` when the target holds something already, or another try took it over;
+    `Damaged` for what is not what was written on either side. The target stays marked then.
     """
+    text = FROZEN + frozen if frozen else ""
+    _check_freezable(content, text)
     head = content.head()
-    resumed_after = _begin(content, target, head)
-    _fill(content, target, head, tell)
+    filling = _Filling(target, content.name, by)
+    resumed_after = filling.begin(content, head, completes)
+    try:
+        return _moved(content, filling, tell, text, complete, head, resumed_after)
+    except (Conflict, Damaged) as error:
+        filling.check()
+        if isinstance(error, Conflict):
+            raise Unavailable(
+                f"another process wrote to the target, which is at revision {error.actual_revision}"
+                " by now: let only one run, then run the same command again"
+            ) from None
+        raise
+
+
+def _moved(  # noqa: PLR0913, PLR0917  what `move` was given
+    content: Content,
+    filling: _Filling,
+    tell: Tell,
+    frozen: str,
+    complete: Callable[[Journal], None],
+    head: Head,
+    resumed_after: int,
+) -> Moved:
+    target = filling.target
+    _fill(content, filling, head, tell)
     named: set[str] = set()
     verified = _verified(target, GENESIS, named, tell)
     held = _verified_blobs(target, {}, tell)
     with contextlib.ExitStack() as undone:
         if frozen:
-            content.freeze(FROZEN + frozen)
+            _check_freezable(content, frozen)
+            content.freeze(frozen)
             undone.callback(content.freeze, "")
             head = content.head()
-            _fill(content, target, head, tell)
-        digests, proposals = _beside(content, target, head)
+        waiting = content.proposals()  # before blobs: those that they name are there by then
+        _fill(content, filling, head, tell)
+        filling.check()
+        digests = _beside(content, waiting, target, head)
+        filling.check()
         complete(target.journal)
         verified = _verified(target, verified, named, tell)
         held = _verified_blobs(target, held, tell)
         if verified.revision < head.revision:
             raise Damaged(f"the target ends at {verified.revision}, not at {head.revision}")
         _keep_checkpoint(content, target)
-        target.mark("")
-        undone.pop_all()
+        grown_to = max(content.head().revision, head.revision)
+        filling.check()
+        undone.pop_all()  # a lost answer may hide that the target is free: not both may go on
+    target.mark("")
     return Moved(
         revision=verified.revision,
         hash=verified.hash,
@@ -151,46 +193,93 @@ def move(
         blobs=len(held),
         blob_bytes=sum(held.values()),
         digests=digests,
-        proposals=proposals,
+        proposals=len(waiting),
         resumed_after=resumed_after,
-        grown_to=max(content.head().revision, head.revision),
+        grown_to=grown_to,
         missing=tuple(sorted(named - held.keys())),
     )
 
 
-def _begin(content: Content, target: Stores, head: Head) -> int:
-    """Mark an empty target; one that was begun from the same content goes on after its head."""
-    text = (
-        f"{FILLING}what comes from {content.name} is not all here; run the same command again, or "
-        "empty the store"
-    )
-    stands, was = target.journal.head(), target.marked()
-    if was == text:
-        _check_begun(content, stands)
-        return stands.revision
-    if was:
-        raise Unavailable(f"the target is marked: {was}")
-    if stands.revision or _holds_anything(target):
+def _check_freezable(content: Content, frozen: str) -> None:
+    if frozen and content.marked() not in {"", frozen}:
         raise Unavailable(
-            f"the target is not empty: it is at revision {stands.revision}, with "
-            f"{sum(1 for _ in target.blobs.all())} blobs. Name an empty one; nothing was written"
+            f"{content.name} has another successor: {content.marked()}. Leave out --freeze to copy "
+            "it as it stands; holdfast store thaw takes the mark off, if that one is not in use"
         )
-    if not head.revision:
-        raise Unavailable(f"{content.name} holds no entry: there is nothing to move")
-    target.mark(text)
-    return 0
 
 
-def _check_begun(content: Content, stands: Head) -> None:
-    if not stands.revision:
-        return
-    for entry in content.entries(stands.revision - 1, stands.revision):
-        if entry.hash == stands.hash:
+class _Filling:
+    """A target's mark while it is filled: whose content comes in, and which try brings it."""
+
+    def __init__(self, target: Stores, name: str, by: str) -> None:
+        self.target = target
+        self._name = name
+        self._any = (
+            f"{FILLING}what comes from {name} is not all here; run the same command again, or "
+            "empty the store"
+        )
+        self._text = f"{self._any} [{by}]" if by else self._any
+
+    def begin(self, content: Content, head: Head, completes: Callable[[Entry], bool]) -> int:
+        """Mark an empty target; one that was begun from the same content goes on after its head."""
+        stands, was = self.target.journal.head(), self.target.marked()
+        begun = was == self._any or was.startswith(f"{self._any} [")
+        if was and not begun:
+            raise Unavailable(f"the target is marked: {was}")
+        if not begun:
+            self._check_empty(content, stands, head, completes)
+        elif stands.revision and not _is_begun(content, self.target, stands, head, completes):
+            raise Unavailable(
+                f"the target holds entry {stands.revision} of another journal than {self._name}: "
+                "empty it, or name another one"
+            )
+        if not head.revision:
+            raise Unavailable(f"{self._name} holds no entry: there is nothing to move")
+        self.target.mark(self._text)
+        return stands.revision
+
+    def check(self) -> None:
+        """Raise `Unavailable` when another try took over; nothing more may be written then."""
+        if (mark := self.target.marked()) != self._text:
+            now = f"it is marked now: {mark}" if mark else "it is complete by now"
+            raise Unavailable(
+                f"another command fills the same target, and this one stopped: {now}. Let only one "
+                "of them run, and look at it with holdfast store status"
+            )
+
+    def _check_empty(
+        self, content: Content, stands: Head, head: Head, completes: Callable[[Entry], bool]
+    ) -> None:
+        if not stands.revision and not _holds_anything(self.target):
             return
-    raise Unavailable(
-        f"the target holds entry {stands.revision} of another journal than {content.name}: "
-        "empty it, or name another one"
-    )
+        where = (
+            f"the target is not empty: it is at revision {stands.revision}, with "
+            f"{sum(1 for _ in self.target.blobs.all())} blobs"
+        )
+        if stands.revision and _is_begun(content, self.target, stands, head, completes):
+            raise Unavailable(
+                f"{where}. Its journal is that of {self._name} up to there, and it is not marked: "
+                "if a copy was told to have failed, it was complete. Nothing was written"
+            )
+        raise Unavailable(f"{where}. Name an empty one; nothing was written")
+
+
+def _is_begun(
+    content: Content,
+    target: Stores,
+    stands: Head,
+    head: Head,
+    completes: Callable[[Entry], bool],
+) -> bool:
+    """Does the target's journal begin with that of `content`, with nothing else above it?"""
+    shared = min(stands.revision, head.revision)
+    if not shared:
+        return False
+    here = target.journal.read(shared - 1)
+    first = next(here, None)
+    there = next(content.entries(shared - 1, shared), None)
+    same = first is not None and there is not None and first.hash == there.hash
+    return same and all(completes(entry) for entry in here)
 
 
 def _holds_anything(target: Stores) -> bool:
@@ -198,22 +287,11 @@ def _holds_anything(target: Stores) -> bool:
     return any(next(each, None) is not None for each in beside)
 
 
-def _fill(content: Content, target: Stores, head: Head, tell: Tell) -> None:
+def _fill(content: Content, filling: _Filling, head: Head, tell: Tell) -> None:
     """Entries up to `head`, and all blobs that are there by then."""
-    last = target.journal.head()
-    waiting: list[Entry] = []
-    for entry in content.entries(last.revision, head.revision):
-        verify_link(last, entry)
-        last = Head(entry.revision, entry.hash)
-        waiting.append(entry)
-        if len(waiting) == BATCH:
-            target.journal.append_all(waiting)
-            waiting = []
-            tell("entries", last.revision, head.revision)
-    target.journal.append_all(waiting)
-    tell("entries", last.revision, head.revision)
-    if last != head:
-        raise Damaged(f"{content.name} ends at {last.revision}, and said that it is at {head}")
+    target = filling.target
+    if target.journal.head().revision < head.revision:
+        _fill_entries(content, filling, head, tell)
     have = {one.digest for one in target.blobs.all()}
     for number, (digest, body) in enumerate(content.blobs(have), 1):
         if target.blobs.put(body) != digest:
@@ -221,14 +299,33 @@ def _fill(content: Content, target: Stores, head: Head, tell: Tell) -> None:
         tell("blobs", number, 0)
 
 
-def _beside(content: Content, target: Stores, head: Head) -> tuple[int, int]:
-    """Digests of what is moved, and the changes that wait, in their order."""
+def _fill_entries(content: Content, filling: _Filling, head: Head, tell: Tell) -> None:
+    journal = filling.target.journal
+    last = journal.head()
+    waiting: list[Entry] = []
+    for entry in content.entries(last.revision, head.revision):
+        verify_link(last, entry)
+        last = Head(entry.revision, entry.hash)
+        waiting.append(entry)
+        if len(waiting) == BATCH:
+            filling.check()
+            journal.append_all(waiting)
+            waiting = []
+            tell("entries", last.revision, head.revision)
+    filling.check()
+    journal.append_all(waiting)
+    tell("entries", last.revision, head.revision)
+    if last != head:
+        raise Damaged(f"{content.name} ends at {last.revision}, and said that it is at {head}")
+
+
+def _beside(content: Content, waiting: Sequence[Proposal], target: Stores, head: Head) -> int:
+    """Digests of what is moved, how many, and the changes that wait, in their order."""
     made = [one for one in content.digests() if one.revision <= head.revision]
     for one, stands in zip(made, target.digests.put(made), strict=True):
         if stands.digest != one.digest:
             where = f"{one.subject} at revision {one.revision}"
             raise Damaged(f"the target has another digest of {where} than {content.name}")
-    waiting = content.proposals()
     for gone in {one.proposal for one in target.proposals.all()} - {
         one.proposal for one in waiting
     }:
@@ -237,7 +334,7 @@ def _beside(content: Content, target: Stores, head: Head) -> tuple[int, int]:
         target.proposals.put(proposal)
     if list(target.proposals.all()) != list(waiting):
         raise Damaged(f"the changes that wait are not those of {content.name}")
-    return len(made), len(waiting)
+    return len(made)
 
 
 def _verified(target: Stores, after: Head, named: set[str], tell: Tell) -> Head:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,13 @@ import msgspec
 import pytest
 from tests.apps.cli.a_data_dir import opened, setting
 
+from holdfast.adapters.sqlite_store import SqliteStore
 from holdfast.apps.cli import run
+from holdfast.apps.cli.restoring import restored
+from holdfast.apps.cli.stores import on_file
 from holdfast.apps.store_urls import url_of
+from holdfast.core.errors import Unavailable
+from holdfast.core.history import seal
 from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Service
 
 REVISION = 5
@@ -145,6 +152,85 @@ class TestABackup:
         code, _, told = store("restore", file, tmp_path / "back", "--beyond", 2_000_000)
         assert code == 2
         assert "is it meant?" in told
+
+    def test_goes_on_where_it_was_stopped_among_what_it_leaves_out(
+        self, file: Path, tmp_path: Path
+    ) -> None:
+        def stop(what: str, done: int, _: int) -> None:
+            if (what, done) == ("verified", 700):  # read back, after the entries that leave out
+                raise InterruptedError
+
+        with file.open("rb") as body, closing(SqliteStore(tmp_path / "to")) as target:
+            with pytest.raises(InterruptedError):
+                restored(body, file, target, 700, 7, stop, by="one")
+            assert target.marked()
+            assert target.journal.head().revision == 700
+            _, moved = restored(body, file, target, 800, 8, lambda *_: None, by="two")
+            assert (moved.revision, moved.resumed_after, target.marked()) == (800, 700, "")
+
+    def test_goes_on_above_no_entries_but_its_own(self, file: Path, tmp_path: Path) -> None:
+        def stop(*_: object) -> None:
+            if target.journal.head().revision:
+                raise InterruptedError
+
+        with file.open("rb") as body, closing(SqliteStore(tmp_path / "to")) as target:
+            with pytest.raises(InterruptedError):
+                restored(body, file, target, 0, 7, stop)
+            more = seal(target.journal.head(), 8, "ann", "a change", ())
+            target.journal.append_all([more])
+            with pytest.raises(Unavailable, match="another journal"):
+                restored(body, file, target, 0, 9, lambda *_: None)
+
+    def test_does_not_take_an_empty_cache_for_one_that_saw_nothing(
+        self, store: Store, file: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "cache" / "holdfast-1" / "generations").mkdir(parents=True)
+        code, _, told = store("restore", file, tmp_path / "to", "--cache", tmp_path / "cache")
+        assert code == 1
+        assert "nothing is in it" in told
+        assert "--beyond" in told
+        assert not (tmp_path / "to").exists()
+
+    def test_does_not_take_a_damaged_cache_for_what_is_left_of_it(
+        self, store: Store, file: Path, tmp_path: Path
+    ) -> None:
+        noted = tmp_path / "cache" / "holdfast-1" / "noted"
+        noted.mkdir(parents=True)
+        (noted / "freshness.production").write_bytes(b"rotten")
+        code, _, told = store("restore", file, tmp_path / "to", "--cache", tmp_path / "cache")
+        assert code == 1
+        assert "freshness.production is damaged" in told
+
+    def test_that_no_room_is_left_for_says_so(self, tmp_path: Path) -> None:
+        file = tmp_path / "full.backup"
+        with (
+            pytest.raises(Unavailable, match=r"full\.backup: No space left"),
+            on_file(file),
+            Path("/dev/full").open("wb") as body,
+        ):
+            body.write(bytes(1_000_000))
+
+    def test_for_a_directory_that_is_not_there_says_so(
+        self, store: Store, data: Path, tmp_path: Path
+    ) -> None:
+        code, _, told = store("backup", tmp_path / "none" / "a.backup", "--data", data)
+        assert code == 1
+        assert "none" in told
+        assert "No such file" in told
+
+    def test_is_written_to_no_device(self, store: Store, data: Path) -> None:
+        code, _, told = store("backup", "/dev/full", "--data", data, "--force")
+        assert code == 2
+        assert "no plain file" in told
+
+    def test_that_comes_through_a_pipe_is_refused(self, store: Store, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        held = os.open(pipe, os.O_RDWR)
+        code, _, told = store("check", pipe)
+        os.close(held)
+        assert code == 1
+        assert "can't be read twice" in told
 
     def test_names_no_file_that_is_none(self, store: Store, tmp_path: Path) -> None:
         (tmp_path / "x").write_bytes(b"something else")

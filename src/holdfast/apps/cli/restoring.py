@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 from holdfast.adapters.cache_copy import CacheCopy
 from holdfast.core.bundle import decode_bundle
-from holdfast.core.errors import HoldfastError, TooLarge
+from holdfast.core.errors import Damaged, HoldfastError, TooLarge, Unavailable
 from holdfast.core.history import seal
 from holdfast.core.model import Entry, Head
 from holdfast.core.snapshot import decode_freshness, decode_statement
@@ -28,13 +28,20 @@ ACTOR: Final = "holdfast store restore"
 
 
 def restored(
-    body: BinaryIO, file: Path, stores: Stores, newest: int, at_ms: int, tell: Tell
+    body: BinaryIO,
+    file: Path,
+    stores: Stores,
+    newest: int,
+    at_ms: int,
+    tell: Tell,
+    *,
+    by: str = "",
 ) -> tuple[Contents, Moved]:
     """Verify the backup, fill `stores`, and let the journal go on above revision `newest`.
 
-    Raises `Damaged` before anything is written when the backup is not whole.
+    `by` names this try. Raises `Damaged` before anything is written when the backup is not whole.
     """
-    found = backup.verify(body, tell)
+    found = checked(body, file, tell)
     if newest - found.revision > SKIPPED_MAX:
         raise TooLarge(
             f"revision {newest} is {newest - found.revision} above the backup's, at most "
@@ -45,24 +52,46 @@ def restored(
     def complete(journal: Journal) -> None:
         _leave_out(journal, found.revision, newest, at_ms)
 
-    return found, move(BackupContent(body, name), stores, tell, complete=complete)
+    content = BackupContent(body, name)
+    moved = move(content, stores, tell, complete=complete, completes=_is_left_out, by=by)
+    return found, moved
+
+
+def checked(body: BinaryIO, file: Path, tell: Tell) -> Contents:
+    """`backup.verify`, and what is damaged is told with the file's name."""
+    try:
+        return backup.verify(body, tell)
+    except Damaged as error:
+        raise Damaged(f"the backup {file} is damaged, use another one: {error}") from None
 
 
 def seen_in(directory: Path) -> int:
-    """The newest revision that the consumer with this cache saw. Raises `Unavailable`."""
-    cache, newest = CacheCopy(directory), 0
-    for _, body in cache.bundles():
+    """The newest revision that the consumer with this cache saw.
+
+    Raises `Unavailable` where that can't be told: no cache, an empty one, or a damaged file in it.
+    """
+    cache, seen = CacheCopy(directory), list[int]()
+    for path, body in cache.bundles():
         try:
-            newest = max(newest, decode_statement(decode_bundle(body).signature.body()).revision)
+            seen.append(decode_statement(decode_bundle(body).signature.body()).revision)
         except HoldfastError:
-            continue
-    for _, body in cache.freshness():
+            cache.damaged.append(path)
+    for path, body in cache.freshness():
         try:
-            said = decode_freshness(decode_envelope(body).body())
+            seen.append(decode_freshness(decode_envelope(body).body()).journal_revision)
         except HoldfastError:
-            continue
-        newest = max(newest, said.journal_revision)
-    return newest
+            cache.damaged.append(path)
+    if cache.damaged or not seen:
+        what = f"{cache.damaged[0]} is damaged" if cache.damaged else "nothing is in it"
+        raise Unavailable(
+            f"{directory} does not tell what its consumer saw: {what}. Ask another one, or give "
+            "--beyond with a revision that nobody can have passed"
+        )
+    return max(seen)
+
+
+def _is_left_out(entry: Entry) -> bool:
+    return entry.actor == ACTOR and not entry.edits
 
 
 def _leave_out(journal: Journal, backed_up: int, newest: int, at_ms: int) -> None:

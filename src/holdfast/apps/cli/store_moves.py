@@ -12,7 +12,7 @@ import click
 
 from holdfast.apps.cli.options import PASSWORD_FILE, output_option
 from holdfast.apps.cli.output import moment, print_data, print_facts, say, size_text
-from holdfast.apps.cli.stores import opened, progress
+from holdfast.apps.cli.stores import on_file, opened, progress, this_process
 
 if TYPE_CHECKING:
     from holdfast.engine.backup import Contents
@@ -69,7 +69,7 @@ def copy_store(
     ):
         content = StoreContent(from_stores, from_name)
         frozen = f"it was moved to {to_name}; start nodes with that store" if freeze else ""
-        moved = move(content, to_stores, tell, frozen=frozen)
+        moved = move(content, to_stores, tell, frozen=frozen, by=this_process())
     took_s = round(time.monotonic() - began_s, 2)
     if not print_data(
         {"from": from_name, "to": to_name, "took_s": took_s, **_plain(moved)}, output
@@ -114,6 +114,8 @@ def back_up(
     from holdfast.engine import backup
     from holdfast.engine.moving import StoreContent
 
+    if file.exists() and not file.is_file():
+        raise click.UsageError(f"{file} is no plain file: a backup is read again once it is made.")
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already: name another file, or add --force.")
     aside = file.with_name(f".{file.name}.{os.getpid()}")
@@ -121,6 +123,7 @@ def back_up(
         with (
             opened(at or data_dir, store_password_file) as (stores, name),
             progress(output) as tell,
+            on_file(file),
             _made(aside) as body,
         ):
             content = StoreContent(stores, name)
@@ -150,10 +153,10 @@ def check(file: Path, output: str) -> None:
     Example:
       holdfast store check holdfast.backup
     """
-    from holdfast.engine import backup
+    from holdfast.apps.cli.restoring import checked
 
-    with _read(file) as body, progress(output) as tell:
-        found = backup.verify(body, tell)
+    with on_file(file), _read(file) as body, progress(output) as tell:
+        found = checked(body, file, tell)
     if not print_data({"file": str(file), **_plain(found)}, output):
         _show_backup(found, file)
 
@@ -201,15 +204,17 @@ def restore(
 
     newest = max([beyond, *(seen_in(cache) for cache in caches)])
     with (
+        on_file(file),
         _read(file) as body,
         opened(target, store_password_file, there=False) as (stores, name),
         progress(output) as tell,
     ):
-        found, moved = restored(body, file, stores, newest, int(time.time() * 1000), tell)
+        at_ms = int(time.time() * 1000)
+        found, moved = restored(body, file, stores, newest, at_ms, tell, by=this_process())
     facts = {"file": str(file), "to": name, "backup_revision": found.revision, **_plain(moved)}
     if not print_data(facts, output):
         _show_moved(moved, str(file), name, None)
-        _say_lineage(found, moved, newest)
+        _say_lineage(found, moved)
 
 
 def _plain(found: Moved | Contents) -> dict[str, Any]:
@@ -229,10 +234,11 @@ def _made(path: Path) -> BinaryIO:
 def _read(file: Path) -> BinaryIO:
     from holdfast.core.errors import Unavailable
 
-    try:
-        return file.open("rb")
-    except OSError as error:
-        raise Unavailable(f"{file}: {error.strerror}") from None
+    body = file.open("rb")
+    if not body.seekable():
+        body.close()
+        raise Unavailable(f"{file} can't be read twice: copy what comes from it to a plain file")
+    return body
 
 
 def _show_moved(moved: Moved, source: str, target: str, took_s: float | None) -> None:
@@ -296,13 +302,13 @@ def _say_what_now(moved: Moved, source: str, target: str, freeze: bool) -> None:
         say(f"Nodes on {source} may write on: what they write is not in the copy (--freeze).")
 
 
-def _say_lineage(found: Contents, moved: Moved, newest: int) -> None:
+def _say_lineage(found: Contents, moved: Moved) -> None:
     say(f"It stands where the backup was taken, at revision {found.revision}.", fg="green")
-    if newest > found.revision:
+    if moved.revision > found.revision:
         say(
-            f"Revisions {found.revision + 1} to {newest} were lost, and are not given out again: "
-            f"the next change is revision {moved.revision + 1}. Commit the changes in them again "
-            "(holdfast apply); until then consumers that have them keep them, and say so.",
+            f"Revisions {found.revision + 1} to {moved.revision} were lost, and are not given out "
+            f"again: the next change is revision {moved.revision + 1}. Commit the changes in them "
+            "again (holdfast apply); until then consumers that have them keep them, and say so.",
             fg="yellow",
         )
     else:

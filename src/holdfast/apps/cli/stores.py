@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +52,22 @@ def opened(
         yield stores, shown(url)
     finally:
         stores.close()
+
+
+@contextmanager
+def on_file(file: Path) -> Iterator[None]:
+    """What goes wrong with a file, a full disk for instance, is told with its name."""
+    from holdfast.core.errors import Unavailable
+
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"{error.filename or file}: {error.strerror or error}") from None
+
+
+def this_process() -> str:
+    """Names a try for who looks at the store meanwhile."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 @contextmanager

@@ -120,11 +120,6 @@ class StoreMetrics(Collector):
         for name, what, value in (
             ("store_healthy", "1 while the store answers and is whole.", self._answers),
             ("store_bytes", "What it takes on its engine.", found.get("bytes", 0)),
-            (
-                "store_round_trip_seconds",
-                "One question to it; it has no quorum when this is missing.",
-                (found.get("round_trip_ms") or 0) / 1000,
-            ),
             ("store_members", "Servers of the engine.", len(members)),
             (
                 "store_members_healthy",
@@ -137,6 +132,12 @@ class StoreMetrics(Collector):
             ("store_blobs_unnamed", "Those of them that nothing names.", last.unnamed),
         ):
             yield GaugeMetricFamily(f"holdfast_{name}", what, value=float(value))
+        if self._answers and found.get("round_trip_ms") is not None:
+            yield GaugeMetricFamily(
+                "holdfast_store_round_trip_seconds",
+                "One question to it; missing while it, or a quorum of it, does not answer.",
+                value=found["round_trip_ms"] / 1000,
+            )
         for name, what, count in (
             ("store_blobs_collected", "Blobs deleted by this node.", self._collecting.deleted),
             (
