@@ -148,6 +148,11 @@ class Setting:
         return Run(self._facts.bucketing, self._facts.segments)
 
     def _expect_absence(self) -> None:
+        """Once for a setting. Takes 0.05 to 0.3 ms for up to ten conditions, 1 ms for fifty.
+
+        Settings that one request asks for one by one come to it together: 100 of them take 5 to
+        30 ms. Where all are one function (`fused`) absence is expected from the start.
+        """
         self.function = compiled(self.root, self._facts, self.answers, self, Every())
         self._owner.replace(self.key, self.function)
 
