@@ -130,12 +130,12 @@ def test_who_kills_workers_is_put_away_and_others_never_notice(
 
 @pytest.mark.long
 def test_unprotected_the_workers_die_on_and_on(world: World, tmp_path: Path, port: int) -> None:
+    """Whether others notice is chance: who connects waits in sockets that the parent keeps."""
     with fragile(world, tmp_path, port, unprotected=True) as running:
-        others: list[int] = []
+        answers: Counter[int] = Counter()
 
         def went_on() -> bool:
-            asked(port, POISON)
-            others.append(asked(port, CONTOSO, BANNER))
-            return running.told().count('"a worker died"') > 3 and 0 in others
+            answers[asked(port, POISON)] += 1
+            return running.told().count('"a worker died"') > 3
 
-        until(went_on, lambda: f"{Counter(others)} {running.told()}")
+        until(went_on, lambda: f"{answers} {running.told()}")
