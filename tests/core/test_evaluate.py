@@ -186,6 +186,17 @@ def test_absence_that_goes_on_is_expected() -> None:
     assert under_test.evaluate("k", {"tenant": "contoso"}).variant == "on"
 
 
+def test_settings_that_are_read_together_are_not_all_made_anew_at_once() -> None:
+    under_test = evaluator(**{f"k{number}": flag(CONTOSO) for number in range(1_000)})
+    at_once = []
+    for _ in range(MISSES_MAX):
+        before = dict(under_test.table)
+        under_test.evaluate_all({})
+        at_once.append(sum(under_test.table[key] is not before[key] for key in before))
+    assert sum(at_once) > 900
+    assert max(at_once) <= 30
+
+
 def test_segments_as_tables() -> None:
     rule = {"if": [{"in_segment": [{"var": "tenant"}, "big"]}, "on", "off"]}
     under_test = Evaluator(

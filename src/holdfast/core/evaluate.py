@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
+from zlib import crc32
 
 import msgspec
 
@@ -44,7 +45,9 @@ Body = bytes | msgspec.Raw
 FAILING_KEPT: Final = 8
 """Contexts kept in which a setting failed, the last ones."""
 MISSES_MAX: Final = 200
-"""Reads past the generated function after which it is made anew, for contexts that lack more."""
+"""Reads past the generated function after which it is made anew at the latest, for contexts that
+lack more. Each setting has a number of its own below that, so that those that are always read
+together are not all made in one request."""
 NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
 
 
@@ -84,7 +87,7 @@ class Setting:
         self._root: Node | None = None
         self._facts = facts
         self._owner = owner
-        self._misses = 0
+        self._misses = crc32(self.key.encode()) % MISSES_MAX
         self.walks = walks(root)
         self.reading: Reading | None = None
         self.function: Function = compiled(root, facts, answers, self, optional_attributes(root))
