@@ -173,7 +173,6 @@ def works(running: dict[str, Server], older: str) -> Iterator[Work]:
         },
         "refused": dict.fromkeys(("edge", "go"), REFUSED)
         | {"nginx": msgspec.structs.replace(REFUSED, path="/refused")},
-        "shed": {"edge-refusing": msgspec.structs.replace(SINGLE, status=503)},
     }
     asked["unchanged"] = {
         name: ask.having(running[name].ask(ask)[1])
@@ -182,6 +181,10 @@ def works(running: dict[str, Server], older: str) -> Iterator[Work]:
     }
     # Followers ask by the digest; the tag says how fresh the rest is, too, and changes with that.
     asked["unchanged"]["edge"] = SNAPSHOT.having(f'"{digest_of(running["edge"])}"')
+    # The very request that is answered with 304, refused: what a line costs is in both.
+    asked["shed"] = {
+        "edge-refusing": msgspec.structs.replace(asked["unchanged"]["edge"], status=503)
+    }
     two = ("edge-2", "nginx-2", "go-2")
     for task in ("single", "bulk-50", "bulk-136", "snapshot", "unchanged", "refused"):
         asked[f"{task}{TWO}"] = {

@@ -15,6 +15,8 @@ from holdfast.apps.edge import gate, serve
 from holdfast.apps.settings import EdgeSettings
 from holdfast.core.admission import BOUNDS, Admission
 
+NOTHING = [[-1.0 for _ in level] for level in BOUNDS]
+
 
 class Refusing(Admission):
     """Judges all, lets nobody in, and never comes to think better of it."""
@@ -29,7 +31,7 @@ class Refusing(Admission):
 
     def _refuse_all(self) -> None:
         self.alert_s, self.calm, self.engaged = -1.0, False, True
-        self._bounds_s = [[-1.0 for _ in level] for level in BOUNDS]
+        self._bounds_s = NOTHING
 
 
 if __name__ == "__main__":

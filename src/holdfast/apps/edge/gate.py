@@ -93,6 +93,7 @@ class EdgeGate:
         self._targets: dict[bytes, _Target] = {}
         self._epoch = -1
         self._turn = 0
+        self._pressure = 0.0
 
     def admit(
         self,
@@ -136,7 +137,9 @@ class EdgeGate:
             return
         admission.batch(self._clock(), length_s)
         self.alert_s = admission.alert_s
-        self._refusals.press(admission.pressure)
+        if admission.pressure != self._pressure:  # it changes once in a window
+            self._pressure = admission.pressure
+            self._refusals.press(self._pressure)
         while admission.turns:
             turn = admission.turns.popleft()
             (_log.warning if turn.state == "engaged" else _log.info)(turn.state, why=turn.why)
