@@ -7,8 +7,9 @@ and the API is made meanwhile, on a thread; a call that comes too soon waits for
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from holdfast.apps import http
 from holdfast.apps.asgi import App, Face, Receive, Scope, Send
@@ -26,6 +27,9 @@ from holdfast.core.errors import Unavailable
 if TYPE_CHECKING:
     from litestar import Litestar
 
+_making: Final = threading.Lock()
+"""The framework imports parts of itself while it makes an application; two at once would each find
+the other's halves."""
 _log = logger("holdfast.control")
 
 
@@ -91,7 +95,7 @@ def _refuse(_request: Request) -> Response:
 
 
 def _create_api(control: Control) -> Litestar:
-    with starting():
+    with _making, starting():
         from holdfast.apps.control.api import create_api
 
         return create_api(control)
