@@ -261,7 +261,7 @@ if "crash" in sys.argv: import os; os._exit(1)
 if "raise" in sys.argv: raise ValueError("a bad value")
 if "close" in sys.argv: follower.close(); sys.exit(0)
 if "exit" in sys.argv: sys.exit(0)
-time.sleep(600)
+while True: time.sleep(0.1)  # a signal just before a long sleep would wait for its end
 """
 
 
