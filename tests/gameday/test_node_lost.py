@@ -33,6 +33,7 @@ def test_nothing_is_lost_with_the_node_that_leads() -> None:
     assert (code, missed(found)) == (0, set()), (found["notes"], told)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_without_the_lease_several_lead_at_once() -> None:
     code, found, _ = run("--sample", "1", "--unprotected")
