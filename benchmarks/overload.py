@@ -337,6 +337,7 @@ def bars(report: dict[str, Any]) -> list[tuple[str, float | None, str, bool]]:
     most_ms = 4 * report["wait_budget_ms"]
     p99_ms = three["kinds"]["gathering"]["p99_ms"]
     goodput = round(three["goodput_per_s"] / report["capacity_per_s"], 3)
+    left = round(goodput / (1 - min(0.9, three["stolen_share"])), 3)
     ten = round(mix["goodput_per_s"] / mix["peak_per_s"], 3)
     matters = mix["kinds"]["renewing"]["ok_share"]
     recovered_s = report["recovery"]["on"]["recovery_s"]
@@ -347,6 +348,7 @@ def bars(report: dict[str, Any]) -> list[tuple[str, float | None, str, bool]]:
     return [
         (f"{costly}p99 of what is accepted, ms", p99_ms, f"<= {most_ms:g}", p99_ms <= most_ms),
         (f"{costly}goodput / capacity", goodput, ">= 0.8", goodput >= 0.8),
+        (f"{costly}the same, in the time that the host left", left, ">= 0.8", left >= 0.8),
         ("mixed load at 10x: goodput / peak", ten, ">= 0.8", ten >= 0.8),
         ("mixed load at 10x: important answered", matters, ">= 0.994", matters >= 0.994),
         ("seconds to recover from a flood", recovered_s, "<= 10", not slow),
