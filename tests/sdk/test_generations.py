@@ -241,6 +241,7 @@ def test_a_pin_is_seen_by_other_processes_of_the_cache(tmp_path: Path) -> None:
 
 CHILD = """
 import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests may have it ignored
 if "handles" in sys.argv: signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 from tests.sdk.publisher import SHOP
 from holdfast.adapters.disk_cache import DiskCache

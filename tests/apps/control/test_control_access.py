@@ -79,6 +79,7 @@ CALLS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/break-glass", None, "any"),
     ("GET", "/v1/rollouts", None, "any"),
     ("GET", "/v1/fleet", None, "any"),
+    ("GET", "/v1/running", None, "somewriter"),
     ("GET", "/v1/audit", None, "any"),
     ("PUT", "/v1/blobs", b"contoso\nfabrikam\n", "somewriter"),
     ("PUT", "/v1/environments/lab", {}, "admin"),

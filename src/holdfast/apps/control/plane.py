@@ -111,7 +111,6 @@ class Control:
         self._heard, self.world = heard, World(parts.blobs.get, clock, heard)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
         self._publisher = publisher = self._door()
-        publisher.on_fenced = self.leader.fenced
         self.relaying = Relaying(self.leader)
         for collector in (self.leader, self.relaying, self.held):
             self.metrics.registry.register(collector)
@@ -175,7 +174,7 @@ class Control:
         return replace(parts, journal=journal)
 
     def _door(self) -> Publisher:
-        return Publisher(
+        publisher = Publisher(
             view=self.view,
             journal=self._parts.journal,
             blobs=self._parts.blobs,
@@ -183,6 +182,8 @@ class Control:
             validate=self._examined,
             traffic_share=self.foresight.traffic_share,
         )
+        publisher.on_fenced = self.leader.fenced
+        return publisher
 
     def _examined(self, old: State, edits: Sequence[Edit], new: State) -> list[Problem]:
         return [*examine(old, edits, new, world=self.world), *self.held.doubts(old, new)]
