@@ -16,6 +16,7 @@ from holdfast.gameday.clocked import Setting
 from holdfast.gameday.drill import Day, Drill
 from holdfast.gameday.fleet import ENVIRONMENT, SERVICES, Fleet
 from holdfast.gameday.naive import Ask
+from holdfast.gameday.pressure import metric
 from holdfast.gameday.processes import ask, until_or_not
 from holdfast.gameday.promises.control_plane_dead import on_a_clock
 
@@ -23,6 +24,8 @@ HOUR_S: Final = 3_600.0
 YEARS_S: Final = 10 * 365.25 * 86_400.0
 SKEWS_S: Final = (YEARS_S, -YEARS_S, HOUR_S, -HOUR_S)
 MEMBERS: Final = ("control", "edge-a", "sdk-1")
+AGREE_S: Final = 60.0
+"""Clocks that differ by less agree."""
 EXPIRES_S: Final = 1_800
 """The clients' token lasts half an hour: less than every skew."""
 ARRIVES_S_MAX: Final = 10.0
@@ -124,6 +127,9 @@ def _skewed(day: Day, fleet: Fleet, seen: Seen, name: str, skew_s: float) -> Non
     seen.restarted += _arrives(day, fleet, seen, f"{text}, and it was started again")
     clocked.put(_clock(fleet, name), Setting())
     seen.after += _arrives(day, fleet, seen, f"{text} no more")
+    # One clock at a time: an edge that has heard a wrong one last believes its own, wrong or not.
+    url = fleet.edge_urls["edge-a"]
+    until_or_not(lambda: abs(metric(url, "holdfast_clock_skew_seconds")) < AGREE_S, ARRIVES_S_MAX)
 
 
 def _arrives(day: Day, fleet: Fleet, seen: Seen, when: str) -> bool:
