@@ -25,14 +25,14 @@ class Leases(MemoryLeases):
         super().__init__()
         self.answers = threading.Event()
         self.answers.set()
-        self.failing = False
+        self.failing: Exception | None = None
         self.asked = 0
 
     def take(self, holder: str, url: str, ttl_s: float) -> Lease | None:
         self.asked += 1
         self.answers.wait(DEADLINE_S)
-        if self.failing:
-            raise Unavailable("nobody answers")
+        if self.failing is not None:
+            raise self.failing
         return super().take(holder, url, ttl_s)
 
 
@@ -127,11 +127,11 @@ def test_a_leader_whose_store_hangs_stops_leading_all_the_same(
 
 
 def test_a_store_that_fails_is_asked_again(nodes: Callable[[str], Leading], leases: Leases) -> None:
-    leases.failing = True
+    leases.failing = Unavailable("nobody answers")
     one = nodes("one")
     until(lambda: one.unanswered >= 2)
     assert one.token == 0
-    leases.failing = False
+    leases.failing = None
     until(lambda: one.token)
 
 
@@ -179,3 +179,15 @@ def test_who_led_before_is_not_elsewhere_and_who_resigned_can_look(
     until(lambda: two.token)
     one.look()
     assert one.elsewhere == "http://two"
+
+
+def test_an_error_that_nobody_expected_ends_no_node(
+    nodes: Callable[[str], Leading], leases: Leases
+) -> None:
+    leases.failing = ValueError("an answer of another shape")
+    one, faults = nodes("one"), []
+    one.on_fault = faults.append
+    until(lambda: faults)
+    assert one.token == 0
+    leases.failing = None
+    until(lambda: one.token)

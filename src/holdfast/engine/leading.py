@@ -74,6 +74,7 @@ class Leading:
         clock: Clock = uptime_s,
         terms: Terms = TERMS,
         on_turn: Callable[[Turn], None] = lambda _: None,
+        on_fault: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._leases = leases
         self._holder = holder
@@ -82,6 +83,7 @@ class Leading:
         self._clock = clock
         self._terms = terms
         self.on_turn = on_turn
+        self.on_fault = on_fault
         self._standing = Standing()
         self._leader: Lease | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -197,8 +199,10 @@ class Leading:
         try:
             lease = self._leases.take(self._holder, self._url, self._terms.ttl_s)
             self._leader = lease or self._leases.current()
-        except HoldfastError:
+        except Exception as error:  # noqa: BLE001 - whatever it is: without this thread nobody leads
             self.unanswered += 1
+            if not isinstance(error, HoldfastError):
+                self.on_fault(error)
             return Unanswered()
         if self._leader is not None:
             self._newest = max(self._newest, self._leader.token)

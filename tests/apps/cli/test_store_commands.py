@@ -70,6 +70,13 @@ def test_a_store_that_is_not_there_is_not_made(store: Store, tmp_path: Path) -> 
     assert not (tmp_path / "none").exists()
 
 
+def test_a_url_of_a_scheme_that_nobody_knows_is_no_path(store: Store) -> None:
+    code, _, told = store("status", "postgres:user:S3cret@db/holdfast")
+    assert code == 2
+    assert "names no store" in told
+    assert "S3" not in told
+
+
 def test_wrong_use_is_told_apart(store: Store) -> None:
     code, _, told = store("status", "etcd://user:S3cret@a:99999/?nonsense=1")
     assert code == 2

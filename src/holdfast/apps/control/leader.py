@@ -52,6 +52,7 @@ class Leader(Collector):
             draw=random.SystemRandom().random,  # the global one may be seeded by a host
             terms=TERMS if shared else ALONE,
             on_turn=self._turned,
+            on_fault=lambda error: _log.error("the lease can't be asked for", exc_info=error),
         )
 
     @property

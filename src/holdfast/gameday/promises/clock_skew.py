@@ -38,6 +38,7 @@ class Seen(msgspec.Struct):
     arrived: int = 0
     after: int = 0
     restarted: int = 0
+    agreed: int = 0
     reads: int = 0
     let_in: int = 0
     slowest_s: float = 0.0
@@ -127,9 +128,12 @@ def _skewed(day: Day, fleet: Fleet, seen: Seen, name: str, skew_s: float) -> Non
     seen.restarted += _arrives(day, fleet, seen, f"{text}, and it was started again")
     clocked.put(_clock(fleet, name), Setting())
     seen.after += _arrives(day, fleet, seen, f"{text} no more")
-    # One clock at a time: an edge that has heard a wrong one last believes its own, wrong or not.
+    # One clock is wrong at a time: an edge hears that the control plane's is right again with the
+    # next statement. Were its own to jump ahead before that, it had two against it.
     url = fleet.edge_urls["edge-a"]
-    until_or_not(lambda: abs(metric(url, "holdfast_clock_skew_seconds")) < AGREE_S, ARRIVES_S_MAX)
+    seen.agreed += until_or_not(
+        lambda: abs(metric(url, "holdfast_clock_skew_seconds")) < AGREE_S, ARRIVES_S_MAX
+    )
 
 
 def _arrives(day: Day, fleet: Fleet, seen: Seen, when: str) -> bool:
@@ -162,6 +166,7 @@ def _judge(day: Day, fleet: Fleet, seen: Seen) -> None:
         ("changes that arrive while a clock is off", seen.arrived),
         ("changes that arrive when that member was started again", seen.restarted),
         ("changes that arrive when the clock is right again", seen.after),
+        ("times that the edge's clock agrees with what is signed again", seen.agreed),
     ):
         day.measure(name, value, f"all {seen.turns}", holds=value == seen.turns)
     slowest_s = round(seen.slowest_s, 1)
