@@ -276,6 +276,7 @@ def test_views_are_asked_of_the_leader_and_answered_here_without_one(
     with TestClient(create_app(control)) as client:
         following(control, client)
         client.post("/v1/reports", json={"reports": [REPORT]})
+        eventually(lambda: Leader.seen)
         for path in ("/v1/fleet?service=shop", "/v1/rollouts", "/v1/rollouts/production.3"):
             answer = client.get(path)
             assert answer.json() == {"of": "the leader"}

@@ -53,6 +53,16 @@ def test_what_differs_by_more_than_a_fifth_fails():
     assert not compare(told, real, Run(200.0, ((0.4, 1.3, 1.3),) * 3), costs).passed
 
 
+def test_without_streams_the_mean_counts_since_each_change_is_one_draw():
+    told, costs = Checking(streams=False), Costs()
+    real = Run(200.0, ((5.0, 9.0, 10.0), (5.0, 9.0, 10.0), (11.0, 18.0, 20.0)))
+    same = Run(200.0, ((11.0, 18.0, 20.0), (5.0, 9.0, 10.0), (5.0, 9.0, 10.0)))
+    late = Run(200.0, ((5.0, 9.0, 10.0), (5.0, 9.0, 10.0), (20.0, 27.0, 30.0)))
+    assert compare(told, real, same, costs).passed
+    assert not compare(told, real, late, costs).passed
+    assert compare(Checking(), real, late, costs).passed, "with streams one late change is a stall"
+
+
 def test_where_clients_share_a_cpu_they_take_longer_and_nothing_else_changes():
     costs = Costs()
     busy = stretched(costs, 3.0)

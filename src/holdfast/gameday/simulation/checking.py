@@ -4,10 +4,14 @@ What operations cost is measured before, on the same fleet with a fifth of the c
 compared was not looked at for it. Costs are CPU time. Where the clients of the real run had to wait
 for a CPU, since others are busy on the machine, everything took them that many times as long: so
 the kernel says (`schedstat`), and so the simulation is told (`stretched`).
+
+Without streams, how long a change takes is mostly where between two polls of the edge it came. So
+changes come at random there, there are more of them, and their mean is compared.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import tempfile
 import time
@@ -30,17 +34,34 @@ from holdfast.gameday.swarm import Swarm, Swarming
 BAR: Final = 0.2
 LOOPBACK_MS: Final = 0.05
 NAME: Final = "check"
+STREAMED_CHANGES: Final = 5
+POLLED_CHANGES: Final = 15
+SIMULATED_TIMES: Final = 3
+"""As many changes as in the real run are simulated, where each is one draw of the edge's poll."""
 CLIENT_COSTS: Final = ("client_poll_s", "client_activate_s", "client_hint_s")
 
 
 class Checking(msgspec.Struct, frozen=True, kw_only=True):
-    """What both runs are told."""
+    """What both runs are told; no `changes` are as many as one wants to tell them apart."""
 
     clients: int = 2_000
     interval_s: int = 10
-    changes: int = 5
+    changes: int = 0
     streams: bool = True
     seed: int = 1
+
+    @property
+    def real_changes(self) -> int:
+        return self.changes or (STREAMED_CHANGES if self.streams else POLLED_CHANGES)
+
+    @property
+    def simulated_changes(self) -> int:
+        return self.real_changes * (1 if self.streams else SIMULATED_TIMES)
+
+    def middle(self, figures: Sequence[float]) -> float:
+        """Of one figure of all changes: the median, which a stall of the machine does not move; or
+        the mean, which is closer where each change is one draw."""
+        return statistics.median(figures) if self.streams else statistics.fmean(figures)
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -106,7 +127,12 @@ def stretched(costs: Costs, clients: float) -> Costs:
 
 def parameters(told: Checking, costs: Costs) -> Parameters:
     """The same fleet, simulated: all clients on one CPU."""
-    gap_s = 1.5 * told.interval_s
+    chance = random.Random(told.seed)  # noqa: S311  chance of a simulation
+    gap_s = (2.0 if told.streams else 3.0) * told.interval_s
+    times_s = [
+        (number + 1) * gap_s + chance.uniform(0.0, told.interval_s)
+        for number in range(told.simulated_changes)
+    ]
     return Parameters(
         clients=told.clients,
         regions=(
@@ -118,8 +144,8 @@ def parameters(told: Checking, costs: Costs) -> Parameters:
                 control_ms=LOOPBACK_MS,
             ),
         ),
-        happenings=tuple(Change(at_s=(number + 1) * gap_s) for number in range(told.changes)),
-        run_s=(told.changes + 1) * gap_s,
+        happenings=tuple(Change(at_s=at_s) for at_s in times_s),
+        run_s=times_s[-1] + gap_s,
         settle_s=3.0 * told.interval_s,
         start_within_s=told.interval_s,
         pace=Pace(
@@ -153,7 +179,7 @@ def of_result(result: Result) -> Run:
 
 
 def compare(told: Checking, real: Run, simulated: Run, costs: Costs) -> Checked:
-    """The median change of each, and requests/s.
+    """The change in the middle of each (`Checking.middle`), and requests/s.
 
     The p50, the last one and what was refused are told, and don't decide.
     """
@@ -161,7 +187,7 @@ def compare(told: Checking, real: Run, simulated: Run, costs: Costs) -> Checked:
         ("requests/s while nothing changes", real.requests_per_s, simulated.requests_per_s, True)
     ]
     for place, (name, decides) in enumerate((("p50", False), ("p99", True), ("last", False))):
-        both = [statistics.median(each[place] for each in run.changes) for run in (real, simulated)]
+        both = [told.middle([each[place] for each in run.changes]) for run in (real, simulated)]
         rows.append((f"propagation, {name}, s", both[0], both[1], decides))
     rows.append(("requests refused", float(real.refused), float(simulated.refused), False))
     figures = tuple(_compared(*row) for row in rows)
@@ -196,11 +222,12 @@ def real_run(fleet: Fleet, place: Path, told: Checking) -> Run:
             _Stretch(fleet.edges["edge-a"].pid),
             _Stretch(swarm.process.pid),
         )
-        for _ in range(told.changes):
+        chance = random.Random(told.seed)  # noqa: S311  when to commit is no secret
+        for _ in range(told.real_changes):
             with edge, clients:
                 spread = reached_s(fleet, swarm, 6.0 * told.interval_s)
             changes.append(_points(spread))
-            time.sleep(told.interval_s / 2)
+            time.sleep(chance.uniform(0.0, told.interval_s))
         refused = swarm.statuses()[503]
     return Run(rate, tuple(changes), refused, (edge.times, clients.times))
 

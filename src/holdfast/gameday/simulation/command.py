@@ -112,12 +112,16 @@ def calibrate_command(output: str) -> None:
 @simulate.command("check")
 @click.option("--clients", default=2_000, show_default=True, help="Real ones, and simulated ones.")
 @click.option("--interval", default=10, show_default=True, help="Seconds between two polls.")
-@click.option("--changes", default=5, show_default=True, help="Committed one after the other.")
+@click.option(
+    "--changes",
+    type=click.IntRange(min=1),
+    help="Committed one after the other.  [default: 5; 15 without streams]",
+)
 @click.option("--streams/--no-streams", default=True, help="Whether clients listen to streams.")
 @click.option("--seed", default=1, show_default=True, help="Of the simulation.")
 @output_option()
 def check_command(  # noqa: PLR0913  what both runs are told
-    clients: int, interval: int, changes: int, *, streams: bool, seed: int, output: str
+    clients: int, interval: int, changes: int | None, *, streams: bool, seed: int, output: str
 ) -> None:
     """Hold the simulation against a real run: the same fleet, once real and once simulated.
 
@@ -133,7 +137,7 @@ def check_command(  # noqa: PLR0913  what both runs are told
     from holdfast.gameday.simulation.tables import show_check
 
     told = Checking(
-        clients=clients, interval_s=interval, changes=changes, streams=streams, seed=seed
+        clients=clients, interval_s=interval, changes=changes or 0, streams=streams, seed=seed
     )
     found = check(told, say)
     if not print_data(found, output):
