@@ -271,6 +271,33 @@ def test_every_decision_is_counted_whatever_happens(
         assert all(before in follows[after] for before, after in pairwise(said))
 
 
+@settings(max_examples=200)
+@given(requests, st.floats(1e-5, 0.5), st.lists(st.sampled_from(["a", "b", "d"]), max_size=40))
+def test_who_was_refused_is_refused_for_the_rest_of_his_batch(
+    batch: list[Asked], budget_s: float, window_before: list[str]
+) -> None:
+    admission = Admission(budget_s, 0.0)
+    now_s = 0.0
+    for n in range(1, 30):  # some callers have had their share before, and a window is over
+        for token in window_before:
+            if admission.judge(now_s, 0.0, Rank.BULK, token, "x") is None:
+                admission.done(0.02)
+        now_s = n * 0.02
+        admission.batch(now_s, 0.02)
+    start_s, refused = now_s, set[tuple[Rank, str, str]]()
+    for waits_s, rank, token, service, took_s in batch * 2:
+        now_s += waits_s
+        why = None
+        if now_s - start_s >= admission.alert_s:
+            why = admission.judge(now_s, now_s - start_s, rank, token, service)
+        question = rank, token, service
+        assert why is not None or question not in refused
+        if why is None:
+            admission.done(took_s)
+        elif admission.tokens.tells:
+            refused.add(question)
+
+
 @given(st.floats(1e-5, 0.5), st.floats(0, 0.079), st.sampled_from(["new", "other"]))
 def test_no_setting_sheds_important_work_of_light_callers_early(
     budget_s: float, waited_s: float, token: str

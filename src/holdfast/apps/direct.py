@@ -322,8 +322,12 @@ class Connection(asyncio.Protocol):
 
     def _answer_known(self, known: Known, data: bytes) -> None:
         """The short way: `data` is the whole request."""
-        front, request, gate = self._front, known.request, self._front.gate
         self.answered += 1
+        if known.refusals:  # to the same question, in the same batch
+            known.again += 1
+            self._transport.write(known.refusals[known.again % len(known.refusals)])
+            return
+        front, request, gate = self._front, known.request, self._front.gate
         began_s, calm = perf_counter(), True
         if gate is not None and began_s >= front.calm_until_s:
             calm = False

@@ -46,8 +46,12 @@ class Gate(Protocol):
 
         Asked when a head is whole, before its body. `waited_s`: since the first bytes came after
         the event loop last looked for any. `known`: a head that came before; what the gate makes
-        of method, target and headers it may keep there.
+        of method, target and headers it may keep there, and refusals for all who send the same
+        before the batch is over: who waits longer is not let in either.
         """
+
+    def again(self, known: Known, times: int) -> None:
+        """So often the refusals that the gate left there were sent. Told before `batch`."""
 
     def done(self, took_s: float, requests: int = 1) -> None:
         """One that was let in is answered, or gone unanswered (0 seconds then).
@@ -145,6 +149,8 @@ class Front:
         self._batch_began_s = 0.0
         self._batch_worked_s = 0.0
         self._batch_requests = 0
+        self._refused: list[Known] = []
+        """Heads that the gate left refusals at."""
         self._share = 1.0
         """Of a batch's time, what this thread worked, lately."""
 
@@ -199,6 +205,8 @@ class Front:
             if self.calm:
                 self._tell_calm(gate)
             refusal = gate.admit(method, target, headers, waited_s, known)
+            if known is not None and known.refusals:
+                self._refused.append(known)
             self.meter = thread_time if gate.alert_s < 0 else perf_counter
         self.calm_until_s = self._batch_began_s + gate.alert_s
         return refusal
@@ -214,6 +222,11 @@ class Front:
         self._batch_requests, self.calm_until_s = 0, NEVER
         if self.calm:
             self._tell_calm(gate)
+        while self._refused:
+            known = self._refused.pop()
+            requests += known.again
+            gate.again(known, known.again)
+            known.refusals, known.again = (), 0
         length_s, share = perf_counter() - self._batch_began_s, 1.0
         if length_s > SHORT_S:
             worked_s = thread_time() - self._batch_worked_s

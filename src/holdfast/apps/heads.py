@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -166,13 +167,17 @@ def without_upgrade(method: bytes, target: bytes, headers: Headers, rest: bytes)
 class Known:
     """A head known by heart: what the parser made of it, and what it says of the body behind it.
 
-    `request` is used for one at a time. `asked` is the gate's: what it makes of such a head.
+    `request` is used for one at a time. `asked` and `refusals` are the gate's: what it makes of
+    such a head, and what whoever sends it gets until the batch is over, in turn (none: the gate is
+    to be asked). `again` counts them.
     """
 
-    __slots__ = ("asked", "headers", "length", "method", "request", "target")
+    __slots__ = ("again", "asked", "headers", "length", "method", "refusals", "request", "target")
 
     def __init__(self, request: Request, target: bytes) -> None:
         self.asked: object = None
+        self.refusals: Sequence[bytes] = ()
+        self.again = 0
         self.length = len(request.body)
         self.method = request.method.encode()
         self.target = target

@@ -202,6 +202,19 @@ class Admission:
         self.admitted[rank] += 1
         return None
 
+    def again(self, times: int, why: Why, rank: Rank, token: Hashable, service: Hashable) -> None:
+        """So many more were refused in this batch for the same reason as one that was judged.
+
+        Who asks the same in the same batch need not be judged: within a batch waits grow, callers
+        have had more, and bounds stand. (In the first window of all, what a caller had is held
+        against what all had, which may grow more; that lasts a batch.)
+        """
+        cost_s, important = times * self.prices_s[rank], rank == 0
+        self.tokens.is_heavy((important, token), cost_s)
+        self.services.is_heavy((important, service), cost_s)
+        self.refused[rank][why] += times
+        self.refusals += times
+
     def _must_engage(self, now_s: float, waited_s: float) -> bool:
         """Whether so long a wait is a queue that can't be left to itself."""
         queued = self.served >= SERVED_LEAST and self.busy_s > BUSY_LEAST * waited_s

@@ -39,6 +39,11 @@ class Shares:
         return len(self._usual)
 
     @property
+    def wanted_s(self) -> float:
+        """What all have asked for in the window that is open."""
+        return sum(self._now.values())
+
+    @property
     def tells(self) -> bool:
         """Whether light callers are told from heavy ones: only if there is not enough for all."""
         return self._fair_s != INFINITE
@@ -62,7 +67,7 @@ class Shares:
 
     def turn(self, capacity_s: float) -> float:
         """A window is over in which `capacity_s` seconds of work could be done; what was wanted."""
-        wanted_in_all_s = sum(self._now.values())
+        wanted_in_all_s = self.wanted_s
         usual = {caller: SMOOTHING * wanted_s for caller, wanted_s in self._now.items()}
         for caller, wanted_s in self._usual.items():
             kept_s = (1 - SMOOTHING) * wanted_s

@@ -21,6 +21,8 @@ from holdfast.apps.edge.asked import asked
 from holdfast.apps.edge.cors import Cors
 from holdfast.apps.edge.gate import TARGETS_MAX, EdgeGate
 from holdfast.apps.edge.process import Edge
+from holdfast.apps.heads import Known
+from holdfast.apps.http import Request
 from holdfast.apps.serve import Server
 from holdfast.apps.settings import EdgeSettings, problems_of
 from holdfast.core.admission import Rank
@@ -203,6 +205,35 @@ def test_those_who_are_refused_together_come_back_apart(gate: EdgeGate, clock: C
         told.append(int(refused.partition(b"retry-after: ")[2].partition(b"\r\n")[0]))
     assert len(set(told)) >= 12
     assert all(first != then for first, then in pairwise(told))
+
+
+def test_who_asks_the_same_in_one_batch_is_refused_alike_and_counted(
+    gate: EdgeGate, clock: Clock
+) -> None:
+    crowd(gate, clock)
+    gate._refusals.press(16.0)
+    headers = [(b"authorization", READ["authorization"].encode())]
+    known = Known(Request("POST", BULK, "", headers, BODY.encode()), BULK.encode())
+    for again in (3, 0, 20):
+        before, wanted_s = gate.admission.refusals, gate.admission.tokens.wanted_s
+        refused = gate.admit(b"POST", BULK.encode(), headers, 9.0, known)
+        assert refused is not None
+        assert refused == known.refusals[0]
+        assert len(set(known.refusals)) >= 12, "who comes next comes back at another time"
+        price_s = gate.admission.tokens.wanted_s - wanted_s
+        gate.again(known, again)
+        assert gate.admission.refusals == before + 1 + again
+        assert sum(map(sum, gate.admission.refused)) == gate.admission.refusals
+        wanted_in_all_s = gate.admission.tokens.wanted_s - wanted_s
+        assert wanted_in_all_s == pytest.approx((1 + again) * price_s)
+
+
+def test_a_page_is_asked_about_each_time(gate: EdgeGate, clock: Clock) -> None:
+    crowd(gate, clock)
+    headers = [(b"origin", b"https://a.example")]
+    known = Known(Request("POST", BULK, "", headers, BODY.encode()), BULK.encode())
+    assert gate.admit(b"POST", BULK.encode(), headers, 9.0, known) is not None
+    assert not known.refusals
 
 
 # -- who asks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 
@@ -121,6 +122,9 @@ class Gate:
         self.waits.append(waited_s)
         return BUSY if target == b"/no" else None
 
+    def again(self, known: Known, times: int) -> None:
+        raise AssertionError("it left no refusals")
+
     def done(self, took_s: float, requests: int = 1) -> None:
         self.done_s.append(took_s)
         self.done_requests += requests
@@ -146,6 +150,72 @@ def test_a_refusal_is_written_on_the_kept_connection_and_the_body_dropped(times)
     assert gate.asked[0] == (b"POST", b"/no", [(b"host", b"x"), (b"content-length", b"4")])
     assert gate.asked[-2] == gate.asked[0]
     assert all(wait_s >= 0 for wait_s in gate.waits)
+
+
+class Leaving(Gate):
+    """Refuses all but /hold, and leaves two more refusals for who asks the same in the batch."""
+
+    LEFT = (BUSY.replace(b"r: 1", b"r: 2"), BUSY.replace(b"r: 1", b"r: 3"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent_again: list[tuple[bytes, int]] = []
+
+    def admit(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        waited_s: float,
+        known: Known | None = None,
+    ) -> bytes | None:
+        super().admit(method, target, headers, waited_s, known)
+        if target == b"/hold":
+            return None
+        if known is not None:
+            known.refusals = self.LEFT
+        return BUSY
+
+    def again(self, known: Known, times: int) -> None:
+        self.sent_again.append((known.target, times))
+
+
+def test_who_asks_the_same_in_one_batch_is_refused_without_another_question():
+    held, release = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> Response:
+        if request.path == "/hold":
+            held.set()
+            assert release.wait(serving.DEADLINE_S)
+        return echo(request)
+
+    gate = Leaving()
+    with (
+        serving.listening(answer, direct=True, gate=gate) as server,
+        Raw(server.port) as holding,
+        contextlib.ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(Raw(server.port)) for _ in range(9)]
+        for client in clients:  # a head is known from its second time on
+            for _ in range(2):
+                client.send(GET % b"/same")
+                assert client.read_until(b"busy") == BUSY
+        until(lambda: sum(gate.batches) == 18)
+        gate.asked.clear()
+        gate.sent_again.clear()
+        gate.batches.clear()
+        holding.send(GET % b"/hold")
+        assert held.wait(serving.DEADLINE_S)
+        for client in clients:  # all this waits in the kernel, for one batch
+            client.send(GET % b"/same")
+        release.set()
+        answers = [client.read_until(b"busy") for client in clients]
+        assert holding.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        until(lambda: sum(gate.batches) == 10)
+
+    assert [each[1] for each in gate.asked] == [b"/hold", b"/same"]
+    assert gate.sent_again == [(b"/same", 8)]
+    assert sorted(answers) == sorted([BUSY, *(Leaving.LEFT * 4)])
 
 
 @pytest.mark.parametrize("parts", [1, 2], ids=["whole", "in-pieces"])

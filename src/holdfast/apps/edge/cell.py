@@ -75,6 +75,10 @@ class CellGate:
             return None
         return self._inner.admit(method, target, headers, waited_s, known)
 
+    def again(self, known: Known, times: int) -> None:
+        if self._inner is not None:
+            self._inner.again(known, times)
+
     def done(self, took_s: float, requests: int = 1) -> None:
         if self._inner is not None:
             self._inner.done(took_s, requests)

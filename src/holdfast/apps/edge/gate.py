@@ -20,7 +20,7 @@ from holdfast.apps.edge.table import Table
 from holdfast.apps.heads import Known
 from holdfast.apps.http import Headers
 from holdfast.apps.observe import logger
-from holdfast.core.admission import Admission
+from holdfast.core.admission import Admission, Why
 from holdfast.core.model import Subject
 from holdfast.core.snapshot import Pacing
 
@@ -56,9 +56,12 @@ class _Target:
 
 
 class _Question:
-    """What a head asks for, and in whose name, as long as the table's `epoch` stands."""
+    """What a head asks for, and in whose name, as long as the table's `epoch` stands.
 
-    __slots__ = ("credential", "epoch", "origin", "rank", "what")
+    `refused`: why it was refused last, and who its caller was then.
+    """
+
+    __slots__ = ("credential", "epoch", "origin", "rank", "refused", "what")
 
     def __init__(self, what: _Target, told: Mapping[bytes, bytes], epoch: int) -> None:
         self.what = what
@@ -66,6 +69,7 @@ class _Question:
         self.credential = credential(told)
         self.origin = told.get(b"origin") if what.ofrep else None
         self.epoch = epoch
+        self.refused: tuple[Why, str] | None = None
 
 
 class EdgeGate:
@@ -122,7 +126,22 @@ class EdgeGate:
             return None
         why = admission.judge(self._clock(), waited_s, question.rank, caller, what.place)
         self.alert_s = admission.alert_s
-        return None if why is None else self._refusal(what, question.origin)
+        if why is None:
+            return None
+        refusal = self._refusal(what, question.origin)
+        if known is not None and question.origin is None:
+            # Until the batch is over, waits grow, callers have had more, and bounds stand.
+            question.refused = why, caller
+            known.refusals = what.refusals[self._turn :] + what.refusals[: self._turn]
+        return refusal
+
+    def again(self, known: Known, times: int) -> None:
+        """What `admit` left there was sent so often."""
+        question = known.asked
+        if times and isinstance(question, _Question) and question.refused is not None:
+            why, caller = question.refused
+            self._turn = (self._turn + times) % VARIANTS
+            self.admission.again(times, why, question.rank, caller, question.what.place)
 
     def done(self, took_s: float, requests: int = 1) -> None:
         """So many that were let in were answered in `took_s`, 0 if one never was."""
