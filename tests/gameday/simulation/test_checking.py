@@ -17,6 +17,7 @@ from holdfast.gameday.simulation.checking import (
     parameters,
     real_run,
     stretched,
+    switch_streams_off,
 )
 from holdfast.gameday.simulation.costs import Costs
 
@@ -25,6 +26,7 @@ def test_real_clients_ask_as_often_as_simulated_ones_and_changes_come_in_the_sam
     told = Checking(clients=40, interval_s=1, changes=2, streams=False)
     with Fleet(Day(tmp_path, seed=1, protected=True)) as fleet:
         begin(fleet, told.interval_s)
+        switch_streams_off(fleet, told.interval_s)
         real = real_run(fleet, tmp_path, told)
     simulated = of_result(played(parameters(told, Costs())))
     assert real.requests_per_s == pytest.approx(simulated.requests_per_s, rel=0.3)

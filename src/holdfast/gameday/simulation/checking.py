@@ -21,8 +21,10 @@ from typing import Final, Self
 
 import msgspec
 
+from holdfast.core.errors import Unavailable
 from holdfast.gameday.drill import Day
-from holdfast.gameday.fleet import Fleet
+from holdfast.gameday.fleet import ENVIRONMENT, Fleet
+from holdfast.gameday.processes import until
 from holdfast.gameday.simulation.calibrating import FEW, begin, measure, ran_and_waited_s, reached_s
 from holdfast.gameday.simulation.costs import Costs
 from holdfast.gameday.simulation.parameters import Change, Pace, Parameters, Region
@@ -32,6 +34,7 @@ from holdfast.gameday.simulation.world import CLIENTS, EDGES
 from holdfast.gameday.swarm import Swarm, Swarming
 
 BAR: Final = 0.2
+REACHED_S: Final = 60.0
 LOOPBACK_MS: Final = 0.05
 NAME: Final = "check"
 STREAMED_CHANGES: Final = 5
@@ -105,12 +108,29 @@ def check(told: Checking, tell: Callable[[str], object]) -> Checked:
         with Fleet(day) as fleet:
             begin(fleet, told.interval_s)
             light = measure(fleet, Path(place), tell).light
+            if not told.streams:
+                switch_streams_off(fleet, told.interval_s)
             tell(f"{told.clients} real clients")
             real = real_run(fleet, Path(place), told)
     tell(f"{told.clients} simulated clients")
     costs = stretched(_handing_on(light), real.stretch[1])
     simulated = of_result(play(parameters(told, costs), NAME, told.seed, 1, _quiet))
     return compare(told, real, simulated, costs)
+
+
+def switch_streams_off(fleet: Fleet, interval_s: int) -> None:
+    """Sign that nobody listens to streams; the edge polls as its clients do. Or `Unavailable`."""
+    pacing = {
+        "poll_interval_s": interval_s,
+        "poll_interval_max_s": interval_s,
+        "streams": False,
+    }
+    body = {"reason": "polls alone", "pacing": pacing}
+    found = fleet.api("PUT", f"/v1/environments/{ENVIRONMENT}", body)
+    if found.status >= 300:
+        raise Unavailable(f"no pacing: {found.status} {found.body}")
+    revision = int(found.body["revision"]) if isinstance(found.body, dict) else 0
+    until(lambda: fleet.revision_at("edge-a") >= revision, "the edge to have that", REACHED_S)
 
 
 def stretched(costs: Costs, clients: float) -> Costs:
