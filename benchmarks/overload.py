@@ -9,8 +9,8 @@ is what is measured; the generator's own share of its core is told. Goodput is a
 100 ms.
 
 With admission on and off: the curve; a costly route at three times its capacity; a mixed load at
-ten times; how long it takes until all is well again after a flood; what a refusal costs against
-a 304. Needs two cores. The last line of output is JSON.
+ten times, in work that is done in time; how long it takes until all is well again after a flood.
+Needs two cores. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -56,7 +56,13 @@ DEADLINE_S = 0.1
 WAIT_BUDGET_S = 0.005
 RATE_MAX = 30_000.0
 CALIBRATION_S = 2.0
-REST_S = 5.0
+COSTLY_ROUNDS = 12
+COSTLY_S = 3.0
+SETTLED_S = 1.0
+"""A flood that comes at once is let in for four wait budgets, and for a moment again on trial."""
+STOLEN_MOST = 0.04
+UNDISTURBED = 5
+REST_S = 8.0
 """After a core was full: a host that lends its time takes some back then."""
 READERS = {
     name: issue(name, name.encode().ljust(32, b"."), name, (Scope(verbs=("read",)),))
@@ -173,20 +179,27 @@ def mixed(edge: Edge) -> list[Kind]:
 
 
 def load(
-    edge: Edge, mix: Sequence[Kind], per_s: float, seconds: float, seed: int = 1
+    edge: Edge,
+    mix: Sequence[Kind],
+    per_s: float,
+    seconds: float,
+    *,
+    seed: int = 1,
+    settle_s: float = 0.0,
 ) -> dict[str, Any]:
     """One run; all figures of it."""
     per_s = min(per_s, RATE_MAX)
     used_s, taken_s, began_s = edge.cpu_s(), stolen_s(), time.monotonic()
     loaded = Load(
         edge.url, mix, per_s, CONNECTIONS, seconds,
-        deadline_s=DEADLINE_S, patience_s=1.0, core=LOAD_CORE, seed=seed,
+        deadline_s=DEADLINE_S, patience_s=1.0, settle_s=settle_s, core=LOAD_CORE, seed=seed,
     ).run()  # fmt: skip
     took_s = time.monotonic() - began_s
     used_s, taken_s = edge.cpu_s() - used_s, stolen_s() - taken_s
     time.sleep(0.7)
     return told(loaded) | {
         "per_s": per_s,
+        "took_s": loaded.took_s,
         "server_cpu_share": round(used_s / took_s, 2),
         "stolen_share": round(taken_s / took_s, 2),
     }
@@ -222,10 +235,10 @@ def told(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def capacity(edge: Edge, mix: Sequence[Kind]) -> float:
+def capacity(edge: Edge, mix: Sequence[Kind], runs: int = 3) -> float:
     """Answers per second when it always has something to do, and refuses nothing."""
     rates = []
-    for _ in range(3):
+    for _ in range(runs):
         run = Load(edge.url, mix, RATE_MAX, 16, 10, deadline_s=9, patience_s=9, core=LOAD_CORE)
         with run:
             done = run.stop_after(CALIBRATION_S)
@@ -260,30 +273,53 @@ def token(reader: str) -> dict[str, str]:
     return {"authorization": f"Bearer {READERS[reader][0]}"}
 
 
-def refusal_cost(edge: Edge, per_s: float) -> dict[str, float]:
-    """Server's CPU per request in us: 304s, and refusals of the same number beside a full house."""
-    found = kinds(edge)
-    before_s = edge.cpu_s()
-    loaded = Load(edge.url, [found["renewing"]], 5_000, 100, 3, core=LOAD_CORE).run()
-    unchanged = (edge.cpu_s() - before_s) / loaded.offered * 1e6
-    costs = []
-    for times in (5, 15):
+def costly(running: dict[str, Edge], mix: dict[str, list[Kind]]) -> list[dict[str, Any]]:
+    """Three times the capacity of a costly route, round by round, each beside a capacity of its
+    own: the higher one of before and after, since the host does not always give the same. Goodput
+    is of all the time, p99 of what came when the overload had stood for `SETTLED_S`."""
+    rounds: list[dict[str, Any]] = []
+    for number in range(COSTLY_ROUNDS):
+        if sum(each["stolen_share"] <= STOLEN_MOST for each in rounds) >= UNDISTURBED:
+            break
+        time.sleep(REST_S)
+        before = capacity(running["off"], mix["off"], 1)
+        run = load(running["on"], mix["on"], 3 * before, COSTLY_S, seed=number, settle_s=SETTLED_S)
+        full = max(before, capacity(running["off"], mix["off"], 1))
+        found = {
+            "capacity_per_s": round(full, 1),
+            "goodput": round(run["goodput_per_s"] / full, 3),
+            "p99_ms": run["kinds"]["gathering"]["p99_ms"],
+            "stolen_share": run["stolen_share"],
+            "without_answer": run["without_answer"],
+        }
+        say(f"  costly at 3x, round {number + 1}: {found}")
+        rounds.append(found)
+    return rounds
+
+
+def undisturbed(rounds: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Those in which the host took hardly anything; all, where there are too few of them."""
+    quiet = [each for each in rounds if each["stolen_share"] <= STOLEN_MOST]
+    return quiet if len(quiet) >= UNDISTURBED else rounds
+
+
+def prices(edge: Edge) -> dict[str, float]:
+    """Of one answer of each kind alone: CPU of the server, in seconds."""
+    found = {}
+    for name, kind in kinds(edge).items():
         before_s = edge.cpu_s()
-        loaded = Load(
-            edge.url, [found["gathering"]], min(times * per_s, RATE_MAX), CONNECTIONS, 3,
-            core=LOAD_CORE,
-        ).run()  # fmt: skip
-        tally = loaded.kinds["gathering"]
-        costs.append((edge.cpu_s() - before_s, tally.ok, tally.refused))
+        run = Load(edge.url, [kind], RATE_MAX, 16, 10, deadline_s=9, patience_s=9, core=LOAD_CORE)
+        with run:
+            done = run.stop_after(CALIBRATION_S)
+        found[name] = (edge.cpu_s() - before_s) / max(1, done.kinds[name].ok)
         time.sleep(1.0)
-    return {"unchanged_us": round(unchanged, 1), "refusal_us": round(solved(costs), 1)}
+    return found
 
 
-def solved(costs: list[tuple[float, int, int]]) -> float:
-    """us for a refusal, from two runs of (CPU seconds, answers, refusals)."""
-    (cpu_a, ok_a, refused_a), (cpu_b, ok_b, refused_b) = costs
-    divisor = refused_b * ok_a - refused_a * ok_b
-    return 0.0 if not divisor else (cpu_b * ok_a - cpu_a * ok_b) / divisor * 1e6
+def work(run: dict[str, Any], price_s: dict[str, float]) -> float:
+    """What was answered in time, in seconds of work for each second."""
+    useful = {name: each["useful"] for name, each in run["kinds"].items()}
+    return sum(price_s[name] * count for name, count in useful.items()) / run["took_s"]
 
 
 def measure(running: dict[str, Edge], seconds: float) -> dict[str, Any]:
@@ -298,26 +334,29 @@ def measure(running: dict[str, Edge], seconds: float) -> dict[str, Any]:
             run["times"] = times
             curves[name].append(run)
             say(f"  {times:5.1f}x {name:3} {run['goodput_per_s']:8.0f}/s {line(run)}")
+    rounds = costly(running, bulk)
+    price_s = prices(running["off"])
     mix_full = capacity(running["off"], mixed(running["off"]))
     say(f"capacity of the mixed load: {mix_full:.0f}/s")
     mixes: dict[str, dict[str, Any]] = {}
     for name, edge in running.items():
         time.sleep(REST_S)
-        peak = max(
-            load(edge, mixed(edge), t * mix_full, seconds)["goodput_per_s"] for t in (0.8, 1)
-        )
-        ten = load(edge, mixed(edge), 10 * mix_full, seconds)
-        mixes[name] = {"peak_per_s": peak, **ten}
-        say(f"  mixed 10x {name:3} {ten['goodput_per_s']:8.0f}/s of {peak:.0f}/s {line(ten)}")
+        runs = [
+            load(edge, mixed(edge), times * mix_full, seconds) for times in (0.8, 0.9, 1, 1.2, 10)
+        ]
+        *below, ten = [work(run, price_s) for run in runs]
+        mixes[name] = {"peak_work": max(below), "work": ten, **runs[-1]}
+        say(f"  mixed 10x {name:3} {ten:.3f} of {max(below):.3f} of a core {line(runs[-1])}")
     return {
         "capacity_per_s": full,
         "wait_budget_ms": WAIT_BUDGET_S * 1000,
         "deadline_ms": DEADLINE_S * 1000,
         "curves": curves,
+        "costly": rounds,
+        "prices_us": {name: round(each * 1e6, 1) for name, each in price_s.items()},
         "mixed_capacity_per_s": mix_full,
         "mixed": mixes,
         "recovery": {name: recovery(edge, full) for name, edge in running.items()},
-        "cost": refusal_cost(running["on"], full),
     }
 
 
@@ -332,29 +371,27 @@ def line(run: dict[str, Any]) -> str:
 
 def bars(report: dict[str, Any]) -> list[tuple[str, float | None, str, bool]]:
     """What issue 4 asks for: (what, measured, bar, whether it holds)."""
-    on, mix, cost = report["curves"]["on"], report["mixed"]["on"], report["cost"]
-    three = next(run for run in on if run["times"] == 3.0)
+    on, mix = report["curves"]["on"], report["mixed"]["on"]
+    rounds = undisturbed(report["costly"])
     most_ms = 4 * report["wait_budget_ms"]
-    p99_ms = three["kinds"]["gathering"]["p99_ms"]
-    goodput = round(three["goodput_per_s"] / report["capacity_per_s"], 3)
-    left = round(goodput / (1 - min(0.9, three["stolen_share"])), 3)
-    ten = round(mix["goodput_per_s"] / mix["peak_per_s"], 3)
+    p99_ms, goodput = (
+        round(statistics.median(each[key] for each in rounds), 3) for key in ("p99_ms", "goodput")
+    )
+    ten = round(mix["work"] / mix["peak_work"], 3)
     matters = mix["kinds"]["renewing"]["ok_share"]
     recovered_s = report["recovery"]["on"]["recovery_s"]
-    lost = sum(run["without_answer"] for run in on) + mix["without_answer"]
-    price = round(cost["refusal_us"] / cost["unchanged_us"], 2)
+    runs = [*on, *report["costly"], mix]
+    lost = sum(run["without_answer"] for run in runs)
     slow = recovered_s is None or recovered_s > 10
-    costly = "costly route at 3x: "
     return [
-        (f"{costly}p99 of what is accepted, ms", p99_ms, f"<= {most_ms:g}", p99_ms <= most_ms),
-        (f"{costly}goodput / capacity", goodput, ">= 0.8", goodput >= 0.8),
-        (f"{costly}the same, in the time that the host left", left, ">= 0.8", left >= 0.8),
-        ("mixed load at 10x: goodput / peak", ten, ">= 0.8", ten >= 0.8),
+        ("costly route at 3x: p99 of what is accepted, ms", p99_ms, f"<= {most_ms:g}",
+         p99_ms <= most_ms),
+        ("costly route at 3x: goodput / capacity", goodput, ">= 0.8", goodput >= 0.8),
+        ("mixed load at 10x: work done in time / peak", ten, ">= 0.8", ten >= 0.8),
         ("mixed load at 10x: important answered", matters, ">= 0.994", matters >= 0.994),
         ("seconds to recover from a flood", recovered_s, "<= 10", not slow),
         ("requests without an answer", lost, "0", lost == 0),
-        ("a refusal / a 304, CPU", price, "<= 1", price <= 1),
-    ]
+    ]  # fmt: skip
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
@@ -395,7 +432,14 @@ def section(report: dict[str, Any]) -> str:
         f"| {what} | {value} | {bar} | {'yes' if holds else '**no**'} |"
         for what, value, bar, holds in bars(report)
     )
-    cost, slow_s = report["cost"], report["recovery"]["off"]["recovery_s"]
+    slow_s = report["recovery"]["off"]["recovery_s"]
+    rounds = report["costly"]
+    costly_rows = "\n".join(
+        f"| {each['capacity_per_s']:.0f} | {each['goodput']} | {each['p99_ms']:.1f} "
+        f"| {each['stolen_share']:.0%} |"
+        for each in rounds
+    )
+    priced = ", ".join(f"{name} {each:g}" for name, each in report["prices_us"].items())
     without = "not within the measurement" if slow_s is None else f"after {slow_s} s"
     matters = report["mixed"]["off"]["kinds"]["renewing"]["ok_share"]
     return f"""## Overload
@@ -415,8 +459,16 @@ answers within {report["deadline_ms"]:g} ms; the wait budget is {report["wait_bu
 {found}
 
 The last columns are the generator's share of its core, and what the host took of the edge's.
+The costly route at 3x, round by round, each beside a capacity taken just before and after; the
+table above has the medians of {len(undisturbed(rounds))} of them: of {UNDISTURBED} in which the
+host took at most {STOLEN_MOST:.0%}, or of all where it never left it alone so often. The p99 is of
+what came after the first second:
 
-A refusal takes {cost["refusal_us"]} us of CPU, a 304 {cost["unchanged_us"]} us. Without admission
+| capacity/s | goodput / capacity | p99 of the accepted, ms | stolen |
+|---|---|---|---|
+{costly_rows}
+
+Work is what answers cost alone, in us of CPU: {priced}. Without admission
 the edge is well again {without} when a flood of 3 s at 10x is over, and answers {matters:.1%} of
 what is important in the mixed load at 10x.
 """

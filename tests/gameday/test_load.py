@@ -133,6 +133,14 @@ def test_a_stall_counts_for_all_that_was_due_meanwhile(server: str) -> None:
     assert tally.ok - tally.useful > 50
 
 
+def test_quantiles_leave_out_how_it_began(server: str) -> None:
+    for settle_s, some in ((0.5, True), (1.0, False)):
+        load = Load(server, [Kind("a", path="/")], 100, 10, 1.0, patience_s=30, settle_s=settle_s)
+        tally = load.run().kinds["a"]
+        assert tally.ok == tally.offered > 0
+        assert (tally.p50_ms > 0) == some, "nothing is due after its end"
+
+
 def test_who_waits_too_long_gives_up_before_or_after_sending(server: str) -> None:
     loaded = Load(server, [Kind("silent", path="/silent")], 100, 2, 0.5, patience_s=0.3).run()
     tally = loaded.kinds["silent"]
@@ -143,7 +151,8 @@ def test_who_waits_too_long_gives_up_before_or_after_sending(server: str) -> Non
 
 
 def test_a_thoughtless_client_asks_again_at_once(server: str) -> None:
-    loaded = Load(server, [Kind("refused", path="/refused", retries=2)], 50, 4, 0.5).run()
+    kind = Kind("refused", path="/refused", retries=2)
+    loaded = Load(server, [kind], 50, 4, 0.5, patience_s=30).run()
     tally = loaded.kinds["refused"]
     assert tally.refused == tally.offered
     assert tally.retried > 0

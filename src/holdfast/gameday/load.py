@@ -69,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     deadline_s: float
     patience_s: float
+    settle_s: float
     seed: int
     parent: int
     core: int | None = None
@@ -165,7 +166,9 @@ class Load:
     """A load on one server: `run`, or `start` and `wait`, or `with Load(…) as load` and `stop`.
 
     Requests are due at random, `burst` of them at the same moment.
-    `deadline_s`: a good answer is useful until then. `core`: the CPU that the generator keeps to.
+    `deadline_s`: a good answer is useful until then. `settle_s`: quantiles are of good answers to
+    requests that were due later, so that they tell how it is, and not how it began. `core`: the CPU
+    that the generator keeps to.
     Raises `Unavailable` for what is not on loopback or beyond the bounds of this module.
     """
 
@@ -179,6 +182,7 @@ class Load:
         *,
         deadline_s: float = 0.1,
         patience_s: float = 1.0,
+        settle_s: float = 0.0,
         burst: int = 1,
         seed: int = 1,
         core: int | None = None,
@@ -194,6 +198,7 @@ class Load:
             seconds=seconds,
             deadline_s=deadline_s,
             patience_s=patience_s,
+            settle_s=settle_s,
             seed=seed,
             parent=os.getpid(),
             core=core,

@@ -257,7 +257,8 @@ class Range:
             shot.over = True
             tally.ok += 1
             tally.ok_by[self._slice(shot.due_s)] += 1
-            kind.good_s.append(now_s - shot.due_s)
+            if shot.due_s >= self._began_s + self._plan.settle_s:
+                kind.good_s.append(now_s - shot.due_s)
             if now_s - shot.due_s <= self._plan.deadline_s:
                 tally.useful += 1
                 tally.useful_by[self._slice(now_s)] += 1
