@@ -36,7 +36,6 @@ WANTED = (
     ("single: edge / bare_protocol", 0.75),
     ("snapshot: edge / bare_protocol", 0.75),
     ("unchanged: edge / bare_protocol", 0.75),
-    ("refused / unchanged", 1.0),
     ("shed / unchanged", 1.0),
 )
 SHOWN = ("edge", "nginx", "go", "bare_protocol", "unleash")
