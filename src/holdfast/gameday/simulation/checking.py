@@ -23,7 +23,7 @@ import msgspec
 
 from holdfast.core.errors import Unavailable
 from holdfast.gameday.drill import Day
-from holdfast.gameday.fleet import ENVIRONMENT, Fleet
+from holdfast.gameday.fleet import Fleet
 from holdfast.gameday.processes import until
 from holdfast.gameday.simulation.calibrating import FEW, begin, measure, ran_and_waited_s, reached_s
 from holdfast.gameday.simulation.costs import Costs
@@ -35,6 +35,7 @@ from holdfast.gameday.swarm import Swarm, Swarming
 
 BAR: Final = 0.2
 REACHED_S: Final = 60.0
+SETTLE_S: Final = 2.0
 LOOPBACK_MS: Final = 0.05
 NAME: Final = "check"
 STREAMED_CHANGES: Final = 5
@@ -119,18 +120,23 @@ def check(told: Checking, tell: Callable[[str], object]) -> Checked:
 
 
 def switch_streams_off(fleet: Fleet, interval_s: int) -> None:
-    """Sign that nobody listens to streams; the edge polls as its clients do. Or `Unavailable`."""
+    """Sign that nobody listens to streams; the edge polls as its clients do. Or `Unavailable`.
+
+    An edge listens as long as one of its environments wants it to.
+    """
     pacing = {
         "poll_interval_s": interval_s,
         "poll_interval_max_s": interval_s,
         "streams": False,
     }
     body = {"reason": "polls alone", "pacing": pacing}
-    found = fleet.api("PUT", f"/v1/environments/{ENVIRONMENT}", body)
-    if found.status >= 300:
-        raise Unavailable(f"no pacing: {found.status} {found.body}")
-    revision = int(found.body["revision"]) if isinstance(found.body, dict) else 0
+    for each in fleet.api("GET", "/v1/environments").body["environments"]:
+        found = fleet.api("PUT", f"/v1/environments/{each['environment']}", body)
+        if found.status >= 300:
+            raise Unavailable(f"no pacing: {found.status} {found.body}")
+    revision = fleet.count_up()
     until(lambda: fleet.revision_at("edge-a") >= revision, "the edge to have that", REACHED_S)
+    time.sleep(SETTLE_S)  # it leaves its stream with what it does next
 
 
 def stretched(costs: Costs, clients: float) -> Costs:
