@@ -82,13 +82,11 @@ class Connection(asyncio.Protocol):
         self._short = True  # nothing of a request is here, and nothing waits
         self._inside = False  # some of a request is here, and not all
         self._waiting: deque[tuple[Request | bytes, bool, bool]] = deque()
-        self._rest = b""
-        self._final = b""
+        self._rest = self._final = b""
         self._choked = self._paused = self._scheduled = self._ended = False
-        self._turn = self._taken = self._let_in = 0
+        self._turn = self._taken = self._let_in = self._sweeps = self._unread = 0
         self._lingering: Lingering | None = None
         self._seen = ("", 0)
-        self._sweeps = self._unread = 0
         self.answered = 0
         self.left = False
         self.on_message_begin()
@@ -175,8 +173,7 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """A turn for what waits: answers first, then more of what came."""
-        self._scheduled = False
-        self._turn = 0
+        self._scheduled, self._turn = False, 0
         while self._turn < ANSWERS_PER_TURN and not (self.left or self._choked):
             if self._waiting:
                 self._turn += 1
@@ -213,17 +210,26 @@ class Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Parse some bytes; answers are given from within."""
-        begun = self._inside
-        self._alone = True
+        begun, rest, self._alone = self._inside, data, True
+        while rest:
+            rest = self._parse(rest)
+        if self._inside and not (self.left or self._final):
+            self._taken += len(data) if begun or self._alone else 0
+            body_bytes_max = self._front.face.body_bytes_max if self._head_done else 0
+            if self._taken > unfinished_bytes_max(body_bytes_max):
+                self._refuse_head(TOO_LARGE)
+
+    def _parse(self, data: bytes) -> bytes:
+        """Give it to the parser; what it has to get again, if it stopped."""
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # The parser stops at such a head; it gets the same without what made it stop.
-            self._parser = None
-            rest = data[upgrade.args[0] :]
-            self._feed(without_upgrade(self._method, self._target, self._headers, rest))
+            # It stops at such a head; it gets the same without what made it stop.
+            version, self._parser = self._parser.get_http_version(), None
+            head = without_upgrade(self._method, self._target, version, self._headers)
+            return head + data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _Left):
                 _log.error("a connection failed", exc_info=error.__context__)
@@ -231,11 +237,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not (self.left or self._final):
                 self._refuse_head(Fault(400, "bad-request", f"this is no HTTP: {error}"))
-        if self._inside and not (self.left or self._final):
-            self._taken += len(data) if begun or self._alone else 0
-            body_bytes_max = self._front.face.body_bytes_max if self._head_done else 0
-            if self._taken > unfinished_bytes_max(body_bytes_max):
-                self._refuse_head(TOO_LARGE)
+        return b""
 
     # -- from the parser
 
@@ -262,12 +264,12 @@ class Connection(asyncio.Protocol):
         self._method = parser.get_method()
         if self._method == b"CONNECT":
             self._leave_parser(Fault(405, "method-not-allowed", "this is no proxy"))
+        if self._taken and too_large(self._target, self._headers):
+            self._leave_parser(TOO_LARGE)
         if parser.should_upgrade():
             self._upgrading = True
             return
         version = parser.get_http_version()
-        if self._taken and too_large(self._target, self._headers):
-            self._leave_parser(TOO_LARGE)
         framing = framing_of(version, self._target, self._headers)
         if isinstance(framing, Fault):
             self._leave_parser(framing)
@@ -467,10 +469,10 @@ class Connection(asyncio.Protocol):
         elif kind == "resting" and self._sweeps > IDLE_SWEEPS_MAX:
             self._bounds.idle_closed += 1
             self.close()
-        elif kind == "unread" and self._sweeps > FLUSH_SWEEPS_MAX:
+        elif kind == "leaving" and self._lingering is not None and self._lingering.is_silent():
+            self._transport.close()
+        if kind in {"unread", "leaving"} and self._sweeps > FLUSH_SWEEPS_MAX:
             self.abort()
-        elif kind == "leaving":
-            self._sweep_leaving()
 
     def _kind(self) -> str:
         if self.left:
@@ -478,12 +480,6 @@ class Connection(asyncio.Protocol):
         if self._choked or self._waiting or self._transport.get_write_buffer_size():
             return "unread"
         return "arriving" if self._inside or not self.answered else "resting"
-
-    def _sweep_leaving(self) -> None:
-        if self._lingering is not None and self._lingering.is_silent():
-            self._transport.close()
-        if self._sweeps > FLUSH_SWEEPS_MAX:
-            self.abort()
 
     def abort(self) -> None:
         """End it now; what was not sent yet is dropped."""

@@ -20,6 +20,7 @@ from holdfast.apps.http import HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, He
 
 HEAD_END: Final = b"\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LINE_ENDS: Final = (b"\r", b"\n")
 HEAD_SLACK_BYTES: Final = 1024
 CHUNK_OVERHEAD: Final = 8
 """Bytes on the wire for each byte of a body in chunks, sizes, extensions and trailers included."""
@@ -154,14 +155,11 @@ _TRACE: Final = re.compile(
 )
 
 
-def without_upgrade(method: bytes, target: bytes, headers: Headers, rest: bytes) -> bytes:
-    """The same request, as an ordinary one: nobody is switched to another protocol here.
-
-    `rest` is what came behind its head.
-    """
-    lines = [b"%b %b HTTP/1.1" % (method, target)]
+def without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
+    """The head of the same request, as an ordinary one: nobody is switched to another protocol."""
+    lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
     lines += [b"%b: %b" % each for each in headers if each[0] != b"upgrade"]
-    return b"\r\n".join([*lines, b"", rest])
+    return b"\r\n".join([*lines, b"", b""])
 
 
 class Known:
@@ -204,8 +202,11 @@ class Heads:
         return self.known.get(untraced(head))
 
     def learn(self, head: bytes, request: Request, target: bytes) -> None:
-        """Keep a head that came a second time; `request` is the one that came with it."""
-        if len(head) > KNOWN_BYTES_MAX:
+        """Keep a head that came a second time; `request` is the one that came with it.
+
+        Not one with empty lines before it: a trace between those would look like a header.
+        """
+        if len(head) > KNOWN_BYTES_MAX or head[:1] in _LINE_ENDS:
             return
         head = untraced(head)
         mark = hash(head)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_smuggling import OTHER_VERSIONS, REFUSED, TAKEN
 
 from holdfast.apps import direct
-from holdfast.apps.http import Request, Response
+from holdfast.apps.http import HEAD_BYTES_MAX, Request, Response
 
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 TRACE = b"traceparent: 00-%032x-%016x-01\r\n"
@@ -49,12 +49,14 @@ GOOD = [
     b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
     chunked(b"/u", b"up").replace(b"host: x", b"host: x\r\nconnection: upgrade\r\nupgrade: a/1"),
     b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"\r\n" + GET % b"/",
     post(b"/t", b"one").replace(b"host: x", TRACE % (1, 2) + b"host: x"),
     post(b"/t", b"two").replace(b"host: x", TRACE % (3, 4) + b"host: x"),
     *(first for first, _ in TAKEN.values()),
 ]
 LAST = [
     b"GET / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.0\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
     b"CONNECT a:1 HTTP/1.1\r\nhost: x\r\n\r\n",
     b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -246,6 +248,60 @@ def test_of_a_request_that_is_known_the_head_is_kept_and_not_the_body():
         return [known.request.body for known in shared.heads.known.values()]
 
     assert asyncio.run(talk()) == [b""]
+
+
+@example(b"\r\n" + GET % b"/", 0)
+@given(st.sampled_from(GOOD), st.integers(0, 300))
+def test_a_trace_anywhere_means_the_same_to_who_knows_the_head(request, place):
+    place %= len(request) + 1
+    traced = request[:place] + b"\r\n" + (TRACE % (5, 6)).rstrip() + request[place:]
+
+    async def both() -> tuple[bytes, bytes]:
+        knowing = wire.front(echo)
+        for _ in range(3):
+            await wire.conversation(knowing, [request])
+        return (
+            await wire.conversation(knowing, [traced]),
+            await wire.conversation(wire.front(echo), [traced]),
+        )
+
+    known, parsed = asyncio.run(both())
+    assert known == parsed
+
+
+UPGRADE = (
+    b"GET /%d HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\nx-long: %b\r\n\r\n"
+)
+
+
+def test_half_a_head_behind_many_upgrades_is_not_taken_for_a_large_one():
+    data = b"".join(UPGRADE % (number, b"y" * 3_000) for number in range(6))
+
+    async def talk() -> bytes:
+        return await wire.conversation(wire.front(echo), [data[:-100], data[-100:]])
+
+    assert STATUS.findall(asyncio.run(talk())) == [b"200"] * 6
+
+
+def test_as_many_upgrades_as_fit_are_answered_in_their_order():
+    data = b"".join(UPGRADE % (number, b"") for number in range(2_000))
+
+    async def talk() -> bytes:
+        return await wire.conversation(wire.front(echo), [data])
+
+    paths = re.findall(rb"x-path: /(\d+)\r\n", asyncio.run(talk()))
+    assert paths == [b"%d" % number for number in range(2_000)]
+
+
+@pytest.mark.parametrize("more", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"])
+def test_a_head_that_is_too_large_is_refused_upgrade_or_not(more):
+    head = b"GET / HTTP/1.1\r\nhost: x\r\n%b" % more
+    head += b"x: %b\r\n\r\n" % (b"y" * HEAD_BYTES_MAX)
+
+    async def talk() -> bytes:
+        return await wire.conversation(wire.front(echo), [head[:9_000], head[9_000:]])
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 431 ")
 
 
 TRACED = b"GET /traced HTTP/1.1\r\nhost: x\r\ntraceparent: 00-%032x-%016x-01%b\r\nx-own: 1\r\n\r\n"

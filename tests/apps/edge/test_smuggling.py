@@ -77,6 +77,8 @@ REFUSED = {
     "LF in a chunk's extension": CHUNKED + b'1;a="\n"\r\na\r\n0\r\n\r\n',
     "a length in a trailer": CHUNKED + b"0\r\ncontent-length: 40\r\n\r\n",
     "HTTP/1.0 with chunks": b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.0 with chunks that would be upgraded": b"POST / HTTP/1.0\r\nhost: x\r\n"
+    b"connection: upgrade\r\nupgrade: h2c\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     "a version that there is not": b"GET /first HTTP/1.2\r\nhost: x\r\n\r\n",
     "a blank behind the version": b"GET /first HTTP/1.1 \r\nhost: x\r\n\r\n",
     "a blank in the target": b"GET /first /x HTTP/1.1\r\nhost: x\r\n\r\n",
