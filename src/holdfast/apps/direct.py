@@ -68,16 +68,17 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_alone", "_body", "_bounds", "_choked", "_chunks", "_ended", "_final", "_framing",
-        "_front", "_head_done", "_headers", "_inside", "_keep", "_known", "_let_in", "_lingering",
-        "_method", "_parser", "_paused", "_refusal", "_request", "_rest", "_scheduled", "_seen",
-        "_short", "_sweeps", "_taken", "_target", "_transport", "_turn", "_unread", "_upgrading",
-        "_waiting", "answered", "left",
+        "_front", "_head_done", "_headers", "_inside", "_keep", "_known", "_last", "_let_in",
+        "_lingering", "_method", "_parser", "_paused", "_refusal", "_request", "_rest",
+        "_scheduled", "_seen", "_short", "_sweeps", "_taken", "_target", "_transport", "_turn",
+        "_unread", "_upgrading", "_waiting", "answered", "left",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
         self._front = front
         self._bounds = front.bounds
         self._known = front.heads.known
+        self._last: Known | None = None
         self._parser: httptools.HttpRequestParser | None = None
         self._short = True  # nothing of a request is here, and nothing waits
         self._inside = False  # some of a request is here, and not all
@@ -115,14 +116,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._short:
-            known = self._known.get(data)
-            if known is not None and not known.length:
+            known = self._last  # most clients ask the same again and again
+            if known is not None and len(data) == known.size and data.startswith(known.head):
                 self._answer_known(known, data)
                 return
-            cut = data.find(HEAD_END) + 4
-            head = data[:cut]
-            known = self._known.get(head) or self._front.heads.find(head)
-            if known is not None and len(data) - cut == known.length:
+            head = data[: data.find(HEAD_END) + 4]
+            self._last = self._known.get(head)
+            known = self._last or self._front.heads.find(head)
+            if known is not None and len(data) - len(head) == known.length:
                 self._answer_known(known, data)
                 return
         self._turn = 0

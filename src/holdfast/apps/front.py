@@ -224,9 +224,9 @@ class Front:
             self._tell_calm(gate)
         while self._refused:
             known = self._refused.pop()
-            requests += known.again
-            gate.again(known, known.again)
-            known.refusals, known.again = (), 0
+            times, known.again, known.refusals = known.again, 0, ()
+            requests += times
+            gate.again(known, times)
         length_s, share = perf_counter() - self._batch_began_s, 1.0
         if length_s > SHORT_S:
             worked_s = thread_time() - self._batch_worked_s

@@ -165,18 +165,24 @@ def without_upgrade(method: bytes, target: bytes, version: str, headers: Headers
 class Known:
     """A head known by heart: what the parser made of it, and what it says of the body behind it.
 
+    `size` is that of the whole request.
     `request` is used for one at a time. `asked` and `refusals` are the gate's: what it makes of
     such a head, and what whoever sends it gets until the batch is over, in turn (none: the gate is
     to be asked). `again` counts them.
     """
 
-    __slots__ = ("again", "asked", "headers", "length", "method", "refusals", "request", "target")
+    __slots__ = (
+        "again", "asked", "head", "headers", "length", "method", "refusals", "request", "size",
+        "target",
+    )  # fmt: skip
 
-    def __init__(self, request: Request, target: bytes) -> None:
+    def __init__(self, head: bytes, request: Request, target: bytes) -> None:
+        self.head = head
         self.asked: object = None
         self.refusals: Sequence[bytes] = ()
         self.again = 0
         self.length = len(request.body)
+        self.size = len(head) + self.length
         self.method = request.method.encode()
         self.target = target
         self.headers = [each for each in request.headers if each[0] != b"traceparent"]
@@ -218,4 +224,4 @@ class Heads:
         if len(self.known) >= KNOWN_MAX:
             self.known.clear()
             self.cleared += 1
-        self.known[head] = Known(request, target)
+        self.known[head] = Known(head, request, target)

@@ -213,7 +213,7 @@ def test_who_asks_the_same_in_one_batch_is_refused_alike_and_counted(
     crowd(gate, clock)
     gate._refusals.press(16.0)
     headers = [(b"authorization", READ["authorization"].encode())]
-    known = Known(Request("POST", BULK, "", headers, BODY.encode()), BULK.encode())
+    known = Known(b"", Request("POST", BULK, "", headers, BODY.encode()), BULK.encode())
     for again in (3, 0, 20):
         before, wanted_s = gate.admission.refusals, gate.admission.tokens.wanted_s
         refused = gate.admit(b"POST", BULK.encode(), headers, 9.0, known)
@@ -231,7 +231,7 @@ def test_who_asks_the_same_in_one_batch_is_refused_alike_and_counted(
 def test_a_page_is_asked_about_each_time(gate: EdgeGate, clock: Clock) -> None:
     crowd(gate, clock)
     headers = [(b"origin", b"https://a.example")]
-    known = Known(Request("POST", BULK, "", headers, BODY.encode()), BULK.encode())
+    known = Known(b"", Request("POST", BULK, "", headers, BODY.encode()), BULK.encode())
     assert gate.admit(b"POST", BULK.encode(), headers, 9.0, known) is not None
     assert not known.refusals
 

@@ -11,7 +11,7 @@ import pytest
 from holdfast.apps.asgi import Face
 from holdfast.apps.front import Front
 from holdfast.apps.heads import Known
-from holdfast.apps.http import Headers
+from holdfast.apps.http import Headers, Request
 
 TAKEN_S = 0.05
 
@@ -29,6 +29,9 @@ class Heard:
         known: Known | None = None,
     ) -> bytes | None:  # fmt: skip
         self.waited_s.append(waited_s)
+
+    def again(self, known: Known, times: int) -> None:
+        pass
 
     def done(self, took_s: float, requests: int = 1) -> None:
         pass
@@ -76,3 +79,34 @@ def test_what_it_worked_itself_is_one(alert_s: float) -> None:
     told_of(gate, work, 3)
     assert min(gate.lengths_s) >= TAKEN_S
     assert max(gate.waited_s) > TAKEN_S / 2
+
+
+class Refusing(Heard):
+    """It leaves a refusal, and fails when it is told how often that was sent."""
+
+    def admit(
+        self, method: bytes, target: bytes, headers: Headers, waited_s: float,
+        known: Known | None = None,
+    ) -> bytes | None:  # fmt: skip
+        assert known
+        known.refusals = (b"no",)
+        return b"no"
+
+    def again(self, known: Known, times: int) -> None:
+        raise RuntimeError("a fault of ours")
+
+
+def test_what_a_gate_left_is_gone_with_the_batch_whatever_fails() -> None:
+    front = Front(Face(lambda _: None, 0), 10, Refusing(-1.0))
+    known = Known(b"", Request("GET", "/"), b"/")
+    failed: list[object] = []
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: failed.append(told))
+        assert front.admit(time.perf_counter(), b"GET", b"/", [], known) == b"no"
+        known.again = 5
+        await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    assert failed
+    assert (known.refusals, known.again) == ((), 0)
