@@ -30,13 +30,16 @@ from edge_peers import (
     FRONTEND_ASK,
     LOAD_CORE,
     POSTING,
+    SERVER_CORE,
     SNAPSHOT,
+    STOLEN_MOST,
     Ask,
     Fleet,
     Server,
     evaluate,
 )
 from edge_world import UNKNOWN, Source, upstream
+from host import stolen_s
 
 CONNECTIONS = 64
 SETTLE_S = 2.5
@@ -45,6 +48,9 @@ DELTA_S = 60
 TWO = ", two workers"
 """Ends the names of tasks that are measured in one round less."""
 SHED_MOST = 0.5
+
+TRIES = 4
+REST_S = 2.0
 EDGES = frozenset({"edge", "edge-2"})
 SINGLE, BULK, BULK_50 = evaluate("shop", "tiles-0"), evaluate("shop"), evaluate("kiosk")
 REFUSED = msgspec.structs.replace(
@@ -61,6 +67,17 @@ class Work(msgspec.Struct, frozen=True):
     ask: Ask
 
 
+def undisturbed(server: Server, script: Path, ask: Ask, seconds: float) -> dict[str, float]:
+    """One round, measured again while the host takes more than a little of the cores; the one in
+    which it took least."""
+    tries: list[dict[str, float]] = []
+    while len(tries) < TRIES and all(each["stolen_share"] > STOLEN_MOST for each in tries):
+        if tries:
+            time.sleep(REST_S)  # a host that lends its time takes some back after a full core
+        tries.append(load(server, script, ask, seconds))
+    return min(tries, key=lambda each: each["stolen_share"])
+
+
 def load(server: Server, script: Path, ask: Ask, seconds: float) -> dict[str, float]:
     """One round of wrk: requests answered a second, p99 in milliseconds, CPU per request.
 
@@ -69,11 +86,12 @@ def load(server: Server, script: Path, ask: Ask, seconds: float) -> dict[str, fl
     """
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     url = f"http://127.0.0.1:{server.port}{ask.path}"
-    before = server.cpu_s()
+    before, taken_s = server.cpu_s(), stolen_s((SERVER_CORE, LOAD_CORE))
     done = subprocess.run(
         [*command, "--latency", "-s", str(script), url], capture_output=True, text=True, check=True
     )
     used_s = server.cpu_s() - before
+    taken_s = stolen_s((SERVER_CORE, LOAD_CORE)) - taken_s
     told = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
     count = int(re.search(r"(\d+) requests in", done.stdout)[1])  # type: ignore[index]
     refused = int(told[1]) if told else 0
@@ -89,6 +107,7 @@ def load(server: Server, script: Path, ask: Ask, seconds: float) -> dict[str, fl
         "p99_ms": float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit],
         "cpu_us": used_s / right * 1e6,
         "refused_percent": 100 * wrong / count,
+        "stolen_share": taken_s / seconds,
     }
 
 
@@ -223,7 +242,7 @@ def main() -> None:
                 )
                 script = lua(folder, f"{work.task}-{work.server}", work.ask)
                 server = fleet.running[work.server]
-                measured = load(server, script, work.ask, arguments.seconds)
+                measured = undisturbed(server, script, work.ask, arguments.seconds)
                 figures.setdefault(work.task, {}).setdefault(work.server, []).append(measured)
         report = {**summary(figures), "missing": fleet.missing}
     for task, each in report["medians"].items():

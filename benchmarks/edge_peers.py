@@ -31,6 +31,8 @@ from run import BENCH, HERE, peers_python
 
 SERVER_CORE, LOAD_CORE, BOTH = "0", "1", "0,1"
 ANSWER_S = 20
+STOLEN_MOST = 0.03
+"""Of a core, while something is measured; more, and it is measured again."""
 UNLEASH_FLAGS = {"unleash": 1, "unleash-136": SERVICES["shop"]}
 UNLEASH_VERSION = "7.5.1"
 FRONTEND, CLIENT = "default:development.bench-frontend", "default:development.bench-client"

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import edge_world as world
+from host import stolen_s
 
 from holdfast.core.access import issue
 from holdfast.core.model import (
@@ -189,13 +190,14 @@ def load(
 ) -> dict[str, Any]:
     """One run; all figures of it."""
     per_s = min(per_s, RATE_MAX)
-    used_s, taken_s, began_s = edge.cpu_s(), stolen_s(), time.monotonic()
+    core = (str(SERVER_CORE),)
+    used_s, taken_s, began_s = edge.cpu_s(), stolen_s(core), time.monotonic()
     loaded = Load(
         edge.url, mix, per_s, CONNECTIONS, seconds,
         deadline_s=DEADLINE_S, patience_s=1.0, settle_s=settle_s, core=LOAD_CORE, seed=seed,
     ).run()  # fmt: skip
     took_s = time.monotonic() - began_s
-    used_s, taken_s = edge.cpu_s() - used_s, stolen_s() - taken_s
+    used_s, taken_s = edge.cpu_s() - used_s, stolen_s(core) - taken_s
     time.sleep(0.7)
     return told(loaded) | {
         "per_s": per_s,
@@ -203,14 +205,6 @@ def load(
         "server_cpu_share": round(used_s / took_s, 2),
         "stolen_share": round(taken_s / took_s, 2),
     }
-
-
-def stolen_s() -> float:
-    """What the host took of the servers' core so far, where it tells."""
-    name = f"cpu{SERVER_CORE} "
-    lines = Path("/proc/stat").read_text().splitlines()
-    fields = next(line.split() for line in lines if line.startswith(name))
-    return int(fields[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def told(loaded: Loaded) -> dict[str, Any]:
