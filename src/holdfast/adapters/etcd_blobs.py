@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from holdfast.adapters.etcd_line import EtcdLine
-from holdfast.adapters.etcd_records import EtcdRecords
+from holdfast.adapters.etcd_records import EtcdRecords, Gone
 from holdfast.adapters.etcd_wire import unchanged
-from holdfast.core.errors import Damaged, TooLarge, Unavailable
+from holdfast.core.errors import TooLarge, Unavailable
 from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.ports import Stored
 
@@ -47,11 +47,8 @@ class EtcdBlobs:
             return None
         try:
             body = self._records.unpack(found)
-        except Damaged:
-            again, _ = self._line.get(BLOBS + digest)
-            if again is None:  # deleted in the middle of it
-                return None
-            raise
+        except Gone:
+            return None
         if hashlib.sha256(body).hexdigest() != digest:
             raise self._records.damaged(f"the bytes kept under {digest} are others", _RESTORE)
         return body

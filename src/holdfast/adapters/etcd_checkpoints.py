@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.adapters.etcd_line import EtcdLine
-from holdfast.adapters.etcd_records import EtcdRecords
+from holdfast.adapters.etcd_records import EtcdRecords, Gone
 from holdfast.adapters.memory import CHECKPOINTS_KEPT
 from holdfast.core.errors import Damaged
 from holdfast.ports import Checkpoint
@@ -38,6 +38,8 @@ class EtcdCheckpoints:
             if found is not None and revision is not None and revision <= revision_max:
                 try:
                     return Checkpoint(revision, self._records.unpack(found))
+                except Gone:
+                    continue  # two newer ones came
                 except Damaged:
                     self.passed_over += 1
         return None

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from holdfast.adapters.etcd_line import EtcdLine
-from holdfast.adapters.etcd_records import EtcdRecords
+from holdfast.adapters.etcd_records import EtcdRecords, Gone
 from holdfast.adapters.etcd_wire import KeyValue, Operation, first, get, put, unchanged
 from holdfast.adapters.sqlite_proposals import PROPOSALS_BYTES_MAX, PROPOSALS_MAX
 from holdfast.core.errors import TooLarge, Unavailable
@@ -178,8 +178,12 @@ class EtcdProposals:
             raise self._records.damaged(f"{name} is of another proposal", _RESTORE)
         return _Kept(facts, found.mod_revision)
 
-    def _whole(self, kept: _Kept, change: KeyValue) -> Proposal:
-        body = self._records.unpack(change)
+    def _whole(self, kept: _Kept, change: KeyValue) -> Proposal | None:
+        """None where it was deleted meanwhile."""
+        try:
+            body = self._records.unpack(change)
+        except Gone:
+            return None
         if hashlib.sha256(body).hexdigest() != kept.facts.covered:
             what = f"{self._line.name(change.key)} is not the change of its proposal"
             raise self._records.damaged(what, _RESTORE)

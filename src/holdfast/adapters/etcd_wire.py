@@ -26,6 +26,7 @@ class Header(msgspec.Struct, frozen=True):
 class KeyValue(msgspec.Struct, frozen=True):
     key: bytes = b""
     value: bytes = b""
+    create_revision: int = 0
     mod_revision: int = 0
     lease: int = 0
 
@@ -124,9 +125,9 @@ class Nothing(msgspec.Struct, frozen=True):
     """An answer of which nothing matters but that it came."""
 
 
-def get(key: bytes, end: bytes = b"") -> Operation:
+def get(key: bytes, end: bytes = b"", *, keys_only: bool = False) -> Operation:
     """One key, or the first one from `key` up to but not including `end`."""
-    return {"request_range": {"key": key, "range_end": end, "limit": "1"}}
+    return {"request_range": {"key": key, "range_end": end, "limit": "1", "keys_only": keys_only}}
 
 
 def put(key: bytes, value: bytes, lease: int = 0) -> Operation:
@@ -147,8 +148,10 @@ def absent(key: bytes) -> Comparison:
     return {"key": key, "target": "VERSION", "result": "EQUAL", "version": "0"}
 
 
-def present(key: bytes) -> Comparison:
-    return {"key": key, "target": "VERSION", "result": "GREATER", "version": "0"}
+def never_deleted(found: KeyValue) -> Comparison:
+    """It is there, and was all the time since it was found so; it may have been put again."""
+    revision = str(found.create_revision)
+    return {"key": found.key, "target": "CREATE", "result": "EQUAL", "create_revision": revision}
 
 
 def unchanged(key: bytes, mod_revision: int) -> Comparison:
