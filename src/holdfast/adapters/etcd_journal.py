@@ -24,7 +24,7 @@ from holdfast.adapters import entry_rows
 from holdfast.adapters.entry_rows import Row
 from holdfast.adapters.etcd_checkpoints import EtcdCheckpoints
 from holdfast.adapters.etcd_leases import TOKEN, token_of
-from holdfast.adapters.etcd_line import PAGE, EtcdLine, Lost
+from holdfast.adapters.etcd_line import PAGE, ROUND_S, EtcdLine, Lost
 from holdfast.adapters.etcd_records import EtcdRecords, Packed
 from holdfast.adapters.etcd_wire import (
     OPERATIONS_MAX,
@@ -229,8 +229,9 @@ class EtcdJournal:
                     compare, success, failure, deadline_s=deadline_s, twice=False
                 )
             except Unavailable as error:
-                if isinstance(error, Lost) and time.monotonic() < deadline_s:
+                if isinstance(error, Lost) and time.monotonic() + ROUND_S < deadline_s:
                     unsure = True
+                    self._closed.wait(ROUND_S)  # without a leader members refuse at once
                     continue
                 if unsure or isinstance(error, Lost):
                     what = f"whether entry {entry.revision} was written is not known"
