@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from holdfast.adapters.entry_rows import BATCH, sealed
+from holdfast.adapters.postgres_ear import PostgresEar
 from holdfast.adapters.postgres_journal import PostgresJournal
-from holdfast.adapters.postgres_line import PostgresLine
+from holdfast.adapters.postgres_line import Line, PostgresLine
 from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.core.errors import Conflict, Damaged, Unavailable
 from holdfast.core.history import seal
 from holdfast.core.model import GENESIS, DeleteSetting, Entry, Head
 from holdfast.gameday.postgres import Postgres
+from holdfast.gameday.processes import until
 from holdfast.gameday.proxy import ANSWERS_LOST, PASS, QUESTIONS_LOST, Fault, Proxy, Way
 from holdfast.ports import Checkpoint, Journal
 
 DEADLINE_S = 30.0
 LONG_S = 1_000.0
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 _schemas = itertools.count()
 
 
@@ -126,11 +129,11 @@ class TestWatching:
     def test_a_watch_of_a_stopped_server_goes_on_when_it_does(
         self, server: Postgres, url: str
     ) -> None:
-        with opened(by_way_of(url, server.port, 0.5)) as store, opened(url) as other:
+        with opened(by_way_of(url, server.port, 4.0)) as store, opened(url) as other:
             seen: list[int] = []
             with meanwhile(lambda: seen.extend(_revisions(store.journal, 0))):
                 server.stop()
-                with pytest.raises(Unavailable), opened(by_way_of(url, server.port, 0.3)):
+                with pytest.raises(Unavailable), opened(by_way_of(url, server.port, 0.5)):
                     pass
                 server.cont()
                 grow(other.journal)
@@ -174,7 +177,7 @@ class TestAppending:
             for _ in range(3):
                 wanted = len(acknowledged) + 20
                 while len(acknowledged) < wanted:
-                    pass
+                    enough.wait(0.01)
                 server.kill()
                 server.start()
             enough.set()
@@ -189,17 +192,32 @@ class TestAppending:
     def test_a_lost_answer_is_told_and_not_guessed(
         self, server: Postgres, url: str, fault: Fault, stands: bool
     ) -> None:
-        with Proxy(server.port) as proxy, opened(by_way_of(url, proxy.port, 1.0)) as store:
+        with Proxy(server.port) as proxy, opened(by_way_of(url, proxy.port, 3.0)) as store:
             head = store.journal.head()
             proxy.be(fault)
             with pytest.raises(Unavailable, match="not known"):
                 store.journal.append(next_entry(head, "lost"))
             with opened(url) as other:
-                assert (other.journal.head().revision == 1) is stands
+                assert len(other.journal.watch(0, DEADLINE_S if stands else 0.0)) == stands
             proxy.cut()
             proxy.be(PASS)
             assert (store.journal.head().revision == 1) is stands
             grow(store.journal)
+
+    def test_an_entry_that_waited_for_a_mark_to_go_is_there_whole(
+        self, server: Postgres, url: str
+    ) -> None:
+        """Its one statement began on the head's row as it was, and goes on with what it became."""
+        with opened(url) as store, opened(url) as other:
+            other.journal._line.rows("UPDATE head SET mark = 'filling: nearly done'")
+            entry = next_entry(GENESIS)
+            with other.journal._line.transaction() as line:
+                line.execute(b"UPDATE head SET mark = ''")
+                with meanwhile(lambda: store.journal.append(entry)):
+                    until(lambda: server.ask(WAITING) == [(1,)], "the append to wait", DEADLINE_S)
+                    line.execute(b"COMMIT; BEGIN")
+            assert list(other.journal.read()) == [entry]
+            grow(other.journal)
 
     def test_wherever_a_line_breaks_an_entry_is_there_whole_or_not_at_all(
         self, server: Postgres, url: str
@@ -309,6 +327,29 @@ class TestDamage:
                 list(store.journal.read())
         with opened(url) as restarted:
             assert restarted.journal.head() == fourth
+
+
+class Slow(PostgresLine):
+    """A line on which others act while a connection of its own is being opened."""
+
+    kept: Line | None = None
+    meanwhile: Callable[[], None] | None = None
+
+    def opened(self, budget_s: float, **parameters: str) -> Line:
+        self.kept = super().opened(budget_s, **parameters)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return self.kept
+
+
+def test_an_ear_that_is_closed_while_it_begins_to_listen_hangs_up(server: Postgres) -> None:
+    """Nobody else would, and the connection stayed open for as long as the process."""
+    with contextlib.closing(Slow(f"{server.url}?timeout_s=20")) as line:
+        ear = PostgresEar(line, "channel")
+        line.meanwhile = ear.close
+        ear.wait(0.0)
+        assert line.kept is not None
+        assert line.kept.closed
 
 
 def _revisions(journal: Journal, after: int) -> list[int]:

@@ -34,6 +34,8 @@ class PostgresEar:
             finally:
                 self._turn.release()
                 self.wake()
+                if self._closed:  # perhaps since we last looked: then nobody else hangs up
+                    self.close()
         else:
             with self._heard:
                 self._heard.wait(wait_s)
@@ -63,8 +65,6 @@ class PostgresEar:
         except BaseException:
             self._hang_up()
             raise
-        if self._closed:
-            self._hang_up()
 
     def _begin(self) -> None:
         self._listening = self._line.opened(self._line.timeout_s)

@@ -240,10 +240,10 @@ class PostgresLine:
         if line.closed or line.info.transaction_status != TransactionStatus.IDLE:
             line.close()
             self.forget()  # the others go the same way: one wait is enough
-        elif self._closed:
-            line.close()
-        else:
-            self._idle.put_nowait(line)
+            return
+        self._idle.put_nowait(line)
+        if self._closed:  # perhaps since this one was taken
+            self.forget()
 
     def _guard(self) -> None:
         if os.getpid() != self._process:
