@@ -167,6 +167,10 @@ class TestShares:
             shares.turn(0.09)
         assert shares.beyond == 300
         assert len(shares) <= 2 * KEYS_MAX
+        for caller in range(KEYS_MAX):
+            shares.is_heavy(caller, 0.001)
+        shares.is_heavy("one more", 0.01, 10)
+        assert shares.beyond == 310
 
 
 class TestTrial:

@@ -210,8 +210,8 @@ class Admission:
         against what all had, which may grow more; that lasts a batch.)
         """
         cost_s, important = times * self.prices_s[rank], rank == 0
-        self.tokens.is_heavy((important, token), cost_s)
-        self.services.is_heavy((important, service), cost_s)
+        self.tokens.is_heavy((important, token), cost_s, times)
+        self.services.is_heavy((important, service), cost_s, times)
         self.refused[rank][why] += times
         self.refusals += times
 

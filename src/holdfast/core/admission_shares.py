@@ -48,14 +48,14 @@ class Shares:
         """Whether light callers are told from heavy ones: only if there is not enough for all."""
         return self._fair_s != INFINITE
 
-    def is_heavy(self, caller: Hashable, cost_s: float) -> bool:
-        """Count a request that would cost so much; whether its caller has had his share."""
+    def is_heavy(self, caller: Hashable, cost_s: float, requests: int = 1) -> bool:
+        """Count requests that would cost so much; whether their caller has had his share."""
         now = self._now
         before_s = now.get(caller)
         if before_s is None:
             if len(now) >= KEYS_MAX:
                 caller = REST
-                self.beyond += 1
+                self.beyond += requests
             before_s = now.get(caller, 0.0)
         wanted_s = now[caller] = before_s + cost_s
         if self._new:
