@@ -245,9 +245,8 @@ def test_the_old_one_dies_when_all_is_handed_over(old: Old, taking: Place) -> No
 def test_who_proves_for_too_long_is_let_go(
     cache_dir: Path, old: Old, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "ANSWER_S", 0.05)
     monkeypatch.setattr(handover, "ENDING_S", 0.2)
-    place = take(cache_dir, take_over=True, within_s=0.01)
+    place = take(cache_dir, take_over=True, within_s=0.05 - handover.ANSWER_S)
     until(place.gone)
     with pytest.raises(Unavailable, match="goes on"):
         place.survive()

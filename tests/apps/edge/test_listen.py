@@ -36,6 +36,7 @@ def echo(request: Request) -> Response:
 
 
 def sweep_every(seconds: float, monkeypatch) -> None:
+    """From the next sweep on: what is to come before is sent first, however long that takes."""
     for module in (listen, short):
         monkeypatch.setattr(module, "SWEEP_S", seconds)
 
@@ -146,22 +147,23 @@ TOO_LARGE = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n" +
 
 
 def test_what_is_read_behind_an_answer_ends_with_silence(monkeypatch, listening):
-    sweep_every(0.02, monkeypatch)
     with listening(echo, body_bytes_max=1000) as listener, Raw(listener.port) as client:
         client.send(TOO_LARGE)
         assert client.read_until(b"\r\n").startswith(b"HTTP/1.1 413 ")
+        sweep_every(0.02, monkeypatch)
         until(lambda: not listener.bounds.connections)
         assert listener.bounds.aborted == 0
 
 
 def test_what_is_read_behind_an_answer_is_bounded_in_time(monkeypatch, listening):
-    sweep_every(0.05, monkeypatch)
     with listening(echo, body_bytes_max=1000) as listener:
 
         def aborted() -> bool:
+            sweep_every(1.0, monkeypatch)
             with Raw(listener.port) as client, contextlib.suppress(ConnectionError):
                 client.send(TOO_LARGE)
                 assert client.read_until(b"\r\n").startswith(b"HTTP/1.1 413 ")
+                sweep_every(0.05, monkeypatch)
                 while listener.bounds.connections:
                     client.send(b"x")
             until(lambda: not listener.bounds.connections)
@@ -267,10 +269,11 @@ def test_without_the_sweep_it_stays_for_ever(monkeypatch, listening):
 
 
 def test_a_connection_at_rest_between_requests_is_left_alone(monkeypatch, listening):
-    sweep_every(0.001, monkeypatch)
+    monkeypatch.setattr(short, "IDLE_SWEEPS_MAX", 10**9)  # another bound, with a test of its own
     with listening(echo) as listener, Raw(listener.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         client.read_until(b"\r\n\r\n")
+        sweep_every(0.001, monkeypatch)
         swept = []
         original = listener.bounds.sweep
         listener.bounds.sweep = lambda: (original(), swept.append(1))
@@ -324,20 +327,27 @@ def test_after_close_nothing_more_is_answered(listening):
         assert client.read_all().count(b"HTTP/1.1 200") == 1
 
 
-def test_http_1_0_is_answered_and_closed(listening):
+@pytest.mark.parametrize(
+    "more", [b"", b"connection: keep-alive\r\n", b"connection: upgrade\r\nupgrade: h2c\r\n"]
+)
+def test_http_1_0_is_answered_and_closed(more, listening):
     with listening(echo) as listener, Raw(listener.port) as client:
-        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        client.send(b"GET / HTTP/1.0\r\nhost: x\r\n%b\r\n" % more)
 
-        assert b"200 OK" in client.read_all()
+        answer = client.read_all()
+        assert b"200 OK" in answer
+        assert b"connection: close\r\n" in answer
 
 
 def test_a_connection_at_rest_for_too_long_is_closed(monkeypatch):
-    sweep_every(0.01, monkeypatch)
     monkeypatch.setattr(short, "IDLE_SWEEPS_MAX", 3)
     with serving.listening(echo, direct=True) as listener, Raw(listener.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        sweep_every(0.01, monkeypatch)
 
-        assert client.read_all().startswith(b"HTTP/1.1 200")
+        assert client.read_all() == b""
+        assert listener.bounds.idle_closed == 1
 
 
 def test_requests_in_one_packet_are_answered_in_their_order(listening):

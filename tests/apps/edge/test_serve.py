@@ -45,6 +45,7 @@ def test_an_idle_connection_is_closed_when_the_server_stops():
 
 def test_what_is_asked_while_it_stops_is_answered_and_told_to_be_the_last():
     with serve() as server, Raw(server.port) as client:
+        server._address = serving.Address("127.0.0.1", 0, shutdown_s=serving.DEADLINE_S)
         client.send((POST % (b"/", 4)) + b"bo")
         until(lambda: server.bounds.connections)
         stopped(server)
@@ -314,12 +315,13 @@ def test_a_client_that_ends_its_half_gets_all_its_answers():
 
 
 def test_slow_readers_are_cut_and_counted(monkeypatch):
-    monkeypatch.setattr(direct, "SWEEP_S", 0.01)
     with (
         serving.listening(lambda _: Response(200, [], b"x" * 1_000_000), direct=True) as server,
         Raw(server.port, 4096) as greedy,
     ):
         greedy.send((GET % b"/") * 50)
+        greedy.read_until(b"\r\n\r\n")
+        monkeypatch.setattr(direct, "SWEEP_S", 0.01)
 
         until(lambda: server.bounds.aborted == 1)
         until(lambda: not server.bounds.connections)

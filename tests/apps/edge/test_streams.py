@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -105,12 +106,19 @@ def test_rights_are_asked_about_once_for_all_who_have_the_same(direct):
     assert asked == [ONE]
 
 
-def test_silence_is_filled_with_heartbeats_and_a_lifetime_ends(serve):
+def test_silence_is_filled_with_heartbeats(serve):
+    fanout = Fanout(heartbeat_s=0.01)
+    with serve(fanout) as listener, reading(listener.port) as client:
+        for _ in range(3):
+            client.read_until(streams.HEARTBEAT)
+
+
+def test_a_lifetime_ends(serve):
     fanout = Fanout(heartbeat_s=0.01)
     with serve(fanout, lifetime_s=0.05) as listener, Raw(listener.port) as client:
         client.send(GET % b"/")
 
-        assert client.read_until(b"\r\n" + END).count(streams.HEARTBEAT) >= 2
+        assert streams.HEARTBEAT in client.read_until(b"\r\n" + END)
         until(lambda: len(fanout) == 0)
 
 
@@ -217,9 +225,11 @@ def test_one_reader_too_many_is_refused_and_counted(serve):
     until(lambda: room.taken == 0)
 
 
-def test_switched_off_streams_end_over_a_while_and_none_are_opened(serve):
+def test_switched_off_streams_end_over_a_while_and_none_are_opened(serve, monkeypatch):
     room = Room()
-    fanout = Fanout(room, farewell_s=0.5)
+    fanout, ended_s = Fanout(room, farewell_s=0.5), []
+    end = fanout._end
+    monkeypatch.setattr(fanout, "_end", lambda feed: (ended_s.append(time.monotonic()), end(feed)))
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(serve(fanout))
         clients = [stack.enter_context(reading(listener.port)) for _ in range(40)]
@@ -227,9 +237,9 @@ def test_switched_off_streams_end_over_a_while_and_none_are_opened(serve):
         refused = call(listener.port, "GET", "/")
         assert (refused.status, refused.body) == (503, b"streams-off")
         assert 30 <= int(refused.headers["retry-after"]) <= 90
-        until(lambda: 0 < len(fanout) < 40, "they all went at once")
         for client in clients:
             client.read_until(b"\r\n" + END)
+        assert ended_s[-1] - ended_s[0] > 2 * streams.FAREWELL_TURN_S, "they all went at once"
         assert (fanout.tally.ended, fanout.tally.refused_off) == (40, 1)
 
         room.switch(off=False)
