@@ -17,6 +17,7 @@ from test_control_nodes import figure, following, node
 from test_control_plane import eventually
 
 from holdfast.adapters.signing import Keys
+from holdfast.apps.control import held
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.parts import Parts, memory_parts
 from holdfast.engine.advance import SETTLE_S
@@ -56,7 +57,9 @@ def parts(tmp_path: Path) -> Parts:
 
 
 @pytest.fixture
-def server(parts: Parts) -> Iterator[ThreadingHTTPServer]:
+def server(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    monkeypatch.setattr(held, "WAIT_S", 20.0)  # whichever thread is held up, the answer is waited
+    monkeypatch.setattr(held, "AGAIN_S", 600.0)  # for, and does for the whole test
     Leader.asked, Leader.status, Leader.answer = [], 200, {}
     Leader.hangs = threading.Event()
     Leader.hangs.set()
@@ -162,8 +165,9 @@ def test_a_whole_answer_leaves_no_doubt_and_what_asks_no_history_asks_nobody(
 
 
 def test_a_leader_that_hangs_holds_up_a_change_once_and_not_for_long(
-    client: TestClient[Any],
+    client: TestClient[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(held, "WAIT_S", 0.5)
     narrowed(client)
     Leader.hangs.clear()
     made = client.post("/v1/commits", json=WIDER)

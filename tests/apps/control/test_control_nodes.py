@@ -244,7 +244,7 @@ def test_reports_wait_for_a_leader_that_does_not_answer(
         following(control, client)
         client.post("/v1/reports", json={"reports": [REPORT]})
         eventually(lambda: figure(client, "holdfast_relayed_reports_failed_total"))
-        assert figure(client, "holdfast_relayed_reports_waiting") == 1
+        eventually(lambda: figure(client, "holdfast_relayed_reports_waiting") == 1)
         Leader.status = 202
         eventually(lambda: figure(client, "holdfast_relayed_reports_sent_total") == 1)
         assert figure(client, "holdfast_relayed_reports_waiting") == 0

@@ -19,7 +19,7 @@ from holdfast.adapters.memory import MemoryJournal
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.parts import open_parts
 from holdfast.apps.control.plane import Control
-from holdfast.apps.control.stalls import BODY_BYTES_PER_S, Stalls
+from holdfast.apps.control.stalls import BODY_BYTES_PER_S, PATIENCE_S, Stalls
 from holdfast.apps.settings import ControlSettings
 from holdfast.core.errors import Unavailable
 
@@ -57,8 +57,11 @@ def held(data_dir: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-def test_a_change_is_refused_while_reads_go_on_and_goes_through_afterwards(tmp_path: Path) -> None:
+def test_a_change_is_refused_while_reads_go_on_and_goes_through_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with started(tmp_path) as (control, client):
+        monkeypatch.setattr(control.stalls, "_patience_s", PATIENCE_S)
         with held(tmp_path):
             for _ in range(3):
                 assert change(client, 8) == 503
