@@ -155,6 +155,14 @@ def test_variables_of_the_env_files_are_read(file: str, command: str) -> None:
     assert given <= variables_of(command) | SECRETS
 
 
+def test_with_a_password_each_unit_that_opens_the_store_is_given_it() -> None:
+    _, _, section = (HOWTO / "deploy-three-machines.md").read_text().partition("## With PostgreSQL")
+    opening = [unit for unit in units() if "/control.env" in unit.read_text()]
+    assert len(opening) == 2
+    for unit in opening:
+        assert f"/etc/systemd/system/{unit.name}.d/store-password.conf" in section
+
+
 def units() -> list[Path]:
     return sorted((DEPLOY / "systemd").glob("holdfast-*.service"))
 
