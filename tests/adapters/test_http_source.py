@@ -26,7 +26,9 @@ from holdfast.core.model import Subject
 from holdfast.ports import Fetched
 
 SHOP = Subject("production", "demo-shop")
-QUICK = Timeouts(connect_s=0.5, read_s=0.3, total_s=0.8, silence_s=0.5)
+QUICK = Timeouts(connect_s=0.5, read_s=0.3, total_s=0.8)
+"""For what never comes; what comes has `LONG`, on a machine that does other things, too."""
+LONG = Timeouts(connect_s=30, read_s=30, total_s=60, silence_s=30)
 DIGEST = "ab" * 32
 
 
@@ -46,8 +48,8 @@ def serve() -> Iterator[Callable[[Respond], Upstream]]:
 Serve = Callable[[Respond], Upstream]
 
 
-def asked(url: str, token: str = "") -> Fetched:
-    source = HttpSource(url, token, QUICK)
+def asked(url: str, token: str = "", timeouts: Timeouts = LONG) -> Fetched:
+    source = HttpSource(url, token, timeouts)
     try:
         return source.snapshot(SHOP, DIGEST)
     finally:
@@ -75,7 +77,7 @@ def test_gzip_is_taken(serve: Serve) -> None:
 
 def test_the_connection_is_kept(serve: Serve) -> None:
     upstream = serve(always(b"bundle"))
-    source = HttpSource(upstream.url, "", QUICK)
+    source = HttpSource(upstream.url, "", LONG)
     for _ in range(5):
         source.snapshot(SHOP, None)
     assert len(upstream._open) == 1
@@ -137,7 +139,7 @@ LENGTH = b"Content-Length: 1000\r\n\r\n"
 def test_no_slowness_lasts_longer_than_the_total(serve: Serve, respond: Respond) -> None:
     began_s = time.monotonic()
     with pytest.raises(Unavailable):
-        asked(serve(respond).url)
+        asked(serve(respond).url, timeouts=QUICK)
     assert time.monotonic() - began_s < 5 * QUICK.total_s
 
 
@@ -188,12 +190,12 @@ def test_what_is_no_content_is_bounded_in_bytes(serve: Serve, first: bytes, agai
 def test_a_question_ends_when_its_time_is_over_whatever_calls_it_takes(serve: Serve) -> None:
     upstream = serve(dripping(HEAD + LENGTH, b"x", 0.05))
     source = HttpSource(upstream.url, "", PATIENT)
-    source.within(0.4)
+    source.within(2.0)
     began_s = time.monotonic()
     for _ in range(3):
         with pytest.raises(Unavailable):
             source.snapshot(SHOP, None)
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 6
     assert len(upstream.asked) == 1
     source.close()
 
@@ -207,9 +209,10 @@ def test_a_large_answer_on_a_slow_honest_line_arrives(serve: Serve) -> None:
         send(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
         for at in range(0, len(body), 20_000):
             send(body[at : at + 20_000])
-            upstream.closing.wait(0.05)
+            upstream.closing.wait(0.15)
 
-    source = HttpSource(serve(respond).url, "", QUICK)
+    times = Timeouts(connect_s=30, read_s=2, total_s=2.5)
+    source = HttpSource(serve(respond).url, "", times)
     source.within(60)
     assert source.snapshot(SHOP, None).body == body
     source.close()
@@ -225,7 +228,7 @@ def test_wishes_of_an_upstream_are_handed_on(serve: Serve) -> None:
 
 def test_not_modified_keeps_the_connection(serve: Serve) -> None:
     upstream = serve(always(status="304 Not Modified"))
-    source = HttpSource(upstream.url, "", QUICK)
+    source = HttpSource(upstream.url, "", LONG)
     for _ in range(5):
         assert source.snapshot(SHOP, DIGEST).body is None
     assert len(upstream._open) == 1
@@ -289,7 +292,7 @@ def test_an_error_leaves_nothing_for_the_next_answer(serve: Serve) -> None:
         answer(sock, next(bodies), status)  # type: ignore[arg-type]
 
     upstream = serve(respond)
-    source = HttpSource(upstream.url, "", QUICK)
+    source = HttpSource(upstream.url, "", LONG)
     with pytest.raises(Unavailable):
         source.snapshot(SHOP, None)
     assert source.snapshot(SHOP, None).body == b"second"
@@ -302,7 +305,7 @@ def test_the_catalogue(serve: Serve) -> None:
         b'"digest":"d"},{"environment":"production","service":"_access","revision":1,"digest":"e"},'
         b'{"environment":"production","service":"../../etc","revision":1,"digest":"f"}]}'
     )
-    source = HttpSource(serve(always(listed)).url, "", QUICK)
+    source = HttpSource(serve(always(listed)).url, "", LONG)
     assert source.catalogue() == {SHOP: "d", Subject("production", "_access"): "e"}
     source.close()
 
@@ -317,7 +320,7 @@ def test_the_catalogue(serve: Serve) -> None:
     ids=["shape", "utf-8", "depth"],
 )
 def test_a_bad_catalogue_is_refused(serve: Serve, body: bytes) -> None:
-    source = HttpSource(serve(always(body)).url, "", QUICK)
+    source = HttpSource(serve(always(body)).url, "", LONG)
     with pytest.raises(Untrusted, match="catalogue"):
         source.catalogue()
     source.close()
@@ -325,7 +328,7 @@ def test_a_bad_catalogue_is_refused(serve: Serve, body: bytes) -> None:
 
 def test_a_segment(serve: Serve) -> None:
     upstream = serve(always(b"table"))
-    source = HttpSource(upstream.url, "", QUICK)
+    source = HttpSource(upstream.url, "", LONG)
     assert source.segment(SHOP, DIGEST) == b"table"
     assert upstream.asked[0][0] == f"/production/demo-shop/segments/{DIGEST}"
     source.close()
@@ -343,7 +346,7 @@ def test_hints_come_as_they_are_sent(serve: Serve) -> None:
     frames = (
         b":\n\n" + hint("a") + hint("x", "other") + b"event: change\ndata: nope\n\n" + hint("b")
     )
-    hints = HttpSource(serve(dripping(STREAM + frames, b":\n\n", 0.1)).url, "", QUICK).hints()
+    hints = HttpSource(serve(dripping(STREAM + frames, b":\n\n", 0.1)).url, "", LONG).hints()
     told = iter(hints)
     assert [next(told) for _ in range(3)] == [{SHOP: "a"}, {}, {SHOP: "b"}]
     hints.close()
@@ -356,12 +359,13 @@ def test_heartbeats_keep_a_stream_and_silence_ends_it(serve: Serve) -> None:
         send = sock.sendall  # type: ignore[attr-defined]
         send(STREAM)
         for _ in range(5):
-            upstream.closing.wait(QUICK.silence_s / 2)
+            upstream.closing.wait(times.silence_s / 4)
             send(b":\n\n")
         send(hint("a"))
-        upstream.closing.wait(10)
+        upstream.closing.wait(60)
 
-    told = iter(HttpSource(serve(respond).url, "", QUICK).hints())
+    times = Timeouts(connect_s=30, read_s=30, total_s=60, silence_s=2.4)
+    told = iter(HttpSource(serve(respond).url, "", times).hints())
     assert next(told) == {SHOP: "a"}
     with pytest.raises(Unavailable):
         next(told)
@@ -412,7 +416,7 @@ def test_freshness_in_no_base64_is_refused(serve: Serve) -> None:
 
 
 def test_a_hint_without_an_end_is_cut(serve: Serve) -> None:
-    hints = HttpSource(serve(dripping(STREAM + b"data: ", b"x" * 10_000, 0)).url, "", QUICK).hints()
+    hints = HttpSource(serve(dripping(STREAM + b"data: ", b"x" * 10_000, 0)).url, "", LONG).hints()
     with pytest.raises(Untrusted, match="without an end"):
         next(iter(hints))
 
@@ -420,4 +424,4 @@ def test_a_hint_without_an_end_is_cut(serve: Serve) -> None:
 @pytest.mark.parametrize("status", ["401 Unauthorized", "503 Busy"])
 def test_a_stream_that_is_refused_says_so(serve: Serve, status: str) -> None:
     with pytest.raises((Unauthenticated, Unavailable)):
-        HttpSource(serve(always(b"no", status)).url, "", QUICK).hints()
+        HttpSource(serve(always(b"no", status)).url, "", LONG).hints()
