@@ -28,8 +28,8 @@ from holdfast.core import handover as rules
 from holdfast.core.errors import Unavailable
 from holdfast.core.handover import PROOF_S, Command, Event, OutOfTurn
 
-ASKED_S: Final = 1.0
-"""Who knocks at the door says at once what for."""
+ASKED_S: Final = 3.0
+"""Who knocks at the door says at once what for, unless his machine is busy."""
 ENDING_S: Final = 10.0
 """How long to wait for the lock of a process that is ending."""
 _TRY_S: Final = 0.02
