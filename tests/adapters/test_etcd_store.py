@@ -91,7 +91,13 @@ def test_the_state_of_three_members_names_the_one_that_is_away(tmp_path: Path) -
         }
         assert store.compact()["defragmented_members"] == 2
 
-        cluster.followers()[0].kill()
+        also_away = cluster.followers()[0]
+        also_away.kill()
+        with pytest.raises(Unavailable, match="no quorum: of 3 members") as caught:
+            EtcdStore(f"{cluster.url}?timeout_s=2")
+        for member in cluster.members:
+            told = f"{member.name} (http://127.0.0.1:{member.port})"
+            assert (told in str(caught.value)) == (member in (away, also_away))
         status = store.status()
         assert not status["healthy"]
         assert status["round_trip_ms"] is None

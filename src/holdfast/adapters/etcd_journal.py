@@ -23,9 +23,11 @@ import msgspec
 from holdfast.adapters import entry_rows
 from holdfast.adapters.entry_rows import Row
 from holdfast.adapters.etcd_checkpoints import EtcdCheckpoints
+from holdfast.adapters.etcd_endpoint import Refused
 from holdfast.adapters.etcd_leases import TOKEN, token_of
 from holdfast.adapters.etcd_line import PAGE, ROUND_S, EtcdLine, Lost
 from holdfast.adapters.etcd_records import EtcdRecords, Packed
+from holdfast.adapters.etcd_status import lacking
 from holdfast.adapters.etcd_wire import (
     OPERATIONS_MAX,
     Comparison,
@@ -183,7 +185,14 @@ class EtcdJournal:
 
     def _check_chain(self) -> None:
         """Check every link up to the head: damage is refused at the start, not when it is met."""
-        head, _ = self._standing()
+        try:
+            head, _ = self._standing()
+        except Refused:
+            raise
+        except Unavailable as error:
+            if told := lacking(self._line):
+                raise Unavailable(f"{self._line.where} has {told}") from error
+            raise
         last = GENESIS
         if head != GENESIS:
             for each in entry_rows.places(self, self._rows(0, head.revision)):

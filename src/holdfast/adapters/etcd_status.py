@@ -47,6 +47,24 @@ def status_of(line: EtcdLine) -> Mapping[str, JSON]:
     }
 
 
+def lacking(line: EtcdLine) -> str:
+    """Which members answer, and which do not, where they are too few to agree; else nothing.
+
+    Nobody can read or write then, and every call ends with its time: who answers at all has to be
+    asked one by one.
+    """
+    try:
+        asked = _ask_all(line)
+    except Unavailable:
+        return ""
+    up = [each for each in asked if each.status is not None]
+    if len(up) > len(asked) // 2:
+        return ""
+    gone = ", ".join(f"{each.member.name} ({each.url})" for each in asked if each.status is None)
+    there = ", ".join(each.member.name for each in up)
+    return f"no quorum: of {len(asked)} members {there} answers, and {gone} not: start one of these"
+
+
 def member_status(line: EtcdLine, endpoint: Endpoint) -> Status:
     """What one member says of itself. Raises `Unavailable`."""
     return line.call_one(endpoint, "/v3/maintenance/status", {}, Status, line.timeout_s)
