@@ -5,27 +5,38 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from holdfast.adapters.memory import MemoryLeases
 from holdfast.core.errors import Fenced, Unavailable
 from holdfast.core.leadership import Terms
+from holdfast.engine import leading as leading_module
 from holdfast.engine.leading import Leading, Turn
 from holdfast.ports import Lease
 
 DEADLINE_S = 20.0
 QUICK = Terms(ttl_s=0.6, renew_s=0.1, retry_s=0.1, margin_s=0.2)
+LASTING = Terms(ttl_s=3_600.0, renew_s=0.1, retry_s=0.1, margin_s=600.0)
+"""No lease runs out: who stops, or begins, does so for another reason."""
 
 
 class Leases(MemoryLeases):
-    """Those in memory, which may hang or fail; `asked` counts."""
+    """Those in memory, which may hang or fail; `asked` counts.
+
+    What is answered to `deaf` always ends in an error, as letting go does with `keeping`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.answers = threading.Event()
         self.answers.set()
         self.failing: Exception | None = None
+        self.deaf = ""
+        self.keeping: Exception | None = None
+        self.given_up, self.lets_go = threading.Event(), threading.Event()
+        self.lets_go.set()
         self.asked = 0
 
     def take(self, holder: str, url: str, ttl_s: float) -> Lease | None:
@@ -33,7 +44,17 @@ class Leases(MemoryLeases):
         self.answers.wait(DEADLINE_S)
         if self.failing is not None:
             raise self.failing
-        return super().take(holder, url, ttl_s)
+        given = super().take(holder, url, ttl_s)
+        if holder == self.deaf:
+            raise ValueError("an answer of another shape")
+        return given
+
+    def give_up(self, lease: Lease) -> None:
+        self.given_up.set()
+        self.lets_go.wait(DEADLINE_S)
+        if self.keeping is not None:
+            raise self.keeping
+        super().give_up(lease)
 
 
 @pytest.fixture
@@ -42,13 +63,13 @@ def leases() -> Leases:
 
 
 @pytest.fixture
-def nodes(leases: Leases) -> Iterator[Callable[[str], Leading]]:
+def nodes(leases: Leases) -> Iterator[Callable[..., Leading]]:
     """Makes nodes and starts them; all end with the test."""
     made: list[Leading] = []
 
-    def make(name: str) -> Leading:
+    def make(name: str, terms: Terms = QUICK, **more: Any) -> Leading:
         leading = Leading(
-            leases=leases, holder=name, url=f"http://{name}", draw=lambda: 0.5, terms=QUICK
+            leases=leases, holder=name, url=f"http://{name}", draw=lambda: 0.5, terms=terms, **more
         )
         made.append(leading)
         leading.start()
@@ -68,7 +89,7 @@ def until(holds: Callable[[], object]) -> None:
 
 
 def test_the_first_one_leads_and_the_others_know_who(
-    nodes: Callable[[str], Leading], leases: Leases
+    nodes: Callable[..., Leading], leases: Leases
 ) -> None:
     one = nodes("one")
     until(lambda: one.token)
@@ -82,7 +103,7 @@ def test_the_first_one_leads_and_the_others_know_who(
     assert one.token == 1, "it goes on and on"
 
 
-def test_who_does_not_lead_has_no_fence(nodes: Callable[[str], Leading]) -> None:
+def test_who_does_not_lead_has_no_fence(nodes: Callable[..., Leading]) -> None:
     one = nodes("one")
     until(lambda: one.token)
     two = nodes("two")
@@ -91,7 +112,7 @@ def test_who_does_not_lead_has_no_fence(nodes: Callable[[str], Leading]) -> None
         two.fence()
 
 
-def test_who_ends_hands_over_at_once(nodes: Callable[[str], Leading]) -> None:
+def test_who_ends_hands_over_at_once(nodes: Callable[..., Leading]) -> None:
     one = nodes("one")
     until(lambda: one.token)
     two = nodes("two")
@@ -100,7 +121,7 @@ def test_who_ends_hands_over_at_once(nodes: Callable[[str], Leading]) -> None:
     until(lambda: two.token == 2)
 
 
-def test_who_resigns_never_leads_again(nodes: Callable[[str], Leading]) -> None:
+def test_who_resigns_never_leads_again(nodes: Callable[..., Leading]) -> None:
     one = nodes("one")
     until(lambda: one.token)
     one.resign()
@@ -112,7 +133,7 @@ def test_who_resigns_never_leads_again(nodes: Callable[[str], Leading]) -> None:
 
 
 def test_a_leader_whose_store_hangs_stops_leading_all_the_same(
-    nodes: Callable[[str], Leading], leases: Leases
+    nodes: Callable[..., Leading], leases: Leases
 ) -> None:
     one, turns = nodes("one"), list[Turn]()
     one.on_turn = turns.append
@@ -126,7 +147,7 @@ def test_a_leader_whose_store_hangs_stops_leading_all_the_same(
     until(lambda: one.token)
 
 
-def test_a_store_that_fails_is_asked_again(nodes: Callable[[str], Leading], leases: Leases) -> None:
+def test_a_store_that_fails_is_asked_again(nodes: Callable[..., Leading], leases: Leases) -> None:
     leases.failing = Unavailable("nobody answers")
     one = nodes("one")
     until(lambda: one.unanswered >= 2)
@@ -136,7 +157,7 @@ def test_a_store_that_fails_is_asked_again(nodes: Callable[[str], Leading], leas
 
 
 def test_a_write_that_was_refused_ends_the_term(
-    nodes: Callable[[str], Leading], leases: Leases
+    nodes: Callable[..., Leading], leases: Leases
 ) -> None:
     one = nodes("one")
     until(lambda: one.token)
@@ -167,7 +188,7 @@ def test_who_is_told_to_lead_is_told_before_anybody_sees_it(leases: Leases) -> N
 
 
 def test_who_led_before_is_not_elsewhere_and_who_resigned_can_look(
-    nodes: Callable[[str], Leading],
+    nodes: Callable[..., Leading],
 ) -> None:
     one = nodes("one")
     until(lambda: one.token)
@@ -181,13 +202,118 @@ def test_who_led_before_is_not_elsewhere_and_who_resigned_can_look(
     assert one.elsewhere == "http://two"
 
 
-def test_an_error_that_nobody_expected_ends_no_node(
-    nodes: Callable[[str], Leading], leases: Leases
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no route"),
+        ValueError("no number"),
+        KeyError("token"),
+        MemoryError(),
+        StopIteration(),
+    ],
+)
+def test_whatever_an_adapter_raises_its_leader_steps_down_tells_it_and_tries_again(
+    nodes: Callable[..., Leading], leases: Leases, error: Exception
 ) -> None:
-    leases.failing = ValueError("an answer of another shape")
-    one, faults = nodes("one"), []
-    one.on_fault = faults.append
-    until(lambda: faults)
-    assert one.token == 0
+    turns, faults = list[Turn](), list[Exception]()
+    one = nodes("one", LASTING, on_turn=turns.append, on_fault=faults.append)
+    until(lambda: one.token)
+    leases.failing = error
+    until(lambda: faults and not one.token)
+    assert faults[0] is error
+    until(lambda: one.faults > 1)
+    assert [(turn.leads, "nobody foresaw" in turn.why) for turn in turns] == [
+        (True, False),
+        (False, True),
+    ]
     leases.failing = None
     until(lambda: one.token)
+
+
+def test_a_node_that_never_hears_that_it_has_the_lease_keeps_it_from_nobody(
+    nodes: Callable[..., Leading], leases: Leases
+) -> None:
+    leases.deaf = "one"
+    one = nodes("one", LASTING)
+    until(lambda: one.faults)
+    two = nodes("two", LASTING)
+    until(lambda: two.token)
+    assert one.token == 0
+
+
+def test_who_could_not_be_told_that_this_node_leads_never_sees_it_lead(leases: Leases) -> None:
+    seen: list[int] = []
+    one = Leading(leases=leases, holder="one", url="", draw=lambda: 0.5, terms=QUICK)
+
+    def on_turn(turn: Turn) -> None:
+        if turn.leads and len(seen) < 2:
+            seen.append(one.token)
+            raise RuntimeError("who is to know of it fails")
+
+    one.on_turn = on_turn
+    one.start()
+    until(lambda: one.token)
+    assert seen == [0, 0]
+    assert one.faults == 2
+    one.close()
+
+
+def test_who_could_not_be_told_that_it_ended_ends_all_the_same(
+    nodes: Callable[..., Leading], leases: Leases
+) -> None:
+    def on_turn(turn: Turn) -> None:
+        if not turn.leads:
+            raise RuntimeError("who is to know of it fails")
+
+    one = nodes("one", on_turn=on_turn)
+    until(lambda: one.token)
+    leases.answers.clear()
+    until(lambda: one.faults and not one.token)
+    leases.answers.set()
+    until(lambda: one.token)
+
+
+def test_a_fault_that_can_not_be_told_is_counted_and_ends_nothing(
+    nodes: Callable[..., Leading], leases: Leases
+) -> None:
+    def on_fault(error: Exception) -> None:
+        raise error
+
+    leases.failing = OSError("no route")
+    one = nodes("one", on_fault=on_fault)
+    until(lambda: one.faults > 1)
+    leases.failing = None
+    until(lambda: one.token)
+
+
+def test_a_lease_that_can_not_be_given_up_runs_out(
+    nodes: Callable[..., Leading], leases: Leases
+) -> None:
+    one = nodes("one")
+    until(lambda: one.token)
+    leases.keeping = OSError("no route")
+    one.close()
+    until(lambda: one.faults)
+    assert one.token == 0
+    two = nodes("two")
+    until(lambda: two.token)
+
+
+def test_who_resigned_before_ends_only_when_the_lease_is_given_up(
+    nodes: Callable[..., Leading], leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ended sooner would leave it to run out."""
+    monkeypatch.setattr(leading_module, "CLOSE_S", DEADLINE_S)
+    one = nodes("one", LASTING)
+    until(lambda: one.token)
+    leases.lets_go.clear()
+    one.resign()
+    assert leases.given_up.wait(DEADLINE_S)
+    closing = threading.Thread(target=one.close)
+    closing.start()
+    closing.join(0.5)
+    ended_early = not closing.is_alive()
+    leases.lets_go.set()
+    closing.join()
+    assert not ended_early
+    assert leases.current() is None

@@ -87,11 +87,15 @@ class Fenced(msgspec.Struct, frozen=True):
     token: int
 
 
+class Faulted(msgspec.Struct, frozen=True):
+    """Something failed here that nobody foresaw; whoever leads now may not know that it does."""
+
+
 class Closing(msgspec.Struct, frozen=True):
     """This node must not lead any more: it ends, or its build makes other bytes than others."""
 
 
-Event: TypeAlias = Tick | Took | Refused | Unanswered | Fenced | Closing
+Event: TypeAlias = Tick | Took | Refused | Unanswered | Fenced | Faulted | Closing
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -99,7 +103,10 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class GiveUp(msgspec.Struct, frozen=True):
-    """Let the next one have the lease of that token at once."""
+    """Let the next one have the lease of that token at once; 0: any that this node has.
+
+    A node that can't hear that it was given the lease, and asks on, would keep it from all others.
+    """
 
     token: int
 
@@ -128,7 +135,7 @@ def step(
     after, commands = _ended(standing, now_s)
     match event:
         case Took():
-            after, more = _took(after, event, now_s, terms)
+            after, more = _took(after, event, now_s, chance, terms)
         case Refused():
             after, more = _stop(after, "another node holds the lease")
             after = _later(after, now_s, chance, terms.retry_s)
@@ -137,6 +144,10 @@ def step(
             after, more = _later(after, now_s, chance, wait_s), ()
         case Fenced():
             after, more = _fenced(after, event, now_s, chance, terms)
+        case Faulted():
+            given_up = GiveUp(after.token)
+            after, more = _stop(after, "something failed here that nobody foresaw: see the log")
+            after, more = _rested(after, now_s, chance, terms), (*more, given_up)
         case Closing():
             after, more = _closing(after)
         case Tick():
@@ -151,12 +162,12 @@ def _ended(standing: Standing, now_s: float) -> Step:
     return _stop(standing, "the lease was not extended in time")
 
 
-def _took(standing: Standing, event: Took, now_s: float, terms: Terms) -> Step:
+def _took(standing: Standing, event: Took, now_s: float, chance: float, terms: Terms) -> Step:
     if standing.closed:
         return msgspec.structs.replace(standing, asking=False), (GiveUp(event.token),)
     until_s = event.asked_s + terms.ttl_s - terms.margin_s
     if until_s <= now_s or event.token == standing.lost:  # another one may hold it by now
-        return msgspec.structs.replace(standing, asking=False, due_s=now_s), ()
+        return _later(standing, now_s, chance, terms.retry_s), ()
     commands: tuple[Command, ...] = ()
     if standing.token != event.token:
         _, commands = _stop(standing, "another node had the lease in between")
@@ -169,8 +180,8 @@ def _fenced(standing: Standing, event: Fenced, now_s: float, chance: float, term
     if event.token != standing.token:
         return standing, ()  # of an earlier term
     after, commands = _stop(standing, "a write was refused: a newer lease was given")
-    due_s = now_s + terms.retry_s * (0.5 + chance)
-    return msgspec.structs.replace(after, due_s=due_s, lost=event.token), commands
+    after = _rested(after, now_s, chance, terms)
+    return msgspec.structs.replace(after, lost=event.token), commands
 
 
 def _closing(standing: Standing) -> Step:
@@ -189,6 +200,11 @@ def _stop(standing: Standing, why: str) -> Step:
 def _later(standing: Standing, now_s: float, chance: float, wait_s: float) -> Standing:
     """The answer is there; the next question comes half to one and a half times as late."""
     return msgspec.structs.replace(standing, asking=False, due_s=now_s + wait_s * (0.5 + chance))
+
+
+def _rested(standing: Standing, now_s: float, chance: float, terms: Terms) -> Standing:
+    """Not asked again at once; a question that is under way stays so."""
+    return msgspec.structs.replace(standing, due_s=now_s + terms.retry_s * (0.5 + chance))
 
 
 def _ask(standing: Standing, now_s: float) -> Step:

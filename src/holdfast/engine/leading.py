@@ -22,6 +22,7 @@ from holdfast.core.leadership import (
     Closing,
     Command,
     Event,
+    Faulted,
     Follow,
     GiveUp,
     Lead,
@@ -39,6 +40,7 @@ from holdfast.ports import Clock, Lease, Leases
 CLOSE_S: Final = 3.0
 """How long giving up the lease may take at the end; it runs out by itself."""
 WAKE_S_MAX: Final = 60.0
+_TICK: Final[Event] = Tick()
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -60,8 +62,11 @@ class Leading:
 
     `holder` names this process alone; `url` is where other nodes reach it. `on_turn` is called when
     this node stops to lead, and before anybody sees that it begins to; it must be quick.
-    `refusals`, `unanswered`, `fenced` and `turns` count; `clock` is monotonic, `draw` gives chance
-    from 0 to 1.
+    `refusals`, `unanswered`, `fenced`, `turns` and `faults` count; `clock` is monotonic, `draw`
+    gives chance from 0 to 1.
+
+    A fault is any error that is none of ours, of the store's adapter or of `on_turn`. `on_fault` is
+    told of it; this node leads no more then, and asks again. No fault ends a thread.
     """
 
     def __init__(  # noqa: PLR0913 - every part by name
@@ -93,7 +98,7 @@ class Leading:
             for name, work in (("holdfast-leading", self._decide), ("holdfast-lease", self._ask))
         ]
         self._newest = 0
-        self.refusals = self.unanswered = self.fenced = self.turns = 0
+        self.refusals = self.unanswered = self.fenced = self.turns = self.faults = 0
 
     @property
     def token(self) -> int:
@@ -144,44 +149,59 @@ class Leading:
         self._events.put(Closing())
 
     def close(self) -> None:
-        """Give up the lease, as far as the store answers in time."""
-        if not self._threads[0].is_alive():
-            return
+        """Give up the lease, as far as the store answers in time; also what `resign` began."""
         self.resign()
         for thread in self._threads:
-            thread.join(CLOSE_S)
+            if thread.is_alive():
+                thread.join(CLOSE_S)
 
     def _decide(self) -> None:
-        event: Event = Tick()
+        standing, event = self._standing, _TICK
         while True:
-            now_s = self._clock()
-            after, commands = step(self._standing, event, now_s, self._draw(), self._terms)
+            standing, commands = step(standing, event, self._clock(), self._draw(), self._terms)
             begins = any(isinstance(command, Lead) for command in commands)
             # Nobody sees it lead before it was told to: what it knows of others is old till then.
-            self._standing = msgspec.structs.replace(after, token=0) if begins else after
-            for command in commands:
-                self._perform(command)
-            self._standing = after
-            if self._standing.closed and not self._standing.asking:
+            self._standing = msgspec.structs.replace(standing, token=0) if begins else standing
+            told = all([*map(self._performed, commands)])
+            if told:
+                self._standing = standing
+            if standing.closed and not standing.asking:
                 self._jobs.put(None)
                 return
-            left_s = min(WAKE_S_MAX, max(0.0, self._standing.wake_s - self._clock()))
-            try:
-                event = self._events.get(timeout=left_s)
-            except queue.Empty:
-                event = Tick()
+            event = self._next(standing) if told else Faulted()
 
-    def _perform(self, command: Command) -> None:
+    def _next(self, standing: Standing) -> Event:
+        left_s = min(WAKE_S_MAX, max(0.0, standing.wake_s - self._clock()))
+        try:
+            return self._events.get(timeout=left_s)
+        except queue.Empty:
+            return _TICK
+
+    def _performed(self, command: Command) -> bool:
+        """Whether who is to know of a turn was told; all are tried, whatever becomes of one."""
         match command:
             case Lead(token):
                 self._newest = max(self._newest, token)
-                self.turns += 1
-                self.on_turn(Turn(token, leads=True))
+                return self._told(Turn(token, leads=True))
             case Follow(token, why):
-                self.turns += 1
-                self.on_turn(Turn(token, leads=False, why=why))
+                return self._told(Turn(token, leads=False, why=why))
             case _:
                 self._jobs.put(command)
+                return True
+
+    def _told(self, turn: Turn) -> bool:
+        self.turns += 1
+        try:
+            self.on_turn(turn)
+        except Exception as error:  # noqa: BLE001 - whatever it is: without this thread nobody stops
+            self._fault(error)
+            return False
+        return True
+
+    def _fault(self, error: Exception) -> None:
+        self.faults += 1
+        with contextlib.suppress(Exception):  # it is counted; who can't tell must not end us
+            self.on_fault(error)
 
     def _ask(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -189,8 +209,7 @@ class Leading:
                 case Ask():
                     self._events.put(self._take())
                 case GiveUp(token):
-                    with contextlib.suppress(HoldfastError):  # it runs out by itself
-                        self._leases.give_up(Lease(token, self._holder, self._url))
+                    self._give_up(token)
                 case _:
                     raise AssertionError(job)
 
@@ -202,7 +221,8 @@ class Leading:
         except Exception as error:  # noqa: BLE001 - whatever it is: without this thread nobody leads
             self.unanswered += 1
             if not isinstance(error, HoldfastError):
-                self.on_fault(error)
+                self._fault(error)
+                self._events.put(Faulted())
             return Unanswered()
         if self._leader is not None:
             self._newest = max(self._newest, self._leader.token)
@@ -210,3 +230,16 @@ class Leading:
             self.refusals += 1
             return Refused()
         return Took(lease.token, asked_s)
+
+    def _give_up(self, token: int) -> None:
+        """Where that fails, the lease runs out by itself."""
+        mine: Lease | None = Lease(token, self._holder, self._url)
+        try:
+            if not token:
+                mine = self._leases.current()
+            if mine is not None and mine.holder == self._holder:
+                self._leases.give_up(mine)
+        except HoldfastError:
+            pass
+        except Exception as error:  # noqa: BLE001 - as in `_take`
+            self._fault(error)
