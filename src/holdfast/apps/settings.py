@@ -29,7 +29,7 @@ POLL_INTERVAL_S_MIN: Final = 0.05
 POLL_INTERVAL_S_MAX: Final = 86_400.0
 WORKERS_MAX: Final = 64
 WAIT_BUDGET_S_MAX: Final = 10.0
-_NODE: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_NAME: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _BASE_URL: Final = re.compile(r"https?://[!-~]{1,512}")
 
 
@@ -163,6 +163,7 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
                 )
             )
         found.extend(_problems_of_upstreams(settings.upstreams))
+        found.extend(_problems_of_cell(settings.cell))
         if not 1 <= settings.workers <= WORKERS_MAX:
             found.append(
                 Problem(
@@ -193,7 +194,7 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
 
 def _problems_of_node(settings: ControlSettings) -> list[Problem]:
     found = []
-    if settings.node and not _NODE.fullmatch(settings.node):
+    if settings.node and not _NAME.fullmatch(settings.node):
         found.append(
             Problem(
                 code="bad-node",
@@ -210,6 +211,19 @@ def _problems_of_node(settings: ControlSettings) -> list[Problem]:
             )
         )
     return found
+
+
+def _problems_of_cell(cell: str) -> list[Problem]:
+    """It travels in a header, as bytes that everybody has to spell alike."""
+    if not cell or _NAME.fullmatch(cell):
+        return []
+    return [
+        Problem(
+            code="bad-cell",
+            message=f"{cell[:128]!r} is no name of a cell",
+            hint="give letters, digits, '.', '_', ':' and '-', at most 128",
+        )
+    ]
 
 
 def _problems_of_upstreams(upstreams: tuple[str, ...]) -> list[Problem]:

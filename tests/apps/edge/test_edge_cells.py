@@ -10,8 +10,9 @@ from an_edge import edge_at
 from serving import call, until
 from upstream import FOLLOW_TEXT, READ, World, setting
 
+from holdfast.apps.edge.cell import CellGate
 from holdfast.apps.edge.process import Edge
-from holdfast.apps.settings import EdgeSettings
+from holdfast.apps.settings import EdgeSettings, problems_of
 from holdfast.core.cells import Plan, serves
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.model import PutService, Service, Subject
@@ -118,3 +119,21 @@ def test_a_plan_that_can_t_be_meant_is_refused(tmp_path: Path, plan: str) -> Non
     problem: Problem = refused.value.problems[0]
     assert problem.code == "shards"
     assert problem.hint
+
+
+@pytest.mark.parametrize("cell", ["a b", "west ", "w\xe9st", "a\r\nx: y", "x" * 129, '"'])
+def test_a_cell_has_a_name_that_all_spell_alike(cell: str) -> None:
+    problems = problems_of(EdgeSettings(cell=cell))
+    assert [problem.code for problem in problems] == ["bad-cell"]
+    assert not problems_of(EdgeSettings(cell="west-1.eu"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"), [("west", "the cell west answers"), ("", "here are answered")]
+)
+def test_who_comes_too_often_is_told_what_is_answered(cell: str, told: str) -> None:
+    gate = CellGate(cell, 1.0, None, clock=lambda: 0.0)
+    assert gate.admit(b"GET", b"/", [], 0.0) is None
+    refused = gate.admit(b"GET", b"/", [], 0.0)
+    assert refused is not None
+    assert f'"message":"{told} 1 requests/s, no more"'.encode() in refused

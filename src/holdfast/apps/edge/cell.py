@@ -48,9 +48,8 @@ class CellGate:
         self._elsewhere = _refusal(
             421, "another-cell", f"this edge is of the cell {cell!r}: ask your own"
         )
-        self._full = _refusal(
-            503, "cell-full", f"the cell {cell} answers {requests_per_s:g} requests/s here, no more"
-        )
+        here = f"the cell {cell} answers" if cell else "here are answered"
+        self._full = _refusal(503, "cell-full", f"{here} {requests_per_s:g} requests/s, no more")
         self.alert_s = ALWAYS_S
         self.misdirected = 0
         self.over = 0
