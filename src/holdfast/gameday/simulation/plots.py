@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 COLOURS: Final = ("#2c6fbb", "#c0392b", "#1e8449", "#b7770d", "#6c3483", "#117a8b", "#7f8c8d")
 SHADE: Final = "#ffe3e3"
+OTHERS: Final = "#ced4da"
 LABELLED_MAX: Final = 7
 """Lines of one plot with a name of their own."""
+DECADE: Final = 10.0
 
 
 def draw_all(result: Result, directory: Path, kind: str) -> list[tuple[str, str]]:
@@ -45,8 +47,8 @@ def _draw(result: Result, path: Path, title: str, plot: Callable[[Any, Result], 
         axis = figure.subplots()
         plot(axis, result)
         axis.yaxis.set_major_formatter("{x:,.10g}")
-        if axis.get_xscale() == "log":
-            axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
         axis.set_title(title, fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#ececec", zorder=0)
@@ -79,12 +81,24 @@ def _of(result: Result, layer: str) -> list[Curve]:
     return [curve for curve in result.curves if curve.layer == layer]
 
 
+def _lines(axis: Axes, result: Result, lines: Sequence[tuple[str, Sequence[float]]]) -> None:
+    """One line by slot for each; those without a name of their own behind the others, in grey."""
+    for number, (name, values) in enumerate(lines):
+        named = number < LABELLED_MAX
+        others = f"{len(lines) - LABELLED_MAX} more" if number == LABELLED_MAX else None
+        axis.plot(
+            _times(result, len(values)),
+            values,
+            lw=1.2,
+            label=name if named else others,
+            color=COLOURS[number] if named else OTHERS,
+            zorder=2 if named else 1.5,
+        )
+
+
 def _requests(axis: Axes, result: Result) -> None:
     curves = _of(result, "edges")
-    for number, curve in enumerate(curves[:LABELLED_MAX]):
-        times = _times(result, len(curve.requests_per_s))
-        colour = COLOURS[number % len(COLOURS)]
-        axis.plot(times, curve.requests_per_s, lw=1.2, label=curve.region, color=colour)
+    _lines(axis, result, [(curve.region, curve.requests_per_s) for curve in curves])
     refused = [sum(at) for at in zip(*(curve.refused_per_s for curve in curves), strict=True)]
     if any(refused):
         axis.plot(
@@ -108,17 +122,24 @@ def _propagation(axis: Axes, result: Result) -> None:
             label=name,
             color=COLOURS[number % len(COLOURS)],
         )
-    axis.set_xscale("log")
+    times = [at for points in result.cdfs.values() for at, _ in points]
+    if times and max(times) > DECADE * max(min(times), 1e-3):
+        from matplotlib.ticker import LogLocator
+
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    else:
+        axis.set_xlim(left=0)
     axis.set_ylim(0, 101)
     axis.set(xlabel="seconds after the commit", ylabel="% of the clients reached")
 
 
 def _busy(axis: Axes, result: Result) -> None:
-    for number, curve in enumerate(result.curves[:LABELLED_MAX]):
-        times = _times(result, len(curve.busy))
-        label = f"{curve.layer} {curve.region}".strip()
-        busy = [100 * share for share in curve.busy]
-        axis.plot(times, busy, lw=1.2, label=label, color=COLOURS[number % len(COLOURS)])
+    lines = [
+        (f"{curve.layer} {curve.region}".strip(), [100 * share for share in curve.busy])
+        for curve in result.curves
+    ]
+    _lines(axis, result, lines)
     _shade(axis, result)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("% of one CPU, each server")
