@@ -1,4 +1,5 @@
-"""One connection to one host, on which everything is bounded: each read, all reads, all bytes.
+"""One connection to one host, on which everything is bounded: each read, all reads, all bytes, and
+how long its name is looked up.
 
 Neither http.client nor urllib3 bounds how long headers or a body may take as a whole, nor how many
 answers of status 1xx, headers or chunk extensions come before a byte of content: an upstream that
@@ -21,7 +22,10 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.connection import create_connection
 
+from holdfast.adapters.names import NAMES
 from holdfast.core.conversation import PATIENCE_S
 
 codecs.lookup("idna")  # urllib3 encodes hosts by it: imported now, not between two forks
@@ -46,6 +50,7 @@ class Line:
     def __init__(self, base_url: str, connect_s: float, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(base_url)
         self._prefix = parts.path.rstrip("/")
+        self._connect_s = connect_s
         self._silence_s = connect_s
         self._deadline_s = float("inf")
         self._began_s = float("inf")
@@ -131,6 +136,32 @@ class Line:
                 raise OSError(f"more than {self._room:.0f} bytes came")
             return count
 
+    def connect(self, connection: HTTPConnection) -> socket.socket:
+        """To the first address of the host that takes it, in the time that is left for the answer.
+
+        Raises what urllib3 raises where a connection does not come about.
+        """
+        host, failed = self._pool.host, OSError("")
+        try:
+            addresses = NAMES.addresses(host, self._connect_within_s())
+        except OSError as error:
+            raise NewConnectionError(connection, str(error)) from error
+        for address in addresses:
+            try:
+                return create_connection(
+                    (address, connection.port),
+                    self._connect_within_s(),
+                    socket_options=connection.socket_options,
+                )
+            except OSError as error:
+                failed = error
+        if isinstance(failed, TimeoutError):
+            raise ConnectTimeoutError(connection, f"Connection to {host} timed out")
+        raise NewConnectionError(connection, f"Failed to establish a new connection: {failed}")
+
+    def _connect_within_s(self) -> float:
+        return min(self._connect_s, self.patience_s())
+
     def hold(self, sock: Any) -> Any:
         """The socket, its reads bounded."""
         self._sock = sock
@@ -211,6 +242,9 @@ class _HttpConnection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._line = line
 
+    def _new_conn(self) -> socket.socket:
+        return self._line.connect(self)
+
     def connect(self) -> None:
         super().connect()
         self.sock = self._line.hold(self.sock)
@@ -223,7 +257,7 @@ class _HttpsConnection(HTTPSConnection):
         self._timer: threading.Timer | None = None
 
     def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
+        sock = self._line.connect(self)
         self._timer = self._line.cut_after(sock)
         return sock
 
