@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ def _run_options(command: Command) -> Command:
         click.option("--seed", default=1, show_default=True, help="Of all chance in the drill."),
         click.option(
             "--sample",
+            type=click.IntRange(min=0),
             default=0,
             metavar="K",
             help="So many faults of a long list; 0 for all of them.",
@@ -82,7 +83,8 @@ def run_command(name: str, directory: Path | None, **how: Any) -> None:
     """
     from holdfast.gameday import scenarios
 
-    names = _chosen((name,), tuple(scenarios.MODULES), "game day")
+    known = tuple(scenarios.MODULES)
+    names = _chosen((name,), known, "game day", {ALL: known})
     drills = [scenarios.drill(one) for one in names]
     found = []
     for each in drills:
@@ -136,16 +138,13 @@ def run_drills(names: tuple[str, ...], directory: Path | None, **how: Any) -> No
     from holdfast.gameday import promises
     from holdfast.gameday.page import every_name, find
 
-    if names == ("everything",):
-        names = every_name()
-    elif names == (ALL,):
-        names = tuple(promises.MODULES)
+    sets = {ALL: tuple(promises.MODULES), "everything": every_name()}
     found = []
-    for one in _chosen(names, every_name(), "drill"):
+    for one in _chosen(names, every_name(), "drill", sets):
         found.append(_run_and_tell(find(one), directory / one if directory else None, **how))
         if directory:
             _write_page(directory)
-    _end(found, how["output"], many=len(names) > 1)
+    _end(found, how["output"], many=len(found) > 1)
 
 
 @drill.command("page")
@@ -168,13 +167,18 @@ def _write_page(directory: Path) -> None:
     say(f"Page: {path}")
 
 
-def _chosen(names: Sequence[str], known: Sequence[str], kind: str) -> Sequence[str]:
-    """The drills that are meant. Raises a usage error with those that there are."""
-    if tuple(names) == (ALL,):
-        return known
+def _chosen(
+    names: Sequence[str], known: Sequence[str], kind: str, sets: Mapping[str, Sequence[str]]
+) -> Sequence[str]:
+    """The drills that are meant, `sets` of them by a name of their own. Raises a usage error with
+    those that there are."""
+    if len(names) == 1 and names[0] in sets:
+        return sets[names[0]]
     for name in names:
+        if name in sets:
+            raise click.UsageError(f"{name!r} stands alone: it has the others in it.")
         if name not in known:
-            raise click.UsageError(f"There is no {kind} {name!r}: {', '.join((*known, ALL))}.")
+            raise click.UsageError(f"There is no {kind} {name!r}: {', '.join((*known, *sets))}.")
     return names
 
 

@@ -106,8 +106,8 @@ class Tally(msgspec.Struct, kw_only=True):
 
     @property
     def ok_share(self) -> float:
-        """Good answers to requests offered; 1 for none offered."""
-        return self.ok / self.offered if self.offered else 1.0
+        """Good answers to requests offered; 0 for none offered, which shows nothing."""
+        return self.ok / self.offered if self.offered else 0.0
 
     @property
     def without_answer(self) -> int:
@@ -146,11 +146,11 @@ class Loaded(msgspec.Struct, kw_only=True):
         return sum(tally.without_answer for tally in self.kinds.values())
 
     def ok_share(self, from_s: float = 0.0, to_s: float = SECONDS_MAX) -> float:
-        """Good answers to requests that were due in that part of its time; 1 for none."""
+        """Good answers to requests that were due in that part of its time; 0 for none."""
         part = slice(round(from_s / SLICE_S), round(to_s / SLICE_S))
         offered = sum(sum(tally.offered_by[part]) for tally in self.kinds.values())
         ok = sum(sum(tally.ok_by[part]) for tally in self.kinds.values())
-        return ok / offered if offered else 1.0
+        return ok / offered if offered else 0.0
 
     def useful(self, from_s: float = 0.0, to_s: float = SECONDS_MAX) -> int:
         """Good answers within their deadline that came in that part of its time."""

@@ -175,7 +175,7 @@ def metrics(url: str) -> str:
     return str(found.body)
 
 
-def metric(url: str, name: str) -> float:
-    """A sample of an edge's metrics by its whole name with labels; 0 for none."""
+def metric(url: str, name: str) -> float | None:
+    """A sample of an edge's metrics by its whole name with labels; none when it is not told."""
     found = re.search(rf"^{re.escape(name)} (\S+)$", metrics(url), re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    return float(found[1]) if found else None

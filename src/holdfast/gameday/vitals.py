@@ -53,9 +53,12 @@ class Vitals:
             self.looks[name].append(Look(at_s, status, time.monotonic() - began))
 
     def failed(self) -> dict[str, int]:
-        """Questions without a good answer, by name; empty when all were well."""
+        """Questions without a good answer, by name; empty when all were well.
+
+        A name that was never asked counts as one: nothing is known of it.
+        """
         counts = {
-            name: sum(look.status != 200 for look in list(looks))
+            name: sum(look.status != 200 for look in list(looks)) if looks else 1
             for name, looks in self.looks.items()
         }
         return {name: count for name, count in counts.items() if count}

@@ -72,7 +72,7 @@ def run(day: Day) -> None:
             found = _under(callers, url, fault, per_s, long_s)
             _tell(day, fault.when, found, _work(found, costs_s) / max(1e-9, peak))
         _heal(day, callers, url, per_s)
-        engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}')
+        engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}') or 0
         day.note("blocked", f"admission engaged {engaged:.0f} times")
         day.root_cause = "more is asked than can be answered"
         day.stopped_by = "admission: the least important work of the heaviest callers goes first"
@@ -132,7 +132,7 @@ def _heal(day: Day, callers: Callers, url: str, per_s: float) -> None:
         at_s = time.monotonic() - began_s
         found = _under(callers, url, Fault("", "", 0.5), per_s, 1.0)
         useful = sum(tally.useful for tally in found.kinds.values())
-        if useful >= HEALED * found.offered:
+        if found.offered and useful >= HEALED * found.offered:
             took_s = round(at_s, 1)
     day.measure(
         "seconds until all is well again",

@@ -33,7 +33,9 @@ from holdfast.gameday.proxy import (
 from holdfast.gameday.watching import Line, Reader
 
 FAILOVER_S: Final = 10.0
-WATCHED_S: Final = 12.0
+FAILOVER_SHORT_S: Final = 20.0
+"""In the short form, among tests, where whoever is held up for a second finds out later."""
+WATCHED_S: Final = 22.0
 """How long a failover is waited for at most."""
 SETTLED_S: Final = 20.0
 """For what is no fault's business, on a busy machine."""
@@ -93,9 +95,13 @@ class Scene:
         newest = self.fleet.revision_at("edge-a")
         for name, reader in readers.items():
             self.fleet.wait_answering(name)
-            until(lambda r=reader: _revision(r) >= newest, name, SETTLED_S)  # type: ignore[misc]
+            until(lambda r=reader: self._settled(r, newest), name, SETTLED_S)  # type: ignore[misc]
         time.sleep(1.5)  # until their streams are open
         return readers
+
+    def _settled(self, reader: Reader, newest: int) -> bool:
+        """Whether it has the newest revision, and would notice what becomes of the first line."""
+        return _revision(reader) >= newest and _upstream(reader) == self.first.url
 
     def publish(self, *edges: str) -> int:
         """A new revision, once these edges have it."""
@@ -119,9 +125,10 @@ def run(day: Day) -> None:
         slowest_s = 0.0
         for kind in kinds:
             slowest_s = max(slowest_s, *_failover(scene, kind))
-        failed = slowest_s > FAILOVER_S
+        bar_s = FAILOVER_SHORT_S if day.sample else FAILOVER_S
+        failed = slowest_s > bar_s
         text = f"{slowest_s:.1f} s" if slowest_s < WATCHED_S else "never"
-        bar = f"<= {FAILOVER_S:.0f} s, {len(kinds)} ways"
+        bar = f"<= {bar_s:.0f} s, {len(kinds)} ways"
         day.measure("failover at the slowest client", text, bar, holds=not failed)
         if not day.sample and day.protected:
             _lagging(scene)

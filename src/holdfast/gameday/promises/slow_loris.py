@@ -35,11 +35,15 @@ ATTACK_S: Final = 20.0
 ATTACK_SHORT_S: Final = 9.0
 CALM_S: Final = 5.0
 CALM_SHORT_S: Final = 1.0
+PATIENCE_S: Final = 1.0
+"""Of an honest client."""
+PATIENCE_SHORT_S: Final = 30.0
+"""In the short form, among tests: there it is the machine that makes them wait."""
 SLOWER_MAX: Final = 2.0
 UNNOTICED_MS: Final = 20.0
 """A p99 below this is nobody's trouble, whatever it was before."""
-UNNOTICED_SHORT_MS: Final = 250.0
-"""One second of calm says little about what is usual on a busy machine."""
+HELD_LEAST: Final = 0.9
+"""Of the sockets, open at one moment, or it was no attack."""
 
 HEAD: Final = b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: "
 BODY: Final = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n{"
@@ -59,7 +63,7 @@ class Drip:
 class Loris:
     """Holds `count` sockets open, in a thread: `with Loris(url, count) as loris`.
 
-    `lives_s` are those of sockets that were cut, `held_s` of those that are not yet.
+    `lives_s` are those of sockets that were cut; `most` were open at one moment.
     """
 
     def __init__(self, url: str, count: int) -> None:
@@ -71,7 +75,7 @@ class Loris:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loris", daemon=True)
         self.lives_s: list[float] = []
-        self.opened = 0
+        self.opened = self.most = 0
         self.turned_away = 0
 
     def __enter__(self) -> Self:
@@ -120,6 +124,7 @@ class Loris:
         sock.setblocking(False)
         drip = Drip(sock, time.monotonic())
         self._drips.add(drip)
+        self.most = max(self.most, len(self._drips))
         self._selector.register(sock, selectors.EVENT_READ, drip)
 
     def _hear(self, drip: Drip) -> None:
@@ -143,42 +148,46 @@ def run(day: Day) -> None:
         )
         fleet.wait_ready("edge-a")
         url = fleet.edge_urls["edge-a"]
-        calm = [_honest(url, CALM_SHORT_S if day.sample else CALM_S)]
+        calm = [_honest(day, url, CALM_SHORT_S if day.sample else CALM_S)]
         with Loris(url, sockets) as loris:
             day.note("fault", f"{sockets} sockets send one byte in {DRIP_S:.0f} s")
-            attacked = _honest(url, ATTACK_SHORT_S if day.sample else ATTACK_S)
+            attacked = _honest(day, url, ATTACK_SHORT_S if day.sample else ATTACK_S)
             longest_s = loris.longest_s()
-            cut = len(loris.lives_s)
+            cut, most = len(loris.lives_s), loris.most
         day.note("recovered", f"the sockets are gone; {cut} of them were cut, and came again")
-        calm.append(_honest(url, CALM_SHORT_S if day.sample else CALM_S))
+        calm.append(_honest(day, url, CALM_SHORT_S if day.sample else CALM_S))
+        day.measure(
+            "sockets open at one moment", most, f"at least {HELD_LEAST:.0%} of {sockets}",
+            holds=most >= HELD_LEAST * sockets, timed=True,
+        )  # fmt: skip
         _judge(day, calm, attacked, longest_s, cut)
 
 
-def _honest(url: str, seconds: float) -> Loaded:
+def _honest(day: Day, url: str, seconds: float) -> Loaded:
     """Honest clients ask for single settings, at a rate that is far from any limit."""
     path = f"/{ENVIRONMENT}/shop/ofrep/v1/evaluate/flags/checkout"
     body = msgspec.json.encode({"context": {"targetingKey": "u1", "tenant": "contoso"}})
     kind = Kind("honest", "POST", path, body=body)
-    return Load(url, (kind,), RATE_PER_S, HONEST, seconds).run()
+    patience_s = PATIENCE_SHORT_S if day.sample else PATIENCE_S
+    return Load(url, (kind,), RATE_PER_S, HONEST, seconds, patience_s=patience_s).run()
 
 
 def _judge(day: Day, calm: list[Loaded], attacked: Loaded, longest_s: float, cut: int) -> None:
     before_ms = max(each.kinds["honest"].p99_ms for each in calm)
     honest = attacked.kinds["honest"]
-    unnoticed_ms = UNNOTICED_SHORT_MS if day.sample else UNNOTICED_MS
-    bar_ms = max(SLOWER_MAX * before_ms, unnoticed_ms)
+    bar_ms = max(SLOWER_MAX * before_ms, UNNOTICED_MS)
     day.measure(
         "honest requests answered, %", round(100 * honest.ok_share, 2), "100",
         holds=honest.ok_share == 1,
     )  # fmt: skip
     day.measure(
         "p99 of honest requests, ms", round(honest.p99_ms, 1),
-        f"at most {bar_ms:.1f}: {SLOWER_MAX:.0f}x of {before_ms:.1f}, or {unnoticed_ms:.0f}",
-        holds=honest.p99_ms <= bar_ms,
+        f"at most {bar_ms:.1f}: {SLOWER_MAX:.0f}x of {before_ms:.1f}, or {UNNOTICED_MS:.0f}",
+        holds=honest.p99_ms <= bar_ms, timed=True,
     )  # fmt: skip
     day.measure(
         "longest that a socket was held, s", round(longest_s, 1), f"at most {CUT_S_MAX:.0f}",
-        holds=longest_s <= CUT_S_MAX,
+        holds=longest_s <= CUT_S_MAX, timed=True,
     )  # fmt: skip
     day.measure("sockets cut", cut, "some", holds=cut > 0)
     day.root_cause = "clients that never finish what they began to ask"

@@ -7,12 +7,13 @@ import time
 from typing import Final
 
 from holdfast.gameday.drill import Day, Drill
-from holdfast.gameday.fleet import ENVIRONMENT, Fleet
+from holdfast.gameday.fleet import ENVIRONMENT, READY_S, Fleet
 from holdfast.gameday.load import Kind, Load, Loaded
 from holdfast.gameday.naive import Ask
 from holdfast.gameday.pressure import Callers, capacity, metric, metrics
-from holdfast.gameday.processes import ask, until_or_not
+from holdfast.gameday.processes import ask, until, until_or_not
 from holdfast.gameday.proxy import BLACK_HOLE, Proxy
+from holdfast.gameday.watching import Reader
 
 HONEST: Final = ("checkout-service", "mobile-app", "web-shop")
 HONEST_PER_S: Final = 60.0
@@ -22,7 +23,8 @@ FLOOD_CONNECTIONS: Final = 1_500
 DEADLINE_S: Final = 0.5
 """An answer is useful until then."""
 PATIENCE_S: Final = 1.0
-"""Of honest clients; then they take their defaults."""
+"""Of honest clients; then they take their defaults. Longer in the short form, among tests: there it
+is the machine that makes them wait."""
 FLOOD_PATIENCE_S: Final = 6.0
 """So long that who gets no answer then got none at all."""
 ENGAGE_S: Final = 1.0
@@ -107,7 +109,8 @@ def _reader(fleet: Fleet, endpoints: list[str]) -> None:
 def _honest(fleet: Fleet, callers: Callers, edge: str, seconds: float) -> Load:
     kinds = [callers.single(name) for name in HONEST]
     url = fleet.edge_urls[edge]
-    return Load(url, kinds, HONEST_PER_S, 32, seconds, deadline_s=DEADLINE_S, patience_s=PATIENCE_S)
+    patience_s = FLOOD_PATIENCE_S if fleet.day.sample else PATIENCE_S
+    return Load(url, kinds, HONEST_PER_S, 32, seconds, deadline_s=DEADLINE_S, patience_s=patience_s)
 
 
 def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
@@ -139,7 +142,7 @@ def _flood(day: Day, fleet: Fleet, callers: Callers, per_s: float) -> None:
             timed=True,
         )
     url = fleet.edge_urls["edge-a"]
-    engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}')
+    engaged = metric(url, 'holdfast_admission_changes_total{state="engaged"}') or 0
     day.measure("times that it engaged", engaged, ">= 1", holds=engaged >= 1)
     released = until_or_not(
         lambda: metric(url, "holdfast_admission_engaged") == 0, RELEASE_S, every_s=0.2
@@ -207,9 +210,8 @@ def _wrong_threshold(day: Day, fleet: Fleet, callers: Callers) -> None:
         fleet.wait_ready(edge)
     callers.expect(*HONEST, "busy")
     honest, busy = _everyday(fleet, callers, "edge-a", siege)
-    disarmed = metric(
-        fleet.edge_urls["edge-a"], 'holdfast_admission_changes_total{state="disarmed"}'
-    )
+    url = fleet.edge_urls["edge-a"]
+    disarmed = metric(url, 'holdfast_admission_changes_total{state="disarmed"}') or 0
     share = honest.ok_share()
     day.measure("times that it disarmed itself", disarmed, ">= 1", holds=disarmed >= 1)
     day.measure(
@@ -242,12 +244,17 @@ def _everyday(fleet: Fleet, callers: Callers, edge: str, siege: _Siege) -> tuple
 
 
 def _cut_off(day: Day, fleet: Fleet, line: Proxy) -> None:
-    """The path is dead: clients take the other one, and hear of a change there."""
+    """The path is dead: clients take the other one, and hear of a change there.
+
+    A new client, for the one before may have left this path while its edge was started again.
+    """
+    reader = fleet.watch("sdk-2", "sdk", [line.url, fleet.edge_urls["edge-a2"]])
+    fleet.wait_answering("sdk-2")
+    until(lambda: _upstream(reader) == line.url, "a client on that path", READY_S)
     line.be(BLACK_HOLE)
     day.note("fault", "one path swallows everything")
     revision = fleet.count_up()
     began_s = time.monotonic()
-    reader = fleet.readers["sdk"]
     moved = until_or_not(
         lambda: (last := reader.last) is not None and last.revisions.get("shop", 0) >= revision,
         MOVE_S + 5.0,
@@ -261,6 +268,11 @@ def _cut_off(day: Day, fleet: Fleet, line: Proxy) -> None:
         timed=True,
     )
     day.note("recovered" if moved else "damage", "clients are on the other path")
+
+
+def _upstream(reader: Reader) -> str:
+    line = reader.last
+    return line.upstreams.get("shop", "") if line else ""
 
 
 def _answers(fleet: Fleet, edge: str) -> int:

@@ -116,6 +116,7 @@ def _measure_dead(day: Day, fleet: Fleet) -> None:
 
 def _home(day: Day, fleet: Fleet, counter: Ask) -> None:
     """The control plane is back: the push comes into the journal, and nobody goes back."""
+    began_s = time.time()
     (fleet.directory / "out-of-reach").rename(fleet.data_dir)
     fleet.start_control()
     command = Process(
@@ -129,14 +130,23 @@ def _home(day: Day, fleet: Fleet, counter: Ask) -> None:
     day.note("recovered", "the control plane is back, and has the push in its journal")
     edges = [fleet.edge_urls[name] for name in EDGES]
     digests = {_digest(url) for url in (fleet.control_url, *edges)}
-    day.measure("digests of the pushed revision", len(digests), "1", holds=len(digests) == 1)
+    same = len(digests) == 1 and "" not in digests
+    day.measure("digests of the pushed revision", len(digests), "1", holds=same)
     after = fleet.commit(edits=[_next_edit(fleet)], reason="life goes on")
     follows = until_or_not(lambda: all(fleet.revision_at(n) >= after for n in EDGES), HOME_S)
     day.measure(
         "edges that go on with the journal", 2 if follows else "not all", "2", holds=bool(follows)
     )
-    back = [name for name in CLIENTS if _went_back(fleet, name)]
-    day.measure("clients that went back a revision", len(back), "0", holds=not back)
+    seen = [_revisions(fleet, name) for name, mode in CLIENTS.items() if mode == "sdk"]
+    back = sum(each != sorted(each) for each in seen)
+    day.measure(
+        "SDK clients that went back a revision",
+        back,
+        f"0 of {len(seen)}",
+        holds=not back and all(seen),
+    )
+    wrong = _wrong_since(fleet, began_s)
+    day.measure("wrong or failed answers since all had it", wrong, "0", holds=not wrong)
     url = f"{edges[0]}/{ENVIRONMENT}/shop/ofrep/v1/evaluate/flags/{counter.key}"
     value = (ask("POST", url, {"context": counter.context}).body or {}).get("value")
     day.measure("the pushed value still stands", str(value), str(PUSHED), holds=value == PUSHED)
@@ -161,10 +171,15 @@ def _next_edit(fleet: Fleet) -> dict[str, Any]:
     return fleet.put("over", to)
 
 
-def _went_back(fleet: Fleet, name: str) -> bool:
+def _revisions(fleet: Fleet, name: str) -> list[int]:
+    """Those that a client had, as time went on."""
     seen = [line.revisions.get("shop", 0) for line in fleet.readers[name].read()]
-    seen = [revision for revision in seen if revision]
-    return seen != sorted(seen)
+    return [revision for revision in seen if revision]
+
+
+def _wrong_since(fleet: Fleet, from_s: float) -> int:
+    lines = [line for name in CLIENTS for line in fleet.readers[name].read()]
+    return sum(line.wrong + line.failed for line in lines if line.at_s > from_s)
 
 
 DRILL = Drill(

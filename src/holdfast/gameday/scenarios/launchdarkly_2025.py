@@ -15,6 +15,8 @@ from holdfast.gameday.processes import Build, ask, until
 from holdfast.gameday.swarm import SLICE_S, Swarm, Swarming
 
 LOAD_MAX: Final = 1.1
+LOAD_SHORT_MAX: Final = 2.0
+"""In the short form, among tests: who is held up for a second asks twice in the next one."""
 BACK_S_MAX: Final = 60.0
 SETTLE_S: Final = 60.0
 GIVEN_UP_S: Final = 90.0
@@ -27,9 +29,10 @@ class Form(msgspec.Struct, frozen=True):
     clients: int = 2_000
     poll_interval_s: float = 10.0
     away_s: float = 60.0
+    load_max: float = LOAD_MAX
 
 
-SHORT: Final = Form(clients=300, poll_interval_s=2.0, away_s=3.0)
+SHORT: Final = Form(clients=300, poll_interval_s=2.0, away_s=3.0, load_max=LOAD_SHORT_MAX)
 
 
 def run(day: Day) -> None:
@@ -90,8 +93,8 @@ def _measure_away(day: Day, swarm: Swarm, form: Form, organic: float, since_s: f
     day.measure(
         "requests while it is away, in any poll interval, against organic load",
         round(peak, 3),
-        f"at most {LOAD_MAX:g} times",
-        holds=peak <= LOAD_MAX,
+        f"at most {form.load_max:g} times",
+        holds=peak <= form.load_max,
     )
 
 
@@ -117,8 +120,8 @@ def _measure_return(day: Day, swarm: Swarm, form: Form, arrival: float, healed_s
         "requests while they come back, in any poll interval, against the same clients arriving "
         "one by one",
         round(peak, 3),
-        f"at most {LOAD_MAX:g} times",
-        holds=peak <= LOAD_MAX,
+        f"at most {form.load_max:g} times",
+        holds=peak <= form.load_max,
     )
     last = swarm.slices()[-1]
     day.measure("clients that went back a revision", last.went_back, "0", holds=not last.went_back)

@@ -10,7 +10,7 @@ import msgspec
 from holdfast.core.errors import Unavailable
 from holdfast.gameday.drill import Chart, Day, Drill
 from holdfast.gameday.fleet import ENVIRONMENT, Fleet
-from holdfast.gameday.processes import ask
+from holdfast.gameday.pressure import metric
 from holdfast.gameday.swarm import SLICE_S, Slice, Swarm, Swarming
 from holdfast.gameday.vitals import Vitals
 
@@ -95,7 +95,7 @@ def _writes(day: Day, fleet: Fleet, swarm: Swarm, form: Form) -> None:
     took_s = swarm.wait(
         lambda now: now.at_least(revision) == form.clients, "the last of the burst", SETTLE_S
     )
-    merged = _metric(fleet, "holdfast_stream_events_merged_total")
+    merged = metric(fleet.edge_urls["edge-a"], "holdfast_stream_events_merged_total") or 0
     day.note("recovered", f"{writes} changes, {merged:.0f} of them overtaken by newer ones")
     day.measure(
         "s from the last change of the burst to the last client, by hints",
@@ -133,8 +133,9 @@ def _switched_off(day: Day, fleet: Fleet, swarm: Swarm, form: Form) -> None:
         f"at most {LOAD_MAX:.0f} times",
         holds=load <= LOAD_MAX,
     )
-    open_ = _metric(fleet, 'holdfast_streams{kind="changes"}')
-    day.measure("streams open at the edge", int(open_), "0", holds=open_ == 0)
+    open_ = metric(fleet.edge_urls["edge-a"], 'holdfast_streams{kind="changes"}')
+    text = "not told" if open_ is None else int(open_)
+    day.measure("streams open at the edge", text, "0", holds=open_ == 0)
     last = swarm.slices()[-1]
     day.measure(
         "clients whose last poll was answered",
@@ -177,13 +178,6 @@ def _chart(day: Day, swarm: Swarm, form: Form) -> None:
 def _per_s(each: Slice, count: str) -> float:
     value = getattr(each, count)
     return float(value) if isinstance(value, int) else sum(value) / SLICE_S
-
-
-def _metric(fleet: Fleet, name: str) -> float:
-    """One sample of the edge's exposition; 0 when it isn't there."""
-    text = str(ask("GET", f"{fleet.edge_urls['edge-a']}/metrics").body or "")
-    found = [line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")]
-    return float(found[0]) if found else 0.0
 
 
 DRILL = Drill(
