@@ -1,4 +1,4 @@
-"""The plots of a run, as somebody reads them: axes in plain figures, no line left out unsaid."""
+"""Plots and tables of a run, as somebody reads them: plain figures, no line left out unsaid."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.gameday.simulation.plots import LABELLED_MAX, draw_all
 from holdfast.gameday.simulation.results import Cost, Curve, Result
+from holdfast.gameday.simulation.tables import figure, headline
 
 QUIET = Result(
     name="quiet",
@@ -69,6 +70,19 @@ def test_seconds_are_told_in_plain_figures_that_are_apart(last_s: float, tmp_pat
     assert not [word for word in written if "times" in word or "^" in word]
     figures = [word for word in written if re.fullmatch(r"[0-9.]+", word)]
     assert len(figures) >= 8, "some on either axis"
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [(0.0, "0"), (0.63694, "0.6369"), (29.341, "29.34"), (999.96, "1000"), (12_501.4, "12,501")],
+)
+def test_a_figure_of_a_table_has_no_powers_of_ten(of: float, told: str) -> None:
+    assert figure(of) == told
+
+
+def test_one_node_is_no_nodes() -> None:
+    assert "1 control-plane node;" in headline(QUIET)
+    assert "3 control-plane nodes;" in headline(msgspec.structs.replace(QUIET, control_nodes=3))
 
 
 def test_lines_that_have_no_name_of_their_own_are_counted(tmp_path: Path) -> None:

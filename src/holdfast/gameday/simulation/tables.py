@@ -24,9 +24,10 @@ def show(result: Result) -> None:
 
 def headline(result: Result) -> str:
     each = "" if result.weight == 1 else f", each for {result.weight} clients"
+    nodes = "node" if result.control_nodes == 1 else "nodes"
     return (
         f"{result.clients:,} clients ({result.machines:,} machines{each}), {result.edges:,} edges, "
-        f"{result.relays:,} relays, {result.control_nodes} control plane nodes; "
+        f"{result.relays:,} relays, {result.control_nodes} control-plane {nodes}; "
         f"{result.run_s:g} s after {result.settle_s:g} s of settling, seed {result.seed}"
     )
 
@@ -160,12 +161,17 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _weights(result: Result) -> Table:
     rows: list[Row] = [
-        (each.figure, f"{each.value:,.4g}", f"{each.coarser:,.4g}", f"{each.difference:.1%}")
+        (each.figure, figure(each.value), figure(each.coarser), f"{each.difference:.1%}")
         for each in result.weights
     ]
     weight = result.weight
     title = f"What the weight makes: each machine for {weight} clients, and for {2 * weight}"
     return title, ("FIGURE", f"FOR {weight}", f"FOR {2 * weight}", "DIFFERENCE"), rows
+
+
+def figure(of: float) -> str:
+    """With four digits that count, or all before the point."""
+    return f"{of:,.0f}" if abs(of) >= 1_000 else f"{of:.4g}"
 
 
 def seconds(of: float) -> str:
@@ -179,8 +185,8 @@ def show_check(found: Checked) -> None:
         (
             "holds" if each.holds else "MISSED",
             each.figure,
-            f"{each.real:.4g}",
-            f"{each.simulated:.4g}",
+            figure(each.real),
+            figure(each.simulated),
             f"{each.difference:+.1%}",
         )
         for each in found.figures
