@@ -251,10 +251,12 @@ class Stores(Protocol):
     @property
     def leases(self) -> Leases: ...
 
-    def mark(self, text: str) -> None:
-        """Put a mark of at most 4 KiB in the place of what was there; the empty text takes it away.
+    def mark(self, text: str, was: str) -> bool:
+        """Put a mark of at most 4 KiB in the place of the mark `was`; the empty text is none.
 
-        When this returns, no append is under way any more that did not see it.
+        Compared and put at one moment: of several who begin from the same mark, with a text of
+        their own each, one does. True when `text` stands then, by this call or before it. When this
+        returns true, no append is under way any more that did not see it.
         """
 
     def marked(self) -> str:

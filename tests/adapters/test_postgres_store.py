@@ -58,7 +58,7 @@ class TestTables:
         for thread in threads:
             thread.join(DEADLINE_S)
         assert failed == []
-        stores[0].mark("seen by all")
+        assert stores[0].mark("seen by all", "")
         assert [store.marked() for store in stores] == ["seen by all"] * 6
         for store in stores:
             store.close()

@@ -5,12 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from holdfast.adapters.memory_store import MemoryStore
 from holdfast.adapters.sqlite_store import SqliteStore
 from holdfast.apps.control.parts import open_parts
 from holdfast.apps.settings import ControlSettings, problems_of
-from holdfast.apps.store_urls import completed, directory_of, problems_of_store, shown, url_of
+from holdfast.apps.store_urls import (
+    completed,
+    directory_of,
+    is_meant,
+    problems_of_store,
+    shown,
+    url_of,
+)
 from holdfast.apps.stores import open_stores
 from holdfast.core.errors import Invalid, Unavailable
 
@@ -76,6 +85,61 @@ def test_a_password_is_never_shown(url: str) -> None:
     assert "S3" not in told
 
 
+AWKWARD = ":/?#@ %&;=[]'\"\\\n\u2100"
+SECRETS = st.builds("{}S3CRET{}".format, st.text(AWKWARD, max_size=3), st.text(AWKWARD, max_size=3))
+SEPARATORS = ("", "/", "//", ":", "::", ";", ",", " ", "@", "@@", "\\", "?", "#")
+
+
+@st.composite
+def mistyped(draw: st.DrawFn) -> str:
+    """A store's URL with an awkward password, or with one separator that is another one.
+
+    Not the one between user and password: without it, all of it is the name of a user.
+    """
+    scheme = draw(
+        st.sampled_from(("etcd", "etcds", "postgresql", "postgres", "POSTGRESQL", "sqlite", "pq+x"))
+    )
+    separators = [":", "//", "@", ":", "/", "?"]
+    secret = "S3CRET"
+    if draw(st.booleans()):
+        secret = draw(SECRETS)
+    else:
+        separators[draw(st.integers(0, len(separators) - 1))] = draw(st.sampled_from(SEPARATORS))
+    colon, slashes, at, port, path, query = separators
+    whole = f"{scheme}{colon}{slashes}user:{secret}{at}host{port}2379{path}db{query}timeout_s=1"
+    around = draw(st.sampled_from(("{}", " {}", "'{}'", "{}\n")))
+    return around.format(whole)
+
+
+@given(mistyped())
+@example("postgres:u:S3CRET@h")
+@example("postgresql//u:S3CRET@h/db")
+@example("u:S3CRET@h/db")
+@example("host=h user=u password=S3CRET")
+@example("postgresql://u:S3CRET")
+@example("etcd://u:S3CRET,h:2379")
+@example("postgresql://u:\u2100S3CRET@h/db")
+def test_no_message_shows_the_password_of_a_url_however_it_is_mistyped(url: str) -> None:
+    assert is_meant(url), "it is no path: paths are shown"
+    assert "S3" not in shown(url)
+    told = " ".join(f"{one.message} {one.hint}" for one in problems_of_store(url))
+    assert "S3" not in told
+
+
+@pytest.mark.parametrize(
+    "path", ["data", "/var/lib/holdfast", "./etcd/data", "etcd", "a dir", "../postgres"]
+)
+def test_a_path_is_no_url(path: str) -> None:
+    assert not is_meant(path)
+
+
+def test_a_path_that_is_there_is_no_url_however_it_looks(tmp_path: Path) -> None:
+    odd = tmp_path / "user:word@host"
+    assert is_meant(str(odd))
+    odd.mkdir()
+    assert not is_meant(str(odd))
+
+
 class TestAPasswordInAFile:
     def test_completes_the_url(self, tmp_path: Path) -> None:
         file = tmp_path / "password"
@@ -135,12 +199,13 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_node_serves_from_a_marked_store(tmp_path: Path) -> None:
     url = url_of(tmp_path / "store")
     stores = open_stores(url)
-    stores.mark("filling: what comes from elsewhere is not all here")
+    filling = "filling: what comes from elsewhere is not all here"
+    assert stores.mark(filling, "")
     stores.close()
     with pytest.raises(Unavailable, match="must not be served from"):
         open_parts(tmp_path / "data", development=True, store=url)
     stores = open_stores(url)
-    stores.mark("")
+    assert stores.mark("", filling)
     stores.close()
     open_parts(tmp_path / "data", development=True, store=url).close()
     assert (tmp_path / "data" / "keys").is_dir()

@@ -53,7 +53,7 @@ def test_a_store_is_not_marked_at_first(open_store: Open) -> None:
 def test_a_marked_store_takes_no_entry_from_any_node(open_store: Open) -> None:
     one, other = open_store(), open_store()
     one.journal.append(following(one.journal.head()))
-    one.mark("frozen: moved to another store")
+    assert one.mark("frozen: moved to another store", "")
     assert other.marked() == "frozen: moved to another store"
     for store in (one, other):
         with pytest.raises(Unavailable, match="marked"):
@@ -63,7 +63,7 @@ def test_a_marked_store_takes_no_entry_from_any_node(open_store: Open) -> None:
 
 def test_who_moves_a_journal_writes_to_a_marked_store(open_store: Open) -> None:
     store = open_store()
-    store.mark("filling: from elsewhere")
+    store.mark("filling: from elsewhere", "")
     store.journal.append_all([following(store.journal.head())])
     store.blobs.put(b"a list")
     assert open_store().journal.head().revision == 1
@@ -71,16 +71,47 @@ def test_who_moves_a_journal_writes_to_a_marked_store(open_store: Open) -> None:
 
 def test_without_its_mark_a_store_takes_entries_again(open_store: Open) -> None:
     store = open_store()
-    store.mark("one")
-    store.mark("another")
-    store.mark("")
+    assert store.mark("one", "")
+    assert store.mark("another", "one")
+    assert store.mark("", "another")
     assert open_store().marked() == ""
     store.journal.append(following(store.journal.head()))
 
 
+def test_a_mark_is_put_only_in_the_place_of_the_one_that_was_seen(open_store: Open) -> None:
+    one, other = open_store(), open_store()
+    assert one.mark("filling: by one", "")
+    assert not other.mark("filling: by the other", "")
+    assert not other.mark("", "filling: by the other")
+    assert other.marked() == "filling: by one"
+    assert one.mark("filling: by one", ""), "it stands, as after an answer that was lost"
+    assert one.mark("", "filling: by one")
+    assert one.mark("", "filling: by one"), "it stands no more"
+    assert not other.mark("filling: by the other", "filling: by one")
+    assert other.marked() == ""
+
+
+def test_of_many_who_mark_a_store_at_once_one_does(open_store: Open) -> None:
+    stores = [open_store() for _ in range(6)]
+    ready, done = threading.Barrier(len(stores)), list[str]()
+
+    def mark(number: int) -> None:
+        ready.wait(20)
+        if stores[number].mark(f"filling: by {number}", ""):
+            done.append(f"filling: by {number}")
+
+    markers = [threading.Thread(target=mark, args=(number,)) for number in range(len(stores))]
+    for marker in markers:
+        marker.start()
+    for marker in markers:
+        marker.join(60)
+        assert not marker.is_alive()
+    assert done == [stores[0].marked()]
+
+
 def test_a_mark_has_a_bound(open_store: Open) -> None:
     with pytest.raises(TooLarge):
-        open_store().mark("x" * 5_000)
+        open_store().mark("x" * 5_000, "")
 
 
 def test_nothing_is_appended_once_a_mark_stands(open_store: Open) -> None:
@@ -107,7 +138,7 @@ def test_nothing_is_appended_once_a_mark_stands(open_store: Open) -> None:
         writer.start()
     while store.journal.head().revision < 5:
         pass
-    store.mark("frozen: now")
+    assert store.mark("frozen: now", "")
     marked.set()
     head = store.journal.head()
     for writer in writers:

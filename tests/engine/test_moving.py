@@ -222,6 +222,46 @@ class TestACopy:
         move(StoreContent(source, "here"), target, say_nothing, by="third")
         assert content_of(target) == content_of(source)
 
+    def test_that_another_command_marked_first_does_not_begin(self, source: MemoryStore) -> None:
+        """Both saw an empty store without a mark; one of them fills it."""
+        target = MarkedJustBefore("filling: what comes from elsewhere")
+        with pytest.raises(Unavailable, match="what comes from elsewhere"):
+            copied(source, target, by="late")
+        assert target.marked() == "filling: what comes from elsewhere"
+        assert not target.journal.head().revision
+
+    def test_takes_no_mark_of_another_command_away(self) -> None:
+        """The other one goes on, and no node may serve what it has not completed."""
+        stores, target = filled(20), TakenOverAtTheEnd()
+        with pytest.raises(Unavailable, match="by the other"):
+            copied(stores, target, frozen="moved away", by="slow")
+        assert target.marked() == "filling: by the other"
+        assert stores.marked() == "", "its source goes on: nobody serves from the target"
+
+    def test_that_another_command_completed_does_not_thaw_what_that_one_froze(
+        self, target: Stores
+    ) -> None:
+        """Else the source would take entries that its successor never sees."""
+        stores = filled(20)
+        content = StoreContent(stores, "here")
+
+        def overtaken(what: str, *_: object) -> None:
+            if what == "verified" and stores.marked().endswith("[first]"):
+                move(content, target, say_nothing, frozen="moved away", by="second")
+
+        with pytest.raises(Unavailable, match="complete by now"):
+            move(content, target, overtaken, frozen="moved away", by="first")
+        assert stores.marked() == f"{FROZEN}moved away [second]"
+        assert target.marked() == ""
+
+    def test_begins_in_no_store_that_somebody_began_to_use(self, source: MemoryStore) -> None:
+        """A node's first entry, between the look and the mark."""
+        target = WrittenToJustBefore()
+        with pytest.raises(Unavailable, match="was written to"):
+            copied(source, target)
+        assert target.marked() == ""
+        assert grow(target) == 2
+
     def test_that_is_complete_is_told_to_be(self, source: MemoryStore, target: Stores) -> None:
         copied(source, target)
         with pytest.raises(Unavailable, match=r"not empty.*it was complete"):
@@ -234,6 +274,13 @@ class TestACopy:
             copied(stores, MemoryStore(), frozen="moved to b")
         assert stores.marked() == f"{FROZEN}moved to a"
         copied(stores, MemoryStore())
+
+    def test_is_not_frozen_for_two_successors_that_come_at_once(self) -> None:
+        """Both have looked before either has frozen it; the second one is told at its turn."""
+        stores = filled(20)
+        with pytest.raises(Unavailable, match="another successor"):
+            move(Racing(stores, "here"), MemoryStore(), say_nothing, frozen="moved to b")
+        assert stores.marked() == f"{FROZEN}moved to a"
 
     def test_whose_last_answer_is_lost_leaves_its_source_frozen(self) -> None:
         """The target may be free by then: two journals of one past are what must not be."""
@@ -275,10 +322,44 @@ def stopped(*_: object) -> None:
 class LosingTheLast(MemoryStore):
     """A store that takes the mark away, and does not get to say so."""
 
-    def mark(self, text: str) -> None:
-        super().mark(text)
+    def mark(self, text: str, was: str) -> bool:
+        done = super().mark(text, was)
         if not text:
             raise Unavailable("the answer was lost")
+        return done
+
+
+class MarkedJustBefore(MemoryStore):
+    """Somebody else marks it right before the first mark that is put here."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        self._first = mark
+
+    def mark(self, text: str, was: str) -> bool:
+        first, self._first = self._first, ""
+        if first:
+            super().mark(first, "")
+        return super().mark(text, was)
+
+
+class WrittenToJustBefore(MemoryStore):
+    """Somebody commits to it right before the first mark that is put here."""
+
+    def mark(self, text: str, was: str) -> bool:
+        if not self.journal.head().revision:
+            node = Node(self.journal, blobs=self.blobs)
+            node.commit(PutEnvironment("production", FREE), PutService("shop", Service()))
+        return super().mark(text, was)
+
+
+class TakenOverAtTheEnd(MemoryStore):
+    """Somebody else marks it right before its mark is taken away."""
+
+    def mark(self, text: str, was: str) -> bool:
+        if not text:
+            super().mark("filling: by the other", was)
+        return super().mark(text, was)
 
 
 class Forgetting(MemoryStore):
@@ -287,6 +368,14 @@ class Forgetting(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.blobs.get = lambda _: None  # type: ignore[method-assign]
+
+
+class Racing(StoreContent):
+    """A content that somebody else freezes right before it is frozen here."""
+
+    def freeze(self, text: str, was: str) -> bool:
+        super().freeze(f"{FROZEN}moved to a", was)
+        return super().freeze(text, was)
 
 
 class Tampered:
@@ -323,8 +412,8 @@ class Tampered:
     def marked(self) -> str:
         return self._content.marked()
 
-    def freeze(self, text: str) -> None:
-        self._content.freeze(text)
+    def freeze(self, text: str, was: str) -> bool:
+        return self._content.freeze(text, was)
 
 
 def test_a_journal_that_was_tampered_with_is_not_moved(source: MemoryStore, target: Stores) -> None:

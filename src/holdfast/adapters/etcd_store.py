@@ -21,7 +21,7 @@ from holdfast.adapters.etcd_line import EtcdLine
 from holdfast.adapters.etcd_proposals import EtcdProposals
 from holdfast.adapters.etcd_status import status_of
 from holdfast.adapters.etcd_sweep import give_back
-from holdfast.adapters.etcd_wire import delete, put
+from holdfast.adapters.etcd_wire import KeyValue, absent, delete, first, get, holds, put
 from holdfast.core.errors import TooLarge
 from holdfast.core.model import JSON
 
@@ -51,15 +51,18 @@ class EtcdStore:
         """How often a member did not answer."""
         return self._line.failures
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, was: str) -> bool:
         if len(text.encode()) > MARK_BYTES_MAX:
             raise TooLarge(f"a mark of {len(text.encode())} bytes, at most {MARK_BYTES_MAX}")
         key = self._line.key(MARK)
-        self._line.change((), (put(key, text.encode()) if text else delete(key),))
+        stands = holds(key, was.encode()) if was else absent(key)
+        write = put(key, text.encode()) if text else delete(key)
+        done = self._line.change((stands,), (write,), (get(key),))
+        # One that was sent twice, since its answer was lost, finds what it put the first time.
+        return done.succeeded or _text(first(done.found[0])) == text
 
     def marked(self) -> str:
-        found, _ = self._line.get(MARK)
-        return found.value.decode(errors="replace") if found else ""
+        return _text(self._line.get(MARK)[0])
 
     def status(self) -> Mapping[str, JSON]:
         return status_of(self._line)
@@ -70,3 +73,7 @@ class EtcdStore:
     def close(self) -> None:
         self.journal.close()
         self._line.close()
+
+
+def _text(found: KeyValue | None) -> str:
+    return found.value.decode(errors="replace") if found else ""

@@ -101,11 +101,14 @@ class MemoryJournal:
                 self._guard()
                 self._put(entry)
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, was: str) -> bool:
         """`Stores.mark`."""
         mark_bytes(text)
         with self._grown:
+            if self._mark not in {was, text}:
+                return False
             self._mark = text
+            return True
 
     def marked(self) -> str:
         return self._mark

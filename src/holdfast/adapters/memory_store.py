@@ -18,8 +18,8 @@ class MemoryStore:
         self.proposals = MemoryProposals()
         self.digests = MemoryDigests()
 
-    def mark(self, text: str) -> None:
-        self.journal.mark(text)
+    def mark(self, text: str, was: str) -> bool:
+        return self.journal.mark(text, was)
 
     def marked(self) -> str:
         return self.journal.marked()

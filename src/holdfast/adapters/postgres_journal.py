@@ -163,9 +163,14 @@ class PostgresJournal:
             raise failed
         return ()
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, was: str) -> bool:
         """`Stores.mark`: in the head's row, which each append locks."""
-        self._open().rows("UPDATE head SET mark = %s", (mark_bytes(text).decode(),))
+        mark_bytes(text)
+        put = "UPDATE head SET mark = %s WHERE mark IN (%s, %s) RETURNING revision"
+        if self._open().rows(put, (text, was, text)):
+            return True
+        self.marked()  # raises where there is no row
+        return False
 
     def marked(self) -> str:
         rows = self._open().rows("SELECT mark FROM head")

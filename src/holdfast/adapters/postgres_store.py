@@ -47,8 +47,8 @@ class PostgresStore:
         self.proposals = PostgresProposals(self._line)
         self.leases = PostgresLeases(self._line)
 
-    def mark(self, text: str) -> None:
-        self.journal.mark(text)
+    def mark(self, text: str, was: str) -> bool:
+        return self.journal.mark(text, was)
 
     def marked(self) -> str:
         return self.journal.marked()

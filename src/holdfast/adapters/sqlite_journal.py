@@ -130,10 +130,13 @@ class SqliteJournal:
             return tuple(self.read(after, BATCH))
         return ()
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, was: str) -> bool:
         """`Stores.mark`: under the writers' lock, so that each append sees it or was before it."""
         with self._file.write():
+            if self._mark.read() not in {was, text}:
+                return False
             self._mark.write(text)
+            return True
 
     def marked(self) -> str:
         return self._mark.read()

@@ -59,8 +59,8 @@ class SqliteStore:
             self._sized.append(self.digests)
             self._opened = opened.pop_all()
 
-    def mark(self, text: str) -> None:
-        self.journal.mark(text)
+    def mark(self, text: str, was: str) -> bool:
+        return self.journal.mark(text, was)
 
     def marked(self) -> str:
         return self.journal.marked()

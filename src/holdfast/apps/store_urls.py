@@ -5,11 +5,13 @@
     etcd://H1:2379,H2:2379       etcds:// for TLS; /PREFIX, ?ca= ?cert= ?key= ?timeout_s= ?prefix=
     postgresql://USER@H/DATABASE with ?schema= ?timeout_s=, and what libpq takes
 
-A password stands in the URL or, better, in a file. It is never shown.
+A password stands in the URL or, better, in a file. It is never shown. Of a URL that is of another
+form next to nothing is, since nobody can tell where its password stands.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,8 @@ URL_CHARS_MAX: Final = 4096
 TIMEOUT_S_MAX: Final = 60.0
 PASSWORD_BYTES_MAX: Final = 4096
 PORT_MAX: Final = 65_535
+SHOWN_CHARS_MAX: Final = 200
+"""Of what is no URL at all."""
 _PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
     "sqlite": frozenset(),
     "memory": frozenset(),
@@ -36,9 +40,27 @@ _PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
 _FILES: Final = ("ca", "cert", "key", "sslrootcert", "sslcert", "sslkey")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_PASSWORD = re.compile(r"^([A-Za-z0-9+.-]+:/*[^/@?#:]*):.*@")
+_ON_SERVERS = re.compile(
+    r"(?P<begin>(?:etcds?|postgresql)://)(?:(?P<user>[^\s/?#@:]+)(?P<password>:[^\s/?#@]*)?@)?"
+    r"(?P<hosts>[^\s/?#@]*)(?P<path>/[^\s?#@]*)?(?:\?(?P<query>[^\s#@]*))?"
+)
+_LOCAL = re.compile(r"memory:|(?P<place>sqlite:(?:///|/(?!/))[^@?#]*)(?:\?[^@#]*)?")
+_FORMS: Final[Mapping[str, str]] = {
+    "sqlite": "sqlite:///DIRECTORY",
+    "memory": "memory:",
+    "etcd": "etcd://[USER[:PASSWORD]@]HOST:PORT,HOST:PORT[/PREFIX][?…]",
+    "etcds": "etcds://[USER[:PASSWORD]@]HOST:PORT,HOST:PORT[/PREFIX][?…]",
+    "postgresql": "postgresql://[USER[:PASSWORD]@]HOST:PORT/DATABASE[?…]",
+}
+_MEANT = re.compile(r"(?is)://|:.*@|passw|^\W*(?:sqlite|memory|etcds?|postgres(?:ql)?)\b.*[:@=]")
+"""What somebody writes who means a URL, or what libpq takes in the place of one."""
+_TELLING = re.compile(r"[:@=?#\s]")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
-_SECRET_PARAMETER = re.compile(r"(?i)([?&](?:password|sslpassword)=)[^&#]*")
+_SHOWN: Final = frozenset(
+    {"prefix", "schema", "timeout_s", "ca", "cert", "key", "sslmode", "sslrootcert", "sslcert"}
+    | {"sslkey", "target_session_attrs", "connect_timeout", "application_name"}
+)
+"""Parameters whose values are shown."""
 
 
 class StoreUrl(msgspec.Struct, frozen=True):
@@ -53,8 +75,30 @@ class StoreUrl(msgspec.Struct, frozen=True):
 
 
 def shown(url: str) -> str:
-    """The URL for people and logs: without its password."""
-    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+    """The URL for people and logs: without its password, and one of another form hardly at all."""
+    if local := _LOCAL.fullmatch(url):
+        return local["place"] or url
+    there = _ON_SERVERS.fullmatch(url)
+    if there and all(map(_is_host, there["hosts"].split(","))):
+        secret = ":***" if there["password"] else ""
+        user = f"{there['user']}{secret}@" if there["user"] else ""
+        query = "" if there["query"] is None else f"?{_shown_query(there['query'])}"
+        return f"{there['begin']}{user}{there['hosts']}{there['path'] or ''}{query}"
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme in SCHEMES:
+        return f"{scheme}:{'…' if _TELLING.search(rest) else rest}"
+    return "what was given" if _TELLING.search(url) else repr(url[:SHOWN_CHARS_MAX])
+
+
+def is_meant(text: str) -> bool:
+    """Whether it is to be a store's URL, well-formed or not, and no path.
+
+    What is no URL is taken for a path, and a path is shown with all that is in it.
+    """
+    scheme, colon, _ = text.partition(":")
+    if colon and scheme in SCHEMES:
+        return True
+    return _MEANT.search(text) is not None and not os.path.exists(text)  # noqa: PTH110  of any text
 
 
 def url_of(directory: Path) -> str:
@@ -105,31 +149,36 @@ def _problems(url: str, password_file: Path | None) -> Iterator[Problem]:
     scheme, colon, _ = url.partition(":")
     if not colon or scheme not in SCHEMES or len(url) > URL_CHARS_MAX:
         yield _problem(
-            f"{shown(url)[:200]!r} names no store",
+            f"{shown(url)} names no store",
             "write sqlite:///DIRECTORY, etcd://HOST:2379,HOST:2379, etcds://… or "
             "postgresql://USER@HOST/DATABASE",
         )
         return
-    try:
-        apart = _apart(url)
-    except ValueError as error:
-        yield _problem(f"{shown(url)} can't be read: {error}", "put [ ] around IPv6 addresses")
-        return
-    if "@" in apart.path or (url.count("@") and not apart.user):
-        hint = "write %2F for /, %3F for ?, %23 for #, %40 for @ in it"
-        yield _problem(f"{shown(url)}: its user or password has a character that ends it", hint)
+    if (apart := _formed(url)) is None:
+        yield _problem(
+            f"{shown(url)} is not of the form {_FORMS[scheme]}",
+            "in a user and a password write %2F for /, %3F for ?, %23 for #, %40 for @, and no "
+            "blanks; put [ ] around IPv6 addresses",
+        )
         return
     yield from _of_parameters(apart)
     if scheme == "sqlite":
         yield from _of_sqlite(apart)
-    elif scheme == "memory":
-        if url != "memory:":
-            yield _problem("memory: has nothing after it", "write memory:")
-    else:
+    elif scheme != "memory":
         yield from _of_hosts(apart)
         if scheme == "postgresql":
             yield from _of_postgresql(apart)
     yield from _of_password(apart, password_file)
+
+
+def _formed(url: str) -> StoreUrl | None:
+    """The URL taken apart, if it is of the form that its scheme has."""
+    if not (_LOCAL.fullmatch(url) or _ON_SERVERS.fullmatch(url)):
+        return None
+    try:
+        return _apart(url)
+    except ValueError:  # what it says would quote the URL
+        return None
 
 
 def _of_parameters(apart: StoreUrl) -> Iterator[Problem]:
@@ -138,7 +187,9 @@ def _of_parameters(apart: StoreUrl) -> Iterator[Problem]:
     for name in given:
         if known is not None and name not in known:
             names = ", ".join(sorted(known)) or "none"
-            yield _problem(f"{apart.scheme}: knows no ?{name}=", f"known: {names}")
+            # Without a user, this may be the end of a password whose host is missing.
+            told = f"knows no ?{name}=" if apart.user else "was given a parameter it does not know"
+            yield _problem(f"{apart.scheme}: {told}", f"known: {names}")
     for name in _FILES:
         if name in given and not Path(given[name]).is_file():
             yield _problem(f"?{name}={given[name]} is no file", "name a PEM file that is there")
@@ -157,26 +208,24 @@ def _of_parameters(apart: StoreUrl) -> Iterator[Problem]:
 
 
 def _of_sqlite(apart: StoreUrl) -> Iterator[Problem]:
-    if apart.hosts:
-        yield _problem(
-            f"sqlite: is on this machine, and {','.join(apart.hosts)} stands where a host would",
-            "write three slashes: sqlite:///var/lib/holdfast",
-        )
     path = Path(apart.path)
-    if not path.is_absolute():
-        hint = "write the whole path: sqlite:///var/lib/holdfast"
-        yield _problem(f"{apart.path or 'nothing'!r} is no absolute path", hint)
-    elif path.name != JOURNAL and path.is_file():
+    if path.name != JOURNAL and path.is_file():
         hint = f"name the directory, or the {JOURNAL} in it: other files lie beside"
         yield _problem(f"{path} is a file", hint)
 
 
 def _of_hosts(apart: StoreUrl) -> Iterator[Problem]:
-    if not apart.hosts:
+    if not any(apart.hosts):
         yield _problem(f"{apart.scheme}: needs a host", f"write {apart.scheme}://HOST:PORT")
+        return
     for host in apart.hosts:
         if not _is_host(host):
-            yield _problem(f"{host!r} is no host with a port", "write HOST:PORT, commas between")
+            # Without a user, what stands in the place of a port may be a password.
+            told = host if apart.user else host.partition(":")[0]
+            yield _problem(
+                f"{told!r} is no host, or has no port from 1 to {PORT_MAX}",
+                "write HOST:PORT, commas between, and USER:PASSWORD@ before the first",
+            )
 
 
 def _of_postgresql(apart: StoreUrl) -> Iterator[Problem]:
@@ -186,8 +235,6 @@ def _of_postgresql(apart: StoreUrl) -> Iterator[Problem]:
 
 
 def _of_password(apart: StoreUrl, password_file: Path | None) -> Iterator[Problem]:
-    if apart.password and not apart.user:
-        yield _problem("a password without a user", "write USER:PASSWORD@HOST")
     if password_file is None:
         return
     if apart.password or "password" in dict(apart.parameters):
@@ -207,6 +254,15 @@ def _of_password(apart: StoreUrl, password_file: Path | None) -> Iterator[Proble
         return
     if not body.strip() or not _is_text(body):
         yield _problem(f"{password_file} holds no password", "one line of UTF-8, and no more")
+
+
+def _shown_query(query: str) -> str:
+    """The query without the values of what may be secret, or is known to nobody."""
+    parts = (part.partition("=") for part in query.split("&"))
+    return "&".join(
+        f"{name}{equals}{value}" if name in _SHOWN else f"{name}=***" if equals else "***"
+        for name, equals, value in parts
+    )
 
 
 def _is_host(text: str) -> bool:

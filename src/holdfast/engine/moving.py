@@ -55,8 +55,8 @@ class Content(Protocol):
     def marked(self) -> str:
         """Why it must not grow, if anything says so."""
 
-    def freeze(self, text: str) -> None:
-        """Let it grow no more; the empty text takes that back."""
+    def freeze(self, text: str, was: str) -> bool:
+        """Let it grow no more, as `Stores.mark`; the empty text takes that back."""
 
 
 class StoreContent:
@@ -94,8 +94,8 @@ class StoreContent:
     def marked(self) -> str:
         return self._stores.marked()
 
-    def freeze(self, text: str) -> None:
-        self._stores.mark(text)
+    def freeze(self, text: str, was: str) -> bool:
+        return self._stores.mark(text, was)
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,13 +134,14 @@ def move(  # noqa: PLR0913  what may be wanted otherwise
     Raises `Unavailable` when the target holds something already, or another try took it over;
     `Damaged` for what is not what was written on either side. The target stays marked then.
     """
-    text = FROZEN + frozen if frozen else ""
-    _check_freezable(content, text)
+    freezing = _Freezing(content, frozen, by) if frozen else None
+    if freezing is not None:
+        freezing.may_begin()
     head = content.head()
     filling = _Filling(target, content.name, by)
     resumed_after = filling.begin(content, head, completes)
     try:
-        return _moved(content, filling, tell, text, complete, head, resumed_after)
+        return _moved(content, filling, tell, freezing, complete, head, resumed_after)
     except (Conflict, Damaged) as error:
         filling.check()
         if isinstance(error, Conflict):
@@ -155,7 +156,7 @@ def _moved(  # noqa: PLR0913, PLR0917  what `move` was given
     content: Content,
     filling: _Filling,
     tell: Tell,
-    frozen: str,
+    freezing: _Freezing | None,
     complete: Callable[[Journal], None],
     head: Head,
     resumed_after: int,
@@ -166,10 +167,9 @@ def _moved(  # noqa: PLR0913, PLR0917  what `move` was given
     verified = _verified(target, GENESIS, named, tell)
     held = _verified_blobs(target, {}, tell)
     with contextlib.ExitStack() as undone:
-        if frozen:
-            _check_freezable(content, frozen)
-            content.freeze(frozen)
-            undone.callback(content.freeze, "")
+        if freezing is not None:
+            freezing.begin()
+            undone.callback(freezing.undo)
             head = content.head()
         waiting = content.proposals()  # before blobs: those that they name are there by then
         _fill(content, filling, head, tell)
@@ -184,8 +184,10 @@ def _moved(  # noqa: PLR0913, PLR0917  what `move` was given
         _keep_checkpoint(content, target)
         grown_to = max(content.head().revision, head.revision)
         filling.check()
-        undone.pop_all()  # a lost answer may hide that the target is free: not both may go on
-    target.mark("")
+        kept = undone.pop_all()  # a lost answer may hide that the target is free: not both may be
+    if not filling.end():
+        kept.close()
+        raise filling.overtaken()
     return Moved(
         revision=verified.revision,
         hash=verified.hash,
@@ -200,12 +202,44 @@ def _moved(  # noqa: PLR0913, PLR0917  what `move` was given
     )
 
 
-def _check_freezable(content: Content, frozen: str) -> None:
-    if frozen and content.marked() not in {"", frozen}:
-        raise Unavailable(
-            f"{content.name} has another successor: {content.marked()}. Leave out --freeze to copy "
-            "it as it stands; holdfast store thaw takes the mark off, if that one is not in use"
+class _Freezing:
+    """The mark of what is moved for good: who succeeds it, and which try made it so."""
+
+    def __init__(self, content: Content, frozen: str, by: str) -> None:
+        self._content = content
+        self._any = FROZEN + frozen
+        self._text = _by(self._any, by)
+
+    def may_begin(self) -> str:
+        """The mark that this one takes the place of. Raises `Unavailable` for another successor."""
+        was = self._content.marked()
+        if was and not _is_of(was, self._any):
+            raise self._another()
+        return was
+
+    def begin(self) -> None:
+        if not self._content.freeze(self._text, self.may_begin()):
+            raise self._another()
+
+    def undo(self) -> None:
+        """Let it grow again, unless another try goes on from there."""
+        self._content.freeze("", self._text)
+
+    def _another(self) -> Unavailable:
+        return Unavailable(
+            f"{self._content.name} has another successor: {self._content.marked()}. Leave out "
+            "--freeze to copy it as it stands; holdfast store thaw takes the mark off, if that one "
+            "is not in use"
         )
+
+
+def _by(text: str, by: str) -> str:
+    return f"{text} [{by}]" if by else text
+
+
+def _is_of(mark: str, text: str) -> bool:
+    """Whether the mark is that text, whichever try put it."""
+    return mark == text or mark.startswith(f"{text} [")
 
 
 class _Filling:
@@ -218,12 +252,12 @@ class _Filling:
             f"{FILLING}what comes from {name} is not all here; run the same command again, or "
             "empty the store"
         )
-        self._text = f"{self._any} [{by}]" if by else self._any
+        self._text = _by(self._any, by)
 
     def begin(self, content: Content, head: Head, completes: Callable[[Entry], bool]) -> int:
         """Mark an empty target; one that was begun from the same content goes on after its head."""
         stands, was = self.target.journal.head(), self.target.marked()
-        begun = was == self._any or was.startswith(f"{self._any} [")
+        begun = _is_of(was, self._any)
         if was and not begun:
             raise Unavailable(f"the target is marked: {was}")
         if not begun:
@@ -235,17 +269,29 @@ class _Filling:
             )
         if not head.revision:
             raise Unavailable(f"{self._name} holds no entry: there is nothing to move")
-        self.target.mark(self._text)
+        if not self.target.mark(self._text, was):
+            raise self.overtaken()
+        if not begun and self.target.journal.head() != stands:
+            self.target.mark("", self._text)
+            raise Unavailable("the target was written to just now: name an empty one")
         return stands.revision
 
     def check(self) -> None:
         """Raise `Unavailable` when another try took over; nothing more may be written then."""
-        if (mark := self.target.marked()) != self._text:
-            now = f"it is marked now: {mark}" if mark else "it is complete by now"
-            raise Unavailable(
-                f"another command fills the same target, and this one stopped: {now}. Let only one "
-                "of them run, and look at it with holdfast store status"
-            )
+        if self.target.marked() != self._text:
+            raise self.overtaken()
+
+    def end(self) -> bool:
+        """Take the mark away, if it is still that of this try."""
+        return self.target.mark("", self._text)
+
+    def overtaken(self) -> Unavailable:
+        mark = self.target.marked()
+        now = f"it is marked now: {mark}" if mark else "it is complete by now"
+        return Unavailable(
+            f"another command fills the same target, and this one stopped: {now}. Let only one "
+            "of them run, and look at it with holdfast store status"
+        )
 
     def _check_empty(
         self, content: Content, stands: Head, head: Head, completes: Callable[[Entry], bool]

@@ -77,6 +77,66 @@ def test_a_url_of_a_scheme_that_nobody_knows_is_no_path(store: Store) -> None:
     assert "S3" not in told
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "postgresql//user:S3cret@db/holdfast",
+        "postgres+psycopg://user:S3cret@db/holdfast",
+        " postgresql://user:S3cret@db/holdfast",
+        "user:S3cret@db/holdfast",
+        "host=db user=user password=S3cret",
+        "postgresql://user:S3cret",
+        "etcd://user:S3cret/holdfast?S3cret",
+    ],
+)
+def test_a_mistyped_url_is_no_path_and_not_shown(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for call in (["status", typed], ["restore", "none", typed], ["backup", "b", "--store", typed]):
+        (tmp_path / "none").write_bytes(b"")
+        code, _, told = store(*call)
+        assert code == 2, told
+        assert "S3" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["none"]
+
+
+class TestWhatIsSaidOnTheCommandLine:
+    """It goes before what the surroundings say, which may be of another store."""
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOLDFAST_STORE", url_of(tmp_path / "elsewhere"))
+
+    @pytest.mark.usefixtures("elsewhere")
+    def test_names_the_store_of_a_backup(self, store: Store, data: Path, tmp_path: Path) -> None:
+        code, found, told = store("backup", tmp_path / "b", "--data", data)
+        assert (code, found.get("revision")) == (0, REVISION), told
+        assert found["source"] == url_of(data)
+
+    @pytest.mark.usefixtures("elsewhere")
+    def test_names_the_store_that_is_looked_at(self, store: Store, data: Path) -> None:
+        for command in ("status", "compact", "thaw"):
+            code, found, told = store(command, data)
+            assert (code, found["store"]) == (0, url_of(data)), told
+
+    def test_is_one_store(self, store: Store, data: Path, tmp_path: Path) -> None:
+        code, _, told = store("backup", tmp_path / "b", "--data", data, "--store", url_of(data))
+        assert code == 2
+        assert "give one of them" in told
+
+    def test_may_be_nothing_then_the_surroundings_say(
+        self, store: Store, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOLDFAST_DATA", str(data))
+        assert store("backup", tmp_path / "a")[1]["source"] == url_of(data)
+        assert store("status")[1]["store"] == url_of(data)
+        monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path / "keys"))
+        monkeypatch.setenv("HOLDFAST_STORE", url_of(data))
+        assert store("backup", tmp_path / "b")[1]["source"] == url_of(data)
+        assert store("status")[1]["store"] == url_of(data)
+
+
 def test_wrong_use_is_told_apart(store: Store) -> None:
     code, _, told = store("status", "etcd://user:S3cret@a:99999/?nonsense=1")
     assert code == 2
@@ -108,7 +168,7 @@ def test_what_is_half_filled_does_not_thaw(store: Store, tmp_path: Path) -> None
     from holdfast.adapters.sqlite_store import SqliteStore
 
     stores = SqliteStore(tmp_path / "half")
-    stores.mark("filling: half of it")
+    stores.mark("filling: half of it", "")
     stores.close()
     code, _, told = store("thaw", tmp_path / "half")
     assert code == 1

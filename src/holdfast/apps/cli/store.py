@@ -19,7 +19,12 @@ from holdfast.apps.defaults import DATA_DIR
 if TYPE_CHECKING:
     from holdfast.engine.stocktaking import Stock
 
-AT = click.argument("at", metavar="[STORE]", default=str(DATA_DIR), envvar="HOLDFAST_STORE")
+AT = click.argument(
+    "at",
+    metavar="[STORE]",
+    default=str(DATA_DIR),
+    envvar=["HOLDFAST_STORE", "HOLDFAST_DATA"],
+)
 MOVES = {"copy": "copy_store", "backup": "back_up", "restore": "restore", "check": "check"}
 
 
@@ -54,7 +59,8 @@ def store() -> None:
 def store_status(at: str, store_password_file: Path | None, output: str) -> None:
     """Show how STORE is, and what stands in it.
 
-    Else it is HOLDFAST_STORE, else the data directory. Exit code 1 when something is wrong.
+    Else it is HOLDFAST_STORE, else HOLDFAST_DATA, else .holdfast. Exit code 1 when something is
+    wrong.
 
     \b
     Examples:
@@ -111,7 +117,8 @@ def thaw(at: str, store_password_file: Path | None, output: str) -> None:
         mark = stores.marked()
         if mark and not mark.startswith(FROZEN):
             raise Unavailable(f"{name} is not frozen: {mark}")
-        stores.mark("")
+        if not stores.mark("", mark):
+            raise Unavailable(f"{name} was marked anew just now: {stores.marked()}")
     if not print_data({"store": name, "was": mark}, output):
         say(f"{name} takes writes again." if mark else f"{name} was not frozen.", fg="green")
 

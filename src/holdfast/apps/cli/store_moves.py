@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+from click.core import ParameterSource
 
 from holdfast.apps.cli.options import PASSWORD_FILE, output_option
 from holdfast.apps.cli.output import moment, print_data, print_facts, say, size_text
@@ -80,7 +81,7 @@ def copy_store(
 
 @click.command("backup")
 @FILE
-@click.option("--store", "at", metavar="STORE", envvar="HOLDFAST_STORE", help="Else --data.")
+@click.option("--store", "at", metavar="STORE", envvar="HOLDFAST_STORE", help="Or --data.")
 @click.option(
     "--data",
     "data_dir",
@@ -121,7 +122,7 @@ def back_up(
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with (
-            opened(at or data_dir, store_password_file) as (stores, name),
+            opened(_named(at, data_dir), store_password_file) as (stores, name),
             progress(output) as tell,
             on_file(file),
             _made(aside) as body,
@@ -215,6 +216,19 @@ def restore(
     if not print_data(facts, output):
         _show_moved(moved, str(file), name, None)
         _say_lineage(found, moved)
+
+
+def _named(at: str | None, data_dir: str) -> str:
+    """The store that is meant: one that the command line names, before one of the surroundings."""
+    context = click.get_current_context()
+    typed = {
+        name
+        for name in ("at", "data_dir")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    if len(typed) > 1:
+        raise click.UsageError("--store and --data name a store each: give one of them.")
+    return data_dir if "data_dir" in typed else at or data_dir
 
 
 def _plain(found: Moved | Contents) -> dict[str, Any]:

@@ -19,15 +19,10 @@ if TYPE_CHECKING:
 
 
 def url_from(text: str) -> str:
-    """What was named as a store: a URL as it is, a directory as its URL.
+    """What was named as a store: a URL as it is, well-formed or not, a directory as its URL."""
+    from holdfast.apps.store_urls import is_meant, url_of
 
-    What looks like a URL with a user is one, though nobody knows its scheme: a path would be shown
-    with the password in it.
-    """
-    from holdfast.apps.store_urls import SCHEMES, url_of
-
-    scheme, colon, _ = text.partition(":")
-    if colon and (scheme in SCHEMES or (scheme.isalnum() and ("://" in text or "@" in text))):
+    if is_meant(text):
         return text
     path = Path(text)
     return url_of(path.parent if path.name == "journal.db" else path)
