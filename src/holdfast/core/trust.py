@@ -109,6 +109,44 @@ class Generation(msgspec.Struct, frozen=True):
         return self.admitted.bundle
 
 
+class Floor(msgspec.Struct, frozen=True):
+    """The newest freshness statement that agreed with what else tells the time (`Times`).
+
+    It was `at_ms` by all that was known, unix milliseconds, when `counted_s` seconds were counted.
+    """
+
+    said: Freshness
+    at_ms: float
+    counted_s: float
+
+
+class Times(msgspec.Struct, frozen=True):
+    """What else tells a consumer the time, when a statement comes.
+
+    Its own clock, `now_ms`, in unix milliseconds; and the seconds it counts, `counted_s`, which
+    never go back: they lead on from the floor.
+    """
+
+    now_ms: int
+    counted_s: float
+    floor: Floor | None = None
+
+    def raised(self, said: Freshness, admitted: Admitted) -> Floor | None:
+        """The floor once `said` came, about `admitted`: of three that tell the time two agree."""
+        if self.floor is not None and self.agrees_with_count(said, admitted):
+            return Floor(said, max(said.at_ms, self._led_on_ms(self.floor)), self.counted_s)
+        if _is_at(said, self.now_ms, admitted):
+            return Floor(said, max(said.at_ms, self.now_ms), self.counted_s)
+        return self.floor
+
+    def agrees_with_count(self, said: Freshness, admitted: Admitted) -> bool:
+        """Whether the statement was made just now, by what was counted since the floor."""
+        return self.floor is not None and _is_at(said, self._led_on_ms(self.floor), admitted)
+
+    def _led_on_ms(self, floor: Floor) -> float:
+        return floor.at_ms + 1000 * (self.counted_s - floor.counted_s)
+
+
 def admit(  # noqa: PLR0913  what is checked, against what, and how
     bundle: bytes,
     subject: Subject,
@@ -164,11 +202,20 @@ def equip(
 
 
 def vouch(
-    sealed: bytes, admitted: Admitted, known: Freshness | None, verify: Verify
+    sealed: bytes,
+    admitted: Admitted,
+    known: Freshness | None,
+    verify: Verify,
+    times: Times | None = None,
 ) -> Freshness | None:
     """The newest statement about `admitted` that says it is the newest; `known` if this says less.
 
     A statement about another revision, or an older one, is no news and no error: upstreams lag.
+    But the control plane's clock may have been ahead for a while. So where `known` agrees with
+    nothing that tells the time, an older one is news if it is newer than the floor, and made when
+    it should have been by the seconds counted since. Who replays what was said wins no more than
+    `stale_after_s` by that, or as much as this consumer's own clock is behind.
+
     Raises `Untrusted`: `freshness-signature`, `freshness-subject`, or `journal-forked` when the
     journal has another entry under the same number than it had before.
     """
@@ -185,9 +232,31 @@ def vouch(
             raise Untrusted(
                 "journal-forked", f"journal revision {said.journal_revision} has two hashes"
             )
-        if (said.journal_revision, said.at_ms) <= (known.journal_revision, known.at_ms):
+        if not _is_newer(said, known) and not _goes_back(said, known, admitted, times):
             return known
     return said if said.digest == admitted.digest else known
+
+
+def _is_newer(said: Freshness, known: Freshness | None) -> bool:
+    if known is None:
+        return True
+    return (said.journal_revision, said.at_ms) > (known.journal_revision, known.at_ms)
+
+
+def _goes_back(said: Freshness, known: Freshness, admitted: Admitted, times: Times | None) -> bool:
+    """Whether `known` was made by a clock that was ahead, and `said` by one that is right again."""
+    if times is None or times.floor is None or times.floor.said is known:
+        return False
+    return (
+        said.journal_revision == known.journal_revision
+        and _is_newer(said, times.floor.said)
+        and times.agrees_with_count(said, admitted)
+    )
+
+
+def _is_at(said: Freshness, now_ms: float, admitted: Admitted) -> bool:
+    """Whether it was made at that time, as far as statements are late and clocks differ."""
+    return abs(said.at_ms - now_ms) <= 1000 * admitted.snapshot.holdfast.pacing.stale_after_s
 
 
 def _signed(signature: Envelope, roots: RootSet, environment: str, verify: Verify) -> Statement:

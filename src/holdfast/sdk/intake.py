@@ -47,6 +47,7 @@ class Held(msgspec.Struct):
     """One subject. `fresh_s` is when its freshness last advanced, on the follower's clock.
 
     `heard`: a statement came since this process began, and what comes after it is younger.
+    `floor` is the newest that agreed with what else tells the time (`trust.Times`).
     `unused` are digests of tables on disk that nothing there referred to when last looked.
     `since_ms` is when the generation was activated, in unix milliseconds; `refusals` are the last
     candidates that were not, newest last.
@@ -55,6 +56,7 @@ class Held(msgspec.Struct):
     generation: Generation | None = None
     candidates: dict[str, Generation] = {}
     freshness: Freshness | None = None
+    floor: trust.Floor | None = None
     sealed_freshness: bytes = b""
     fresh_s: float | None = None
     noted_s: float = float("-inf")
@@ -354,12 +356,13 @@ class Intake:
         if generation is None:
             return
         now_s = self._clock()
-        known = held.freshness
-        said = known
+        times = trust.Times(now_ms(), now_s, held.floor)
+        said = known = held.freshness
         if sealed:
-            said = trust.vouch(sealed, generation.admitted, known, self._verify)
-        if said is not known:
+            said = trust.vouch(sealed, generation.admitted, known, self._verify, times)
+        if said is not None and said is not known:
             held.freshness, held.sealed_freshness = said, sealed
+            held.floor = times.raised(said, generation.admitted)
             self.edition.turn()
             if held.heard or _is_of_today(said, generation):
                 held.fresh_s = now_s
