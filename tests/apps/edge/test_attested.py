@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.sdk.publisher import Publisher
 
 from holdfast.apps.edge.attested import AttestedClock
@@ -67,3 +69,99 @@ def test_a_control_plane_that_was_ahead_for_a_while_is_believed_no_more(time: Ti
     time.clock.hear(sealed(right))
     time.day_s += YEARS_S
     assert time.clock() == right
+
+
+def test_a_control_plane_that_is_ahead_is_outvoted_by_the_clock_and_the_count(time: Time) -> None:
+    right = time.day_s
+    time.clock.hear(sealed(right))
+    time.clock.hear(sealed(right + 3_600.0))
+    assert time.clock.skew_s() == -3_600.0, "whoever looks sees that one of them is wrong"
+    time.day_s += YEARS_S
+    assert time.clock() == right, "the machine's clock goes wrong before a right statement came"
+    time.pass_s(60.0)
+    time.clock.hear(sealed(right + 60.0))
+    assert time.clock() == right + 60.0
+    assert time.clock.skew_s() == YEARS_S
+
+
+def test_so_it_is_where_the_machines_own_clock_was_the_first_to_go_wrong(time: Time) -> None:
+    right = time.day_s
+    time.clock.hear(sealed(right))
+    time.day_s += YEARS_S
+    time.clock.hear(sealed(right + 3_600.0))
+    assert time.clock() == right
+    time.pass_s(60.0)
+    time.clock.hear(sealed(right + 60.0))
+    assert time.clock() == right + 60.0
+
+
+def test_what_the_machines_clock_agrees_with_is_believed_again(time: Time) -> None:
+    """Both were wrong in the same way, or the count stood still."""
+    right = time.day_s
+    time.clock.hear(sealed(right))
+    time.day_s = right + 3_600.0
+    time.clock.hear(sealed(right + 3_600.0))
+    assert time.clock() == right + 3_600.0
+    time.day_s = right
+    assert time.clock() == right
+    time.clock.hear(sealed(right))
+    time.day_s += YEARS_S
+    assert time.clock() == right
+
+
+def test_a_start_with_a_clock_that_is_wrong_has_no_witness_until_both_agree(time: Time) -> None:
+    right = time.day_s
+    time.clock.hear(sealed(right + 3_600.0))
+    time.day_s += YEARS_S
+    time.clock.hear(sealed(right))
+    assert time.clock() == right + 3_600.0
+    time.day_s = right
+    time.clock.hear(sealed(right))
+    time.day_s += YEARS_S
+    assert time.clock() == right
+
+
+def test_statements_that_are_a_little_late_prolong_nothing(time: Time) -> None:
+    right = time.day_s
+    time.clock.hear(sealed(right))
+    for _ in range(10):
+        time.pass_s(30.0)
+        time.clock.hear(sealed(time.day_s - 20.0))
+        assert time.clock() == time.day_s
+    time.day_s += YEARS_S
+    for _ in range(10):
+        time.pass_s(30.0)
+        time.clock.hear(sealed(time.day_s - YEARS_S - 20.0))
+        assert time.clock() == time.day_s - YEARS_S
+
+
+OFF_S = (0.0, 3_600.0, -7_200.0)
+OWN_OFF_S = (0.0, 1_800.0, -20_000.0, YEARS_S)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("signs"), st.sampled_from(OFF_S)),
+            st.tuples(st.just("own"), st.sampled_from(OWN_OFF_S)),
+            st.tuples(st.just("passes"), st.floats(0.0, 300.0)),
+        ),
+        max_size=25,
+    )
+)
+def test_once_both_agreed_no_clock_that_is_wrong_makes_a_token_end_too_soon(
+    events: list[tuple[str, float]],
+) -> None:
+    """Nor last longer, unless the machine's own clock is behind."""
+    time = Time()
+    right, own_off_s = time.day_s, 0.0
+    time.clock.hear(sealed(right))
+    for what, value in events:
+        if what == "own":
+            time.day_s, own_off_s = right + value, value
+        elif what == "signs":
+            time.clock.hear(sealed(right + value))
+        else:
+            time.pass_s(value)
+            right += value
+        assert time.clock() == pytest.approx(right + min(0.0, own_off_s), abs=0.01)
