@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from holdfast.adapters.http_line import Line
 from holdfast.adapters.http_reports import batches
-from holdfast.core.errors import Unavailable
+from holdfast.core.errors import Forbidden, Unauthenticated, Unavailable
 from holdfast.core.reports import ConsumerReport
 
 HOP: Final = "holdfast-hop"
@@ -26,6 +26,9 @@ TOTAL_S: Final = 4.0
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
+_FOR_THE_TOKEN: Final = {401: Unauthenticated, 403: Forbidden}
+
+
 class Relayed(msgspec.Struct, frozen=True):
     """What the other node answered."""
 
@@ -35,20 +38,33 @@ class Relayed(msgspec.Struct, frozen=True):
 
 
 class HttpRelay:
-    """Requests to the node at `base_url`, one after the other. Not thread-safe."""
+    """Requests to the node at `base_url`, one after the other. Not thread-safe.
+
+    Raises `Unavailable` for what is no URL: another node said that it is to be reached there.
+    """
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self._line = Line(base_url, CONNECT_S)
+        try:
+            self._line = Line(base_url, CONNECT_S)
+        except ValueError as error:
+            raise Unavailable(f"{base_url!r} is no URL: {error}") from error
 
-    def report(self, token: str, reports: Sequence[ConsumerReport]) -> int:
-        """Hand reports on in the name of one token; how many batches were refused.
+    def report(
+        self, token: str, reports: Sequence[ConsumerReport], at_least: int | None = None
+    ) -> int:
+        """Hand reports on in the name of one token; how many batches were refused for themselves.
 
-        Raises `Unavailable` when a batch got no answer, or one that says to try again.
+        With `at_least` the other node first reads up to that revision, if it can. Raises
+        `Unavailable` when a batch got no answer, or one that says to try again, and for the token's
+        sake `Unauthenticated` and `Forbidden`.
         """
+        target = "/v1/reports" if at_least is None else f"/v1/reports?at_least={at_least}"
         refused = 0
         for body in batches(msgspec.json.encode(report) for report in reports):
-            answer = self.ask("POST", "/v1/reports", token, body)
+            answer = self.ask("POST", target, token, body)
+            if answer.status in _FOR_THE_TOKEN:
+                raise _FOR_THE_TOKEN[answer.status](f"{self.base_url} refuses the token")
             if answer.status >= 500 or answer.status == 429:
                 raise Unavailable(f"{self.base_url} answered {answer.status} to reports")
             refused += answer.status >= 300

@@ -37,7 +37,8 @@ def create_app(control: Control) -> App:
     """The whole face of one control plane; it starts and ends `control` with its lifespan."""
     leader = control.leader
     asking = AskingLeader(_Behind(control), leader, control.held, control.state, time.monotonic)
-    behind = AtLeader(asking, leader, lambda: control.state().head.revision)
+    head, alone = lambda: control.state().head.revision, control.relaying.count_alone
+    behind = AtLeader(asking, leader, head, alone)
     face = Face(control.handle, limits.DOCUMENT_BYTES_MAX, otherwise=behind)
     abreast = Abreast(
         face,

@@ -9,6 +9,7 @@ node knows, and says so: nobody is to take it for a whole one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -100,15 +101,13 @@ class Held(Collector):
         """Ask the node at `url` in the name of one token, once it has read that revision. Waits; a
         failure is counted."""
         asked_s = self._clock()
-        line = HttpRelay(url)
         try:
-            answer = line.ask("GET", f"{PATH}?at_least={revision}", token)
+            with contextlib.closing(HttpRelay(url)) as line:
+                answer = line.ask("GET", f"{PATH}?at_least={revision}", token)
             body = msgspec.json.decode(answer.body, type=RunningBody)
         except (HoldfastError, msgspec.MsgspecError):
             self._count(failed=1)
             return
-        finally:
-            line.close()
         self._count(asked=1)
         news = {
             service: _Told(asked_s, body.whole, {one.revision: one.by for one in running})

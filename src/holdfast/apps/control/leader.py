@@ -34,11 +34,12 @@ _log = logger("holdfast.leader")
 class Leader(Collector):
     """Thread-safe. `on_lead` is called when this node begins to lead; it must be quick.
 
-    `shared`: other nodes may be on the same store.
+    `shared`: other nodes may be on the same store; `url` is where they reach this one.
     """
 
     def __init__(self, leases: Leases, settings: ControlSettings) -> None:
         self.node = settings.node or f"{socket.gethostname()}:{settings.port}"
+        self.url = settings.advertise or _reached(settings.host, settings.port)
         self.on_lead: Callable[[], None] = _pass_over
         self._resigned = False
         self.shared = shared = bool(settings.store)
@@ -48,11 +49,11 @@ class Leader(Collector):
             # that is locked there is one, whatever host and port it has this time, and it need not
             # wait for its own lease to end.
             holder=f"{self.node}/{secrets.token_hex(4)}" if shared else SOLE,
-            url=settings.advertise or _reached(settings.host, settings.port),
+            url=self.url,
             draw=random.SystemRandom().random,  # the global one may be seeded by a host
             terms=TERMS if shared else ALONE,
             on_turn=self._turned,
-            on_fault=lambda error: _log.error("the lease can't be asked for", exc_info=error),
+            on_fault=lambda error: _log.error("this node can't lead", exc_info=error),
         )
 
     @property
@@ -118,6 +119,7 @@ class Leader(Collector):
             ("lease_unanswered", "Leases asked for without an answer.", leading.unanswered),
             ("leader_turns", "Times that this node began or stopped to lead.", leading.turns),
             ("fenced_writes", "Writes refused: another node leads by now.", leading.fenced),
+            ("leader_faults", "Errors that nobody foresaw: it did not lead then.", leading.faults),
         ):
             yield CounterMetricFamily(f"holdfast_{name}", what, value=count)
 

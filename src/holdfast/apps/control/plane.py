@@ -111,7 +111,7 @@ class Control:
         self._heard, self.world = heard, World(parts.blobs.get, clock, heard)
         self.foresight = Foresight(parts.samples, parts.blobs.get, clock)
         self._publisher = publisher = self._door()
-        self.relaying = Relaying(self.leader)
+        self.relaying = Relaying(self.leader, lambda: self.view.state.head.revision)
         for collector in (self.leader, self.relaying, self.held):
             self.metrics.registry.register(collector)
         self.sentry = Sentry(parts.journal, self.fleet.heads, lambda: self.view.state.head)
@@ -374,6 +374,8 @@ class Control:
                 await self.read(self.look_at_journal)
             except HoldfastError as failed:
                 _log.error("the journal can't be audited", code=failed.code, error=str(failed))
+            except Exception:  # noqa: BLE001  whatever it is: else nobody looked any more, unseen
+                _log.exception("the journal can't be audited")
 
     async def _collect(self, _: int) -> None:
         await self.read(self.collecting.look, self.leader.fence)
@@ -381,8 +383,12 @@ class Control:
     async def _watch_store(self) -> None:
         """Know how the store is, for as long as this runs."""
         while True:
-            with contextlib.suppress(HoldfastError):  # the metrics tell
+            try:
                 await self.read(self._store.look)
+            except HoldfastError:
+                pass  # the metrics tell
+            except Exception:  # noqa: BLE001  as above
+                _log.exception("the store can't be looked at")
             await asyncio.sleep(LOOK_S)
 
     def look_at_journal(self) -> None:

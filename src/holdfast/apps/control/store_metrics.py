@@ -102,10 +102,10 @@ class StoreMetrics(Collector):
         self._answers = True
 
     def look(self) -> None:
-        """Ask once. Raises `Unavailable` as the store does, after that was noted."""
+        """Ask once. Raises `Unavailable` as the store does, and any error, after that was noted."""
         try:
             self._found = self._status()
-        except HoldfastError:
+        except Exception:
             self._answers = False
             raise
         self._answers = bool(self._found["healthy"])

@@ -23,15 +23,15 @@ class Telemetry:
         self._clock = clock
         self.refused = 0
 
-    def take(self, caller: Grant, reports: Iterable[ConsumerReport]) -> shapes.Taken:
-        """Take the reports of what the caller may read. Raises `Forbidden` if that is none."""
+    def take(self, caller: Grant, reports: Iterable[ConsumerReport]) -> tuple[ConsumerReport, ...]:
+        """Take the reports of what the caller may read: these. Raises `Forbidden` if it is none."""
         given = tuple(reports)
-        mine = [one for one in given if caller.allows("read", one.environment, one.service)]
+        mine = tuple(one for one in given if caller.allows("read", one.environment, one.service))
         self.refused += len(given) - len(mine)
         if given and not mine:
             raise Forbidden(f"the token {caller.token} may not read what the reports are of")
         self._fleet.take(mine)
-        return shapes.Taken(len(mine))
+        return mine
 
     def fleet(
         self, caller: Grant, environment: str, service: str, cursor: str | None, limit: int
