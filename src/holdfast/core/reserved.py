@@ -39,8 +39,16 @@ def reserved(edits: Sequence[Edit], state: State, *, automation: bool) -> Iterat
                 code="reserved-edit",
                 message=f"a change can't carry such an edit: {why}",
                 path=f"/edits/{number}",
-                hint="leave it out",
+                hint=_way_out(edit),
             )
+
+
+def _way_out(edit: Edit) -> str:
+    if isinstance(edit, PutOverride) and edit.to is None:
+        return (
+            "let it serve the same by itself first, with a change of its own; until then it stays"
+        )
+    return "leave it out"
 
 
 def _reason(edit: Edit, state: State, *, automation: bool) -> str:  # noqa: PLR0911  one line each

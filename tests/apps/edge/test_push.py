@@ -170,8 +170,9 @@ def test_it_is_lifted_once_the_setting_serves_the_same_by_itself(world, keys, tm
         hand(edge.listener.port, pushed.body)
         bring(world, keys, pushed)
         door = PushDoor(world.publisher, world.view)
-        with pytest.raises(Invalid, match="serves something else"):
+        with pytest.raises(Invalid, match="serves something else") as refused:
             door.lift(SHOP_SUBJECT, "banner", "over", "linus", SYSTEM)
+        assert "let it serve the same by itself first" in refused.value.problems[0].hint
         world.put("shop", banner=setting("boolean", {"on": True, "off": False}, "off"))
         lifted = door.lift(SHOP_SUBJECT, "banner", "over", "linus", SYSTEM)
         until(lambda: banner(edge.listener.port) == (False, lifted.revision))
