@@ -187,22 +187,21 @@ class _Emitter(Emitter):
         """The name of the variable that has the setting's answer."""
         target = f"v{self._members}"
         self._members += 1
+        answers, root, exact, function = member  # what stays must not keep the root with it
 
         def gives(value: Any) -> Any:
-            return rendered(member.answers.resolve(value))
+            return rendered(answers.resolve(value))
 
         def exactly(context: Mapping[str, Any]) -> Any:
-            return rendered(member.exact.whole(context))
+            return rendered(exact.whole(context))
 
-        if member.root.calls > MEMBER_CALLS_MAX:
-            self._lines.append(
-                f" {target} = {self.bind(rendered)}({self.bind(member.function)}(c))"
-            )
+        if root.calls > MEMBER_CALLS_MAX:
+            self._lines.append(f" {target} = {self.bind(rendered)}({self.bind(function)}(c))")
             return target
-        self.turn_to(member.answers.key, gives)
-        body = self._assigned(member.root, target, "  ")
+        self.turn_to(answers.key, gives)
+        body = self._assigned(root, target, "  ")
         if self.begins:
-            body.insert(0, f"  r = {self.bind(member.exact.begin)}(c)")
+            body.insert(0, f"  r = {self.bind(exact.begin)}(c)")
         self._lines += (
             " try:",
             *body,
