@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from an_edge import edge_at
-from serving import DEADLINE_S, Raw, call, until
+from an_nginx import nginx_at
+from serving import Raw, call, until
 from upstream import READ, READ_TEXT, SHOP_SUBJECT, World
 
 from holdfast.adapters.ed25519 import verify
@@ -24,15 +22,6 @@ from holdfast.sdk import intake
 from holdfast.sdk.follower import Follower, Following, boot_clock
 
 HOWTO = Path(__file__).parents[3] / "docs/howto/behind-nginx.md"
-FRAME = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr error;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-{block}
-}}
-"""
 SNAPSHOT = "/production/shop/snapshot"
 BANNER = "/production/shop/ofrep/v1/evaluate/flags/banner"
 
@@ -42,39 +31,18 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def configuration(folder: Path, port: int, edge: int) -> str:
-    """The very block of the howto, with this machine's places in it."""
+@contextlib.contextmanager
+def nginx(folder: Path, edge: int) -> Iterator[int]:
+    """With the very block of the howto, and this machine's places in it."""
     found = re.search(r"```nginx\n(.*?)```", HOWTO.read_text(), re.DOTALL)
     assert found
     block = found[1].replace("/var/cache/nginx/holdfast", f"{folder}/cache")
-    block = block.replace("listen 8080;", f"listen 127.0.0.1:{port};")
     block = block.replace("edge-1:8016", f"127.0.0.1:{edge}")
     block = re.sub(r"\n *server edge-2:8016[^\n]*", "", block)
-    return FRAME.format(folder=folder, block=block)
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, edge: int) -> Iterator[int]:
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin")
-    assert program, "nginx is needed: apt install nginx (make test does)"
-    folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    (folder / "nginx.conf").write_text(configuration(folder, port, edge))
-    command = [program, "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: _listens(port), "nginx does not listen")
+    with nginx_at(
+        folder, lambda port: block.replace("listen 8080;", f"listen 127.0.0.1:{port};")
+    ) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(DEADLINE_S)
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def cached(port: int, headers: dict[str, str] = READ, target: str = SNAPSHOT) -> tuple[int, str]:

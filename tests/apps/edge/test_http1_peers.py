@@ -5,10 +5,7 @@ h11 holds each answer against the standard as it reads it, and raises where one 
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import h11
 import pytest
 import serving
+from an_nginx import nginx_at
 from serving import DEADLINE_S, Raw, call, until
 
 from holdfast.apps.http import Request, Response, etag_matches
@@ -25,12 +23,7 @@ from holdfast.core.model import Subject
 SHOP = Subject("production", "shop")
 BIG = b"0123456789" * 50_000
 ETAG = b'"one"'
-CONFIGURATION = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr error;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+BEFORE = """
   upstream edge {{ server 127.0.0.1:{edge}; keepalive 2; }}
   server {{
     listen 127.0.0.1:{port};
@@ -39,7 +32,6 @@ http {{
     location /unbuffered/ {{ proxy_pass http://edge; proxy_request_buffering off; }}
     location /old/ {{ proxy_pass http://edge; proxy_http_version 1.0; }}
   }}
-}}
 """
 
 
@@ -74,33 +66,14 @@ def edge(request, fanout):
         yield listener
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def nginx(edge) -> Iterator[int]:
     """The port of an nginx that passes all requests on, over connections that it keeps."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin")
-    assert program, "nginx is needed: apt install nginx (make test does)"
-    with tempfile.TemporaryDirectory() as name:
-        port, configuration = free_port(), Path(name) / "nginx.conf"
-        configuration.write_text(CONFIGURATION.format(folder=name, edge=edge.port, port=port))
-        command = [program, "-c", str(configuration), "-e", "stderr"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        try:
-            until(lambda: _listens(port), "nginx does not listen")
-            yield port
-        finally:
-            process.terminate()
-            process.wait(DEADLINE_S)
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
+    with (
+        tempfile.TemporaryDirectory() as name,
+        nginx_at(Path(name), lambda port: BEFORE.format(edge=edge.port, port=port)) as port,
+    ):
+        yield port
 
 
 def test_nginx_passes_each_kind_of_request_through(nginx):
