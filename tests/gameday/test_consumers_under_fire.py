@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.core.trust import EVERY_CHECK
 from holdfast.gameday.drill import Day, Drill
+from holdfast.gameday.liar import Liar
 from holdfast.gameday.promises import hostile_edge, partition
+from holdfast.gameday.truth import Truth
 
 
 def missed(drill: Drill, folder: Path, *, protected: bool, sample: int) -> list[str]:
@@ -26,6 +29,15 @@ def test_no_lie_is_believed(tmp_path: Path) -> None:
 def test_who_believes_what_is_signed_or_sent_believes_lies(tmp_path: Path) -> None:
     found = missed(hostile_edge.DRILL, tmp_path, protected=False, sample=150)
     assert [text for text in found if text.startswith("lies believed")]
+
+
+def test_who_refuses_everything_is_told_from_who_refuses_lies(tmp_path: Path) -> None:
+    truth, other = Truth.make(tmp_path / "true"), Truth.make(tmp_path / "other", tiles=77)
+    with Liar() as liar:
+        reader = hostile_edge.Reader(liar, EVERY_CHECK)
+        hostile_edge._hold_the_second(reader, liar, truth)
+        assert not hostile_edge._takes_the_truth(reader, liar, other)
+        assert hostile_edge._takes_the_truth(reader, liar, truth)
 
 
 @pytest.mark.timeout(120)

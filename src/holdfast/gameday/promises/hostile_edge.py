@@ -135,7 +135,8 @@ def _freeze(day: Day, reader: Reader, liar: Liar, truth: Truth) -> None:
             break
     late = polls - PACE.stale_after_s // PACE.poll_interval_s
     day.note("blocked", f"a freeze was told of at poll {polls}, {late} after the age it may have")
-    day.measure("polls after its age until a freeze is told of", late, "<= 1", holds=late <= 1)
+    name = "polls after its age until a freeze is told of"
+    day.measure(name, late, "0 or 1", holds=late in {0, 1})
     reader.now_s = 1_000.0
 
 
@@ -164,9 +165,21 @@ def _lie(day: Day, reader: Reader, liar: Liar, told: Told, chance: random.Random
     day.measure("lies", heard, f"{day.sample or LIES}", holds=heard == len(kinds))
     day.measure("lies believed", sum(found.values()), "0", holds=not found)
     _measure_memory(day, reader, liar, told, chance, rss_bytes)
+    taken = _takes_the_truth(reader, liar, told.truth)
+    day.measure("the truth, told after all lies, is taken", str(taken), "True", holds=taken)
     left = threading.active_count() - threads
     day.measure("threads that are left", left, "0", holds=left <= 0)
     day.affected = f"{sum(found.values())} lies believed" if found else "nobody"
+
+
+def _takes_the_truth(reader: Reader, liar: Liar, truth: Truth) -> bool:
+    """Whether it still believes what is so: who refuses everything is told no lie either."""
+    newest = truth.issues[SHOP][-1]
+    fresh = base64.b64encode(truth.fresh(newest, NEWEST_MS + 60_000)).decode()
+    _tell(liar, answer(newest.bundle, headers={"Holdfast-Freshness": fresh}))
+    found = reader.ask()
+    candidate = found.candidate if isinstance(found, Answered) else None
+    return candidate is not None and candidate.digest == newest.digest
 
 
 def _accepts(reader: Reader, truth: Truth, within_s: float, codes: Counter[str]) -> bool:
