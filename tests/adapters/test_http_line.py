@@ -19,6 +19,7 @@ from holdfast.core.model import Subject
 SHOP = Subject("production", "demo-shop")
 QUICK = Timeouts(connect_s=0.2, read_s=5, total_s=5)
 LONG_S = 20.0
+PATIENT = Timeouts(connect_s=LONG_S, read_s=LONG_S, total_s=LONG_S)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_resolver_that_dies_does_not_cut_off_who_has_been_there(
     monkeypatch.setattr(http_line, "NAMES", Names(lambda _: found))
     with Upstream(always(b"bundle")) as upstream:
         for _ in range(2):
-            source = HttpSource(f"http://edge.test:{upstream.port}", "", QUICK)
+            source = HttpSource(f"http://edge.test:{upstream.port}", "", PATIENT)
             assert source.snapshot(SHOP, None).body == b"bundle"
             source.close()
             found.clear()
@@ -86,7 +87,7 @@ def test_a_resolver_that_dies_does_not_cut_off_who_has_been_there(
 def test_the_first_address_that_takes_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     found_at(monkeypatch, "127.0.0.9", "127.0.0.1")
     with Upstream(always(b"bundle")) as upstream:
-        source = HttpSource(f"http://edge.test:{upstream.port}", "", QUICK)
+        source = HttpSource(f"http://edge.test:{upstream.port}", "", PATIENT)
         assert source.snapshot(SHOP, None).body == b"bundle"
         assert upstream.asked[0][1]["host"] == f"edge.test:{upstream.port}"
         source.close()

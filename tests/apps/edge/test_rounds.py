@@ -129,7 +129,7 @@ def test_a_fresh_generation_that_fails_where_the_one_before_answered_goes_back(
     was_plain(world)
     with world.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
         before = revision(edge)
-        ask_often(edge, odd_every=4)
+        ask_often(edge, odd_every=2)
         after = divided(world)
         until(lambda: revision(edge) == after)
         until(lambda: (ask(edge, RATIO, ZERO), revision(edge) == before)[1])
@@ -138,6 +138,10 @@ def test_a_fresh_generation_that_fails_where_the_one_before_answered_goes_back(
         assert [each.code for each in refused] == ["failing"]
         world.change()
         until(lambda: revision(edge) > after)
+
+
+def judged(edge: Edge) -> set[str]:
+    return edge._rounds._fresh[SHOP_SUBJECT].judged
 
 
 def vote(world: World, edge: Edge) -> int:
@@ -156,7 +160,7 @@ def test_who_chooses_contexts_that_fail_sends_no_good_generation_back(
     was_plain(world)
     with world.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
         after = vote(world, edge)
-        until(lambda: edge._rounds._fresh[SHOP_SUBJECT].judged == {"ratio"})
+        until(lambda: judged(edge) == {"ratio"})
         assert failed(edge) > 2 * rounds.FAILED_MIN
         assert revision(edge) == after
 
@@ -179,20 +183,20 @@ def test_an_edge_that_was_asked_too_little_before_sends_nothing_back(
         ask_often(edge, rounds.WITNESSES_MIN - 1, odd_every=1)
         after = divided(world)
         until(lambda: revision(edge) == after)
-        until(lambda: (ask(edge, RATIO, ZERO), edge._rounds._fresh[SHOP_SUBJECT].judged)[1])
+        until(lambda: (ask(edge, RATIO, ZERO), judged(edge))[1])
         assert revision(edge) == after
 
 
 def test_what_fails_for_too_few_of_all_who_ask_is_not_judged(world: World, tmp_path: Path) -> None:
     was_plain(world)
     with world.serving() as upstream, edge_at(tmp_path / "e", upstream.port) as edge:
-        ask_often(edge, odd_every=4)
+        ask_often(edge, odd_every=2)
         after = divided(world)
         until(lambda: revision(edge) == after)
         for number in range(400):
             ask(edge, RATIO, ZERO if number % 16 == 15 else CONTOSO)
         assert failed(edge) > rounds.FAILED_MIN
-        assert not edge._rounds._fresh[SHOP_SUBJECT].judged
+        assert not judged(edge)
         assert revision(edge) == after
 
 

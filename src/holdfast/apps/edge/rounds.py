@@ -65,7 +65,7 @@ class Rounds:
         self.asked = 0
 
     def began(self, active: Active, before: Active | None) -> None:
-        """This generation answers from now on, instead of that one."""
+        """This generation is about to answer, instead of that one."""
         if before is not None and before.digest != active.digest:
             sampler = before.sampler
             self._fresh[active.subject] = _Fresh(
