@@ -90,11 +90,26 @@ class TestSealing:
         assert isinstance(edit, PutSetting)
         assert type(edit.to.variants["few"]) is int
 
-    @pytest.mark.parametrize("field", ["revision", "at_ms", "actor", "reason", "edits", "previous"])
+    def test_what_a_request_is_known_by_stands_under_the_hash_and_else_takes_no_byte(self) -> None:
+        plain = seal(GENESIS, 1, "ann", "why", [DeleteSetting("a", "b")])
+        known = seal(GENESIS, 1, "ann", "why", [DeleteSetting("a", "b")], None, "ab" * 32)
+        assert b"attempt" not in encode_entry(plain)
+        assert plain.hash != known.hash
+        assert decode_entry(encode_entry(known), known.hash).attempt == "ab" * 32
+
+    @pytest.mark.parametrize("attempt", ["ab" * 31, "AB" * 32, "ab" * 32 + "\n", "x" * 100_000])
+    def test_what_a_request_is_known_by_is_a_digest_and_no_more(self, attempt: str) -> None:
+        with pytest.raises(Damaged):
+            seal(GENESIS, 1, "ann", "why", [DeleteSetting("a", "b")], None, attempt)
+
+    @pytest.mark.parametrize(
+        "field", ["revision", "at_ms", "actor", "reason", "edits", "previous", "attempt"]
+    )
     def test_no_field_can_change_under_a_hash(self, field: str) -> None:
         entry = chain((DeleteSetting("a", "b"),))[0]
         other = {
-            "revision": 2, "at_ms": 2, "actor": "eve", "reason": "", "edits": (), "previous": "1"
+            "revision": 2, "at_ms": 2, "actor": "eve", "reason": "", "edits": (), "previous": "1",
+            "attempt": "ab" * 32,
         }[field]  # fmt: skip
         forged = msgspec.structs.replace(entry, **{field: other})
         with pytest.raises(Damaged):

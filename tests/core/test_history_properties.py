@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core import staged_histories
 
 from holdfast.core.history import (
     EMPTY,
@@ -41,6 +43,7 @@ from holdfast.core.model import (
     Setting,
     Targeting,
 )
+from holdfast.core.subjects import revisions
 
 SHORT = settings(deadline=None, max_examples=25)
 LONG = settings(deadline=None, max_examples=1_500)
@@ -316,3 +319,18 @@ def test_restoring_brings_back_what_stood(changes: list[list[Edit]], data: st.Da
         back = fold(head, seal(head.head, 1, "ann", "", undo.edits))
         assert stood is not None
         assert back.services[service].settings[key].setting == stood.settings[key].setting
+
+
+@settings(max_examples=60, deadline=None)
+@given(staged_histories.actions)
+def test_the_state_tells_which_snapshots_its_entry_made(
+    actions: list[Sequence[Edit] | str],
+) -> None:
+    """By this a commit that is asked for again is answered as the first time."""
+    journal = staged_histories.Journal()
+    for action in actions:
+        journal.act(action)
+    for made in journal.steps:
+        state = made.standing.state
+        told = {one for one, at in revisions(state).items() if at == state.head.revision}
+        assert told == made.bodies.keys()

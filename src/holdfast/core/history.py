@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 CHECKPOINT_FORMAT = "holdfast.state.v1"
+ATTEMPT = r"\A([0-9a-f]{64})?\Z"
+"""`Entry.attempt`."""
 
 
 class _Sealed(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -57,6 +60,7 @@ class _Sealed(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     edits: tuple[Edit, ...]
     previous: str
     published: dict[str, str] = {}
+    attempt: Annotated[str, msgspec.Meta(pattern=ATTEMPT)] = ""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -84,10 +88,12 @@ def seal(  # noqa: PLR0913, PLR0917 - an entry's fields
     reason: str,
     edits: Iterable[Edit],
     published: Mapping[str, str] | None = None,
+    attempt: str = "",
 ) -> Entry:
     """The entry that follows `head`, with its hash.
 
-    `published` is what the standing before it has to record (`core.lineage.unrecorded`).
+    `published` is what the standing before it has to record (`core.lineage.unrecorded`), `attempt`
+    what a repeat of its request is known by.
 
     What comes back went through its canonical bytes, so that what is folded now equals what is
     read from the journal later (1.0 is 1 in both). Raises `Invalid` for values without such bytes.
@@ -102,6 +108,7 @@ def seal(  # noqa: PLR0913, PLR0917 - an entry's fields
             previous=head.hash,
             hash="",
             published=dict(published or {}),
+            attempt=attempt,
         )
     )
     return decode_entry(body, hashlib.sha256(body).hexdigest())
@@ -118,6 +125,7 @@ def encode_entry(entry: Entry) -> bytes:
             edits=entry.edits,
             previous=entry.previous,
             published=entry.published,
+            attempt=entry.attempt,
         )
     )
 
@@ -139,6 +147,7 @@ def decode_entry(body: bytes, digest: str) -> Entry:
         previous=sealed.previous,
         hash=digest,
         published=sealed.published,
+        attempt=sealed.attempt,
     )
 
 

@@ -392,6 +392,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `published`: `environment/service` -> `<revision>:<digest>` of snapshots that the entries before
     this one made and that no entry names yet; left out of the bytes when empty.
+
+    `attempt`: lower-case hex SHA-256 of the request that committed it, where its caller named that;
+    whoever asks again is known by it. Left out of the bytes when empty.
     """
 
     revision: int
@@ -402,6 +405,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     previous: str
     hash: str
     published: dict[str, str] = {}
+    attempt: str = ""
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -32,12 +32,14 @@ class Mandate(msgspec.Struct, frozen=True):
     - `automation`: Holdfast's own code moves a rollout or refreshes contexts. It may write the
       edits for that, and is not asked for approvals: the change that began it had them.
     - `fence`: the token of the lease in whose name a leader writes; 0 for what people write.
+    - `attempt`: what a repeat of the request is known by, for the entry to keep; or empty.
     """
 
     proposal: Proposal | None = None
     break_glass: str = ""
     automation: bool = False
     fence: int = 0
+    attempt: str = ""
 
 
 ALONE: Final = Mandate()

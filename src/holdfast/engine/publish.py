@@ -271,7 +271,7 @@ class Publisher:
     ) -> _Plan:
         """Raises `Invalid` for values that have no canonical form: they can't even be compared."""
         edits, problems = settled.edits, settled.problems
-        entry = self._sealed(state, edits, actor, change.reason, problems)
+        entry = self._sealed(state, edits, actor, change.reason, mandate.attempt, problems)
         new = fold(state, entry)
         differences = diff(state, new)
         case = Case(
@@ -285,7 +285,7 @@ class Publisher:
         judged = judge(case, mandate, self._glass, self._traffic_share)
         whole = self._completed(case, mandate, judged)
         if whole != edits:
-            entry = self._sealed(state, whole, actor, change.reason, problems)
+            entry = self._sealed(state, whole, actor, change.reason, mandate.attempt, problems)
             new = fold(state, entry)
             differences = diff(state, new)
         return _Plan(
@@ -311,18 +311,19 @@ class Publisher:
         edits = staged(case.old, case.edits, case.new)
         return (*hastened(edits, judged.broken, case.old), *judged.added)
 
-    def _sealed(
+    def _sealed(  # noqa: PLR0913, PLR0917 - an entry's fields
         self,
         state: State,
         edits: Sequence[Edit],
         actor: str,
         reason: str,
+        attempt: str,
         problems: Sequence[Problem],
     ) -> Entry:
         at_ms = max(int(self._clock() * 1000), self._view.standing.at_ms)
         try:
             recorded = unrecorded(self._view.standing)
-            return seal(state.head, at_ms, actor, reason, edits, recorded)
+            return seal(state.head, at_ms, actor, reason, edits, recorded, attempt)
         except Invalid as error:
             located = list(_without_canonical_form(edits))
             raise Invalid([*problems, *(located or error.problems)]) from None

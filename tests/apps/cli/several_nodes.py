@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 from tests.apps.control.lines import Line
 
-from holdfast.adapters.memory import MemoryJournal
 from holdfast.adapters.signing import Keys
 from holdfast.apps.address import Address
 from holdfast.apps.control.app import create_app
-from holdfast.apps.control.parts import Parts, memory_parts
+from holdfast.apps.control.parts import Parts, memory_parts, open_parts
 from holdfast.apps.control.plane import Control
 from holdfast.apps.listen import Listener
 from holdfast.apps.observe import start_logs
 from holdfast.apps.settings import ControlSettings
+from holdfast.apps.store_urls import url_of
 from holdfast.gameday.proxy import Fault, Proxy, Way
 
 DEADLINE_S = 60.0
@@ -31,11 +31,12 @@ ANSWER_CUT = Fault(down=Way(reset_after=1))
 class Node:
     """`journal` is its line to the journal, `line` the one that callers have to it."""
 
-    def __init__(self, parts: Parts, shared: MemoryJournal, name: str) -> None:
-        self.journal = Line(shared)
+    def __init__(self, parts: Parts, name: str) -> None:
+        self.journal = Line(parts.journal)
         own = msgspec.structs.replace(parts, journal=self.journal, close=self.journal.close)
         settings = ControlSettings(node=name, requests_per_s_max=100_000)
         self.control = Control(settings, own, time.time)
+        self.control.stalls._patience_s = DEADLINE_S
         address = Address("127.0.0.1", 0, shutdown_s=1)
         app = create_app(self.control)
         self.listener = Listener(app, address, self.control.drain, lifespan=True)
@@ -60,17 +61,24 @@ class Nodes(list[Node]):
         return ",".join(node.url for node in self)
 
 
+def on_one_store(directory: Path, count: int, engine: str) -> list[Parts]:
+    """The parts of so many nodes that share a store."""
+    if engine == "memory":
+        return [memory_parts(Keys.init(directory, development=True))] * count
+    store = url_of(directory / "store")
+    return [open_parts(directory / "data", development=True, store=store) for _ in range(count)]
+
+
 @contextlib.contextmanager
-def running(directory: Path, count: int) -> Iterator[Nodes]:
-    """So many nodes on one journal in memory."""
+def running(directory: Path, count: int, engine: str = "memory") -> Iterator[Nodes]:
+    """So many nodes on one store, in memory or in SQLite."""
     import_module("holdfast.apps.control.api")  # whole, before several threads import it at once
     start_logs("error", "control")
-    parts = memory_parts(Keys.init(directory, development=True))
-    assert isinstance(parts.journal, MemoryJournal)
     with contextlib.ExitStack() as started:
         nodes = Nodes()
-        for number in range(count):
-            node = Node(parts, parts.journal, f"node-{number}")
+        for number, parts in enumerate(on_one_store(directory, count, engine)):
+            started.callback(parts.close)
+            node = Node(parts, f"node-{number}")
             nodes.append(node)
             started.enter_context(node.line)
             thread = threading.Thread(target=node.listener.run)

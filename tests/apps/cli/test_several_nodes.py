@@ -30,9 +30,11 @@ settings:
 Command = Callable[..., tuple[int, Any, str]]
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    with running(tmp_path_factory.mktemp("keys"), 3) as nodes:
+@pytest.fixture(scope="module", params=["memory", "sqlite"])
+def started(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nodes]:
+    with running(tmp_path_factory.mktemp("nodes"), 3, request.param) as nodes:
         yield nodes
 
 
@@ -191,6 +193,23 @@ def test_somebody_elses_commit_is_not_taken_for_ones_own(
     assert code == 1
     assert "conflict" in said
     assert "90 tiles" not in entries(nodes)
+
+
+def test_of_two_jobs_that_are_alike_each_knows_its_own_commit(
+    nodes: Nodes, holdfast: Command, shop: Callable[[int], str]
+) -> None:
+    """One's answer is lost, the other's commit stands; token, reason and base are the same."""
+    job = ("apply", shop(100), "--reason", "100 tiles")
+    caught = nodes[0].line.trap(b"POST /v1/commits")
+    slow = _Later(holdfast, *job)
+    caught.wait(30.0)
+    assert holdfast(*job, "--server", nodes[1].url)[0] == 0
+    nodes[0].line.be(ANSWER_CUT)
+    caught.let_go()
+    code, _, said = slow.result()
+    assert code == 1, said
+    assert "conflict" in said
+    assert entries(nodes).count("100 tiles") == 1
 
 
 def test_what_can_not_be_sent_twice_is_not_and_nothing_is_claimed(

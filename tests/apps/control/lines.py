@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 
-from holdfast.adapters.memory import MemoryJournal
 from holdfast.core.errors import Unavailable
 from holdfast.core.model import Entry, Head
-from holdfast.ports import Checkpoint
+from holdfast.ports import Checkpoint, Journal
 
 
 class Line:
@@ -16,7 +15,7 @@ class Line:
     read comes through either. Closing it leaves the journal open.
     """
 
-    def __init__(self, journal: MemoryJournal) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.held = False
         self.cut = False
@@ -57,7 +56,7 @@ class Line:
     def close(self) -> None:
         self._closed.set()
 
-    def _reached(self) -> MemoryJournal:
+    def _reached(self) -> Journal:
         if self.cut:
             raise Unavailable("the line is cut")
         return self._journal

@@ -37,6 +37,7 @@ ANSWER_BYTES_MAX = 2 * SNAPSHOT_BYTES_MAX
 HEAD = "/v1/head"
 """Every control plane has it, and no edge."""
 REVISION: Final = "Holdfast-Revision"
+KEY: Final = "Idempotency-Key"
 _UNSENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -117,14 +118,14 @@ class Api:
         return self._decoded(kind, path, self.raw(method, path, content=content))
 
     def call_based(
-        self, kind: type[Body], method: str, path: str, content: bytes
+        self, kind: type[Body], method: str, path: str, content: bytes, key: str
     ) -> tuple[Body | Outdated, list[Silence]]:
         """A commit onto one revision, sent on as often as it takes: (its answer or the conflict,
-        what the nodes before said).
+        what the nodes before said). By `key` they know it again.
         """
         silences: list[Silence] = []
         try:
-            received = self._exchange(method, path, {}, content, "based", silences)[0]
+            received = self._exchange(method, path, {}, content, "based", silences, key)[0]
         except Outdated as conflict:
             return conflict, silences
         return self._decoded(kind, path, received), silences
@@ -162,6 +163,7 @@ class Api:
         content: bytes | None,
         care: Care,
         silences: list[Silence],
+        key: str = "",
     ) -> tuple[bytes, Mapping[str, str]]:
         """The first answer of a node, those that answer first of all; `silences` grows by what the
         others said.
@@ -169,7 +171,7 @@ class Api:
         nodes = list(self._nodes())
         for number, url in enumerate(nodes):
             wait_s = patience_s(care, len(nodes) - number - 1)
-            answer = self._ask(url, wait_s, method, path, query, content)
+            answer = self._ask(url, wait_s, method, path, query, content, key)
             if not isinstance(answer, Silence):
                 self._answers = url
                 return answer
@@ -192,11 +194,14 @@ class Api:
         path: str,
         query: Mapping[str, object],
         content: bytes | None,
+        key: str = "",
     ) -> tuple[bytes, Mapping[str, str]] | Silence:
         given = {name: str(value) for name, value in query.items() if value is not None}
         if self.revision:
             given["at_least"] = str(self.revision)
         headers = {} if content is None else {"Content-Type": "application/json"}
+        if key:
+            headers[KEY] = key
         timeout = httpx2.Timeout(wait_s, connect=CONNECT_S)
         try:
             with self._client(url).stream(

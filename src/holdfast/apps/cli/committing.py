@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -11,21 +12,22 @@ import click
 from holdfast.apps.cli.output import print_data, say
 
 if TYPE_CHECKING:
-    from holdfast.apps.cli.api import Api, Outdated
+    from holdfast.apps.cli.api import Api
     from holdfast.apps.control.schemas import Committed
 
 ATTEMPTS_MAX: Final = 8
 """Tries of a commit whose base nobody asked for, while others write too."""
+KEY_BYTES: Final = 16
+"""Of chance, in what a commit is known by."""
 
 
 def commit(api: Api, path: str, body: Mapping[str, Any]) -> Committed:
     """Commit once, through whichever node takes it. Raises `Conflict`, and `OutcomeUnknown` only
     when no node can tell.
 
-    The commit names the revision that it goes onto, so that the journal takes it once, however
-    often it is sent. When an answer was lost and another node refuses it, for somebody has written
-    on that revision, it is looked whether that was this very commit. With one node and no base
-    revision it is sent as it is.
+    The commit names the revision that it goes onto, so that the journal takes it once, and has a
+    key of its own, so that a node which it is sent to again answers for it, and for no other. With
+    one node and no base revision it is sent as it is.
     """
     import msgspec
 
@@ -36,40 +38,19 @@ def commit(api: Api, path: str, body: Mapping[str, Any]) -> Committed:
     if given is None and not api.connection.others:
         return api.call(Committed, "POST", path, body)
     base = given if given is not None else api.call(HeadBody, "GET", "/v1/head").revision
+    key = secrets.token_hex(KEY_BYTES)
     for attempt in range(1, ATTEMPTS_MAX + 1):
         content = msgspec.json.encode({**body, "base_revision": base})
-        answer, silences = api.call_based(Committed, "POST", path, content)
+        answer, silences = api.call_based(Committed, "POST", path, content, key)
         if not isinstance(answer, Outdated):
+            if answer.repeated:
+                lost = ", ".join(one.url for one in silences if one.outcome == "unknown")
+                say(f"{lost} did not answer, and had committed it.", fg="yellow")
             return answer
-        lost = [one.url for one in silences if one.outcome == "unknown"]
-        found = _own(api, base, body["reason"], answer) if lost else None
-        if found is not None:
-            say(f"{', '.join(lost)} did not answer, and had committed it.", fg="yellow")
-            return found
         if given is not None or attempt == ATTEMPTS_MAX:
             raise answer
         base = answer.actual_revision
     raise AssertionError("the last attempt returns or raises")
-
-
-def _own(api: Api, base: int, reason: str, conflict: Outdated) -> Committed | None:
-    """The commit that was made on `base`, if it was this one: by this token, for this reason.
-
-    One commit can be made on a revision; so nobody else's is taken for it but one that the same
-    token made at the same moment for the same reason.
-    """
-    from holdfast.apps.control.schemas import Committed, RecordedDetail, SubjectBody
-    from holdfast.apps.distribute import Listed
-
-    api.revision = max(api.revision, conflict.actual_revision)
-    entry = api.call(RecordedDetail, "GET", f"/v1/history/{base + 1}")
-    token_id = api.connection.token.split("_")[1:2]
-    if entry.reason != reason or entry.actor.rpartition(" ")[2].strip("()") not in token_id:
-        return None
-    listed = api.call(dict[str, list[Listed]], "GET", "/v1/catalogue")["subjects"]
-    made = [one for one in listed if one.revision == entry.revision]
-    subjects = tuple(SubjectBody(one.environment, one.service, one.revision) for one in made)
-    return Committed(entry.revision, entry.hash, entry.differences, subjects)
 
 
 def show_commit(committed: Committed, output: str) -> None:

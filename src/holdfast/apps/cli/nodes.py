@@ -6,8 +6,8 @@ A call is sent to another node only if nothing can come of that twice:
     based    a commit onto one revision, which the journal lets happen once: whatever happened
     once     every other write: only when it surely came to nothing where it was sent before
 
-`based` is as safe as `again` for the journal, but not for what is told: refused by the second node,
-it may stand by the first. `committing` looks.
+What is `based` carries a key, by which every node knows it again: one that stands by the first node
+is no conflict to the second.
 """
 
 from __future__ import annotations

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.di import Provide
 from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.params import HeaderParameter
 from litestar.stores.memory import MemoryStore
 
 from holdfast.apps.control import (
@@ -29,6 +30,7 @@ from holdfast.apps.control import (
 from holdfast.apps.control.body import StrictBody
 from holdfast.apps.control.door import PUBLIC, guard, known
 from holdfast.apps.control.plane import Control
+from holdfast.apps.control.repeats import attempt_digest
 from holdfast.apps.control.routes import (
     access,
     audit,
@@ -53,6 +55,20 @@ from holdfast.core.reports import ReportBody
 SWEEP_S = 30.0
 """Between two sweeps of what the rate limiter remembers of callers that went away."""
 _RATES = "rates"
+KEY_CHARS_MAX = 255
+
+Key: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        min_length=1,
+        max_length=KEY_CHARS_MAX,
+        pattern="^[!-~]+$",
+        description="Of the caller's choosing, another one for each commit: 128 bits of chance, "
+        "say. The same request with the same key is committed once, however often it is sent and "
+        "to whichever node. It needs `base_revision`.",
+    ),
+]
 
 ROUTES = (
     *changes.ROUTES,
@@ -105,6 +121,7 @@ def create_api(control: Control) -> Litestar:
         dependencies={
             "control": Provide(lambda: control, sync_to_thread=False),
             "caller": Provide(caller_of, sync_to_thread=False),
+            "attempt": Provide(attempt_of),
         },
         dto=StrictBody,
         return_dto=None,
@@ -122,6 +139,15 @@ def create_api(control: Control) -> Litestar:
 def caller_of(request: Request[Any, Any, Any]) -> Grant | None:
     """The grant that the door remembered; routes that mind have been guarded."""
     return known(request.scope)
+
+
+async def attempt_of(request: Request[Any, Any, Any], idempotency_key: Key = None) -> str:
+    """What a repeat of this request is known by; empty where it has no key."""
+    caller = known(request.scope)
+    if idempotency_key is None or caller is None:
+        return ""
+    route = (request.method, request.url.path)
+    return attempt_digest(caller.token, *route, idempotency_key, await request.body())
 
 
 def _rate_limit(requests_per_s_max: int) -> Any:

@@ -7,6 +7,7 @@ when there was one and the caller named no base revision, it is worked out again
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
@@ -15,6 +16,7 @@ import msgspec
 from holdfast.adapters.ed25519 import verify
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import require_somewhere
+from holdfast.apps.control.repeats import first_answer
 from holdfast.apps.control.traffic import Metrics
 from holdfast.apps.observe import logger
 from holdfast.core.access import Grant, issue, may_grant, scope_problems
@@ -90,9 +92,11 @@ class Desk:
         found = self._advise(self._view.state, change)
         return msgspec.structs.replace(checked, problems=(*checked.problems, *found))
 
-    def commit(self, caller: Grant, body: schemas.ChangeBody) -> schemas.Committed:
+    def commit(
+        self, caller: Grant, body: schemas.ChangeBody, attempt: str = ""
+    ) -> schemas.Committed:
         """Raises `Invalid` with all problems, `Forbidden`, `Guarded`, `Conflict`."""
-        mandate = Mandate(break_glass=body.break_glass)
+        mandate = Mandate(break_glass=body.break_glass, attempt=attempt)
         return self.commit_drafts(caller, lambda: self.draft(body), body.base_revision, mandate)
 
     def commit_edits(
@@ -169,9 +173,11 @@ class Desk:
 
     # -- undoing
 
-    def revert(self, caller: Grant, body: schemas.RevertBody) -> schemas.Committed:
+    def revert(
+        self, caller: Grant, body: schemas.RevertBody, attempt: str = ""
+    ) -> schemas.Committed:
         """Undo one revision on top of the head."""
-        mandate = Mandate(break_glass=body.break_glass)
+        mandate = Mandate(break_glass=body.break_glass, attempt=attempt)
         base_revision = body.base_revision
         return self.commit_drafts(caller, lambda: self.reverting(body), base_revision, mandate)
 
@@ -182,7 +188,9 @@ class Desk:
         reason = body.reason or f"revert of revision {body.revision}"
         return Change(undone.edits, reason, head), undone.problems
 
-    def restore(self, caller: Grant, body: schemas.RestoreBody) -> schemas.Committed:
+    def restore(
+        self, caller: Grant, body: schemas.RestoreBody, attempt: str = ""
+    ) -> schemas.Committed:
         """Bring back one setting, one segment or a whole service."""
         if body.key is not None and body.segment is not None:
             raise CallerError("give `key` or `segment`, not both: each is restored by itself")
@@ -194,7 +202,7 @@ class Desk:
             return self._records.restore(body.service, body.key or "", body.revision or 0)
 
         what = "/".join(part for part in (body.service, body.key or body.segment) if part)
-        mandate = Mandate(break_glass=body.break_glass)
+        mandate = Mandate(break_glass=body.break_glass, attempt=attempt)
         reason = body.reason or f"restore of {what}"
 
         def draft() -> Drafted:
@@ -293,16 +301,35 @@ class Desk:
         base_revision: int | None,
         mandate: Mandate = ALONE,
     ) -> schemas.Committed:
-        """Commit what `draft` works out, anew when another node wrote in between."""
+        """Commit what `draft` works out: on the base revision once, however often it is asked for;
+        without one anew when another node wrote in between.
+        """
+        if base_revision is not None:
+            return self._commit_once(caller, draft, base_revision, mandate)
+        if mandate.attempt:
+            raise CallerError("`Idempotency-Key` goes with `base_revision`: name both, or neither")
         for _ in range(ATTEMPTS_MAX - 1):
             change, problems = draft()
-            try:
+            with contextlib.suppress(Conflict):
                 return self._commit(caller, change, problems, mandate)
-            except Conflict:
-                if base_revision is not None:
-                    raise
         change, problems = draft()
         return self._commit(caller, change, problems, mandate)
+
+    def _commit_once(
+        self, caller: Grant, draft: Callable[[], Drafted], base_revision: int, mandate: Mandate
+    ) -> schemas.Committed:
+        """Commit it on that revision, or answer as when this very request was carried out there."""
+        try:
+            change, problems = draft()
+            return self._commit(caller, change, problems, mandate)
+        except Conflict:
+            self._view.catch_up()
+            answered = first_answer(self._records, base_revision, mandate.attempt)
+            if answered is None:
+                raise
+        self._metrics.repeats.inc()
+        _log.info("commit asked for again", revision=answered.revision, actor=caller.token)
+        return answered
 
     def _commit(
         self, caller: Grant, change: Change, problems: tuple[Problem, ...], mandate: Mandate

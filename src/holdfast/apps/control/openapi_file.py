@@ -8,7 +8,7 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
-from holdfast.apps.control.api import ROUTES, document_bytes
+from holdfast.apps.control.api import ROUTES, attempt_of, document_bytes
 from holdfast.apps.control.body import StrictBody
 from holdfast.apps.control.openapi import config
 
@@ -22,6 +22,7 @@ def document() -> bytes:
         dependencies={
             "control": Provide(lambda: None, sync_to_thread=False),
             "caller": Provide(lambda: None, sync_to_thread=False),
+            "attempt": Provide(attempt_of),
         },
         dto=StrictBody,
         return_dto=None,

@@ -145,6 +145,13 @@ class Committed(Struct, frozen=True):
     broken: Annotated[
         tuple[BreakGlass, ...], Meta(description="Whose glass it broke, and until when.")
     ] = ()
+    repeated: Annotated[
+        bool,
+        Meta(
+            description="It stood already: the same request with the same `Idempotency-Key` made "
+            "it. Warnings are told the first time only."
+        ),
+    ] = False
 
 
 class HeadBody(Struct, frozen=True):

@@ -52,6 +52,11 @@ class Metrics:
         self.conflicts = Counter(
             "holdfast_conflicts", "Commits refused: somebody else wrote first.", registry=registry
         )
+        self.repeats = Counter(
+            "holdfast_repeats",
+            "Commits asked for again, and answered as the first time; they are conflicts, too.",
+            registry=registry,
+        )
         self.break_glass = Counter(
             "holdfast_break_glass",
             "Commits that skipped approval, freeze or waiting, by environment.",

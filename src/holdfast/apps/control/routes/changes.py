@@ -10,7 +10,7 @@ from litestar.params import JSONBody, PathParameter
 from holdfast.apps.control import proposal_schemas, schemas
 from holdfast.apps.control.door import needs
 from holdfast.apps.control.openapi import READING, WRITING, errors
-from holdfast.apps.control.routes.parameters import Caller, TheControl
+from holdfast.apps.control.routes.parameters import Attempt, Caller, TheControl
 
 ProposalId = Annotated[str, PathParameter(max_length=64, description="A waiting change's id.")]
 
@@ -36,7 +36,7 @@ async def check_change(
 
 @post("/v1/commits", summary="Check and commit a change", status_code=201, **_WRITE)
 async def commit(
-    control: TheControl, caller: Caller, data: JSONBody[schemas.ChangeBody]
+    control: TheControl, caller: Caller, attempt: Attempt, data: JSONBody[schemas.ChangeBody]
 ) -> schemas.Committed:
     """Commit a change over any number of services at once: all of it, or nothing.
 
@@ -44,7 +44,7 @@ async def commit(
     `approval-needed` or `frozen` that a policy asks for more. With `break_glass`, a reason, the
     policy is skipped, and everybody is told.
     """
-    return await control.write(control.desk.commit, caller, data)
+    return await control.write(control.desk.commit, caller, data, attempt)
 
 
 @post("/v1/changes", summary="Propose a change", status_code=201, **_WRITE)

@@ -10,7 +10,13 @@ from litestar.params import JSONBody, QueryParameter
 from holdfast.apps.control import schemas
 from holdfast.apps.control.door import needs
 from holdfast.apps.control.openapi import READING, WRITING, errors
-from holdfast.apps.control.routes.parameters import Caller, Limit, RevisionNumber, TheControl
+from holdfast.apps.control.routes.parameters import (
+    Attempt,
+    Caller,
+    Limit,
+    RevisionNumber,
+    TheControl,
+)
 from holdfast.core import limits
 
 _READ: dict[str, Any] = {"opt": needs("read"), "responses": errors(*READING), "tags": ["history"]}
@@ -84,18 +90,18 @@ async def get_diff(
 
 @post("/v1/revert", summary="Undo a revision", status_code=201, **_WRITE)
 async def revert(
-    control: TheControl, caller: Caller, data: JSONBody[schemas.RevertBody]
+    control: TheControl, caller: Caller, attempt: Attempt, data: JSONBody[schemas.RevertBody]
 ) -> schemas.Committed:
     """Undo what one revision did, as one more change. What was changed again since is a problem."""
-    return await control.write(control.desk.revert, caller, data)
+    return await control.write(control.desk.revert, caller, data, attempt)
 
 
 @post("/v1/restore", summary="Restore what was deleted", status_code=201, **_WRITE)
 async def restore(
-    control: TheControl, caller: Caller, data: JSONBody[schemas.RestoreBody]
+    control: TheControl, caller: Caller, attempt: Attempt, data: JSONBody[schemas.RestoreBody]
 ) -> schemas.Committed:
     """Bring back a setting, a segment or a whole service, as one more change."""
-    return await control.write(control.desk.restore, caller, data)
+    return await control.write(control.desk.restore, caller, data, attempt)
 
 
 ROUTES = (get_head, list_history, get_entry, get_diff, revert, restore)

@@ -14,6 +14,8 @@ from holdfast.core.access import Grant
 
 TheControl: TypeAlias = NamedDependency[SkipValidation[Control]]
 Caller: TypeAlias = NamedDependency[SkipValidation[Grant]]
+Attempt: TypeAlias = NamedDependency[SkipValidation[str]]
+"""What a repeat of this request is known by (`control.api`); empty where it has no key."""
 
 ServiceName: TypeAlias = Annotated[str, PathParameter(description="A service's name.")]
 SettingKey: TypeAlias = Annotated[str, PathParameter(description="A setting's key.")]
