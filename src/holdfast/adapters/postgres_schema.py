@@ -57,13 +57,16 @@ _THERE: Final = (
 )
 
 
-def make_tables(line: PostgresLine) -> None:
-    """Make the schema and its tables unless they are there.
+def make_tables(line: PostgresLine, *, there: bool = False) -> None:
+    """Make the schema and its tables unless they are there; with `there`, they have to be.
 
     Raises `Unavailable` for tables of another version of Holdfast, and where they can't be made.
     """
     which = (line.schema,)
     if not line.rows(_THERE, which)[0][0]:
+        if there:
+            what = f"{line.name} holds no tables of Holdfast in schema {line.schema}"
+            raise Unavailable(f"{what}: name the schema of one (?schema=)")
         with line.transaction(lock="tables") as connection:
             if connection.execute(_THERE.encode(), which).fetchone() != (True,):
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{line.schema}"'.encode())

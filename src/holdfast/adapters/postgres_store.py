@@ -29,15 +29,15 @@ _MEMBER: Final = "SELECT pg_is_in_recovery(), current_setting('server_version')"
 
 
 class PostgresStore:
-    """The `Stores` at `url`; the tables are made when they are missing.
+    """The `Stores` at `url`; the tables are made when they are missing, but not with `there`.
 
     Raises `Damaged` for a journal that is not what was written, and `Unavailable`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, there: bool = False) -> None:
         self._line = PostgresLine(url)
         try:
-            make_tables(self._line)
+            make_tables(self._line, there=there)
             self.journal = PostgresJournal(self._line)
         except BaseException:
             self._line.close()

@@ -27,9 +27,9 @@ def open_stores(
 ) -> Stores:
     """The stores at `url` (`apps.store_urls`), made when they are missing.
 
-    With `there`, files that are missing are not made. Raises `Invalid` with all that is wrong with
-    the URL, `Unavailable` when nobody answers or a package is missing, `Damaged` for a journal that
-    is not what was written.
+    With `there`, files and tables that are missing are not made. Raises `Invalid` with all that is
+    wrong with the URL, `Unavailable` when nobody answers or a package is missing, `Damaged` for a
+    journal that is not what was written.
     """
     if problems := problems_of_store(url, password_file):
         raise Invalid(problems)
@@ -50,7 +50,7 @@ def open_stores(
         _check_driver(url)
         from holdfast.adapters.postgres_store import PostgresStore
 
-        return PostgresStore(whole)
+        return PostgresStore(whole, there=there)
     from holdfast.adapters.etcd_store import EtcdStore
 
     return EtcdStore(whole)

@@ -21,6 +21,7 @@ from holdfast.apps.store_urls import url_of
 from holdfast.core.errors import Unavailable
 from holdfast.core.history import seal
 from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Service
+from holdfast.gameday.postgres import Postgres
 
 REVISION = 5
 
@@ -68,6 +69,22 @@ def test_a_store_that_is_not_there_is_not_made(store: Store, tmp_path: Path) -> 
     assert (code, found) == (1, {})
     assert "holds no journal.db" in told
     assert not (tmp_path / "none").exists()
+
+
+def test_tables_that_are_not_there_are_not_made(
+    store: Store, postgres_server: Postgres, postgres_url: str, tmp_path: Path
+) -> None:
+    """A schema that was misspelt would be there from then on, empty and well."""
+    schemas = "SELECT count(*) FROM pg_namespace"
+    before = postgres_server.ask(schemas)
+    for command in (("status",), ("compact",), ("thaw",)):
+        code, _, told = store(*command, postgres_url)
+        assert code == 1
+        assert "holds no tables of Holdfast in schema test_" in told
+    assert store("backup", tmp_path / "none", "--store", postgres_url)[0] == 1
+    for audit in (("audit", "verify"), ("verify",)):
+        assert run([*audit, postgres_url]) == 1
+    assert postgres_server.ask(schemas) == before
 
 
 def test_a_url_of_a_scheme_that_nobody_knows_is_no_path(store: Store) -> None:

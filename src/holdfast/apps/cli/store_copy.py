@@ -37,7 +37,7 @@ class StoreCopy:
 
     def __init__(self, url: str, password_file: Path | None) -> None:
         self.name = shown(url)
-        self._stores = open_stores(url, password_file=password_file)
+        self._stores = open_stores(url, password_file=password_file, there=True)
         try:
             self.head = self._stores.journal.head()
         except BaseException:
