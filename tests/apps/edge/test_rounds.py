@@ -135,7 +135,7 @@ def test_a_fresh_generation_that_fails_where_the_one_before_answered_goes_back(
         until(lambda: (ask(edge, RATIO, ZERO), revision(edge) == before)[1])
         assert ask(edge, RATIO, ZERO) == 200
         refused = edge.follower.status().subjects[SHOP_SUBJECT].refusals
-        assert [each.code for each in refused] == ["failing"]
+        assert {each.code for each in refused} == {"failing"}  # it may be found again meanwhile
         world.change()
         until(lambda: revision(edge) > after)
 
