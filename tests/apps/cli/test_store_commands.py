@@ -204,6 +204,22 @@ class TestABackup:
         assert store("check", file)[0] == 0
         assert file.stat().st_mode & 0o777 == 0o600
 
+    def test_is_on_the_disk_with_its_name(
+        self, store: Store, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[tuple[Path, bool]] = []
+        file, sync = tmp_path / "backups" / "a.backup", os.fsync
+        file.parent.mkdir()
+
+        def noted(descriptor: int) -> None:
+            sync(descriptor)
+            synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), file.exists()))
+
+        monkeypatch.setattr(os, "fsync", noted)
+        assert store("backup", file, "--data", data)[0] == 0
+        assert synced[-2][1] is False, "its bytes, under another name"
+        assert synced[-1] == (file.parent, True)
+
     def test_is_not_written_over(self, store: Store, data: Path, file: Path) -> None:
         assert store("backup", file, "--data", data)[0] == 2
         assert store("backup", file, "--data", data, "--force")[0] == 0

@@ -135,7 +135,9 @@ def back_up(
             body.flush()
             os.fsync(body.fileno())
             found = backup.verify(body, tell)
-        aside.replace(file)
+        with on_file(file):
+            aside.replace(file)
+            _sync(file.parent)
     finally:
         aside.unlink(missing_ok=True)
     if not print_data({"file": str(file), **_plain(found)}, output):
@@ -243,6 +245,15 @@ def _made(path: Path) -> BinaryIO:
         path.unlink()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     return os.fdopen(descriptor, "w+b")
+
+
+def _sync(directory: Path) -> None:
+    """Make the names in it durable: a backup that was told to be made is there after a crash."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(file: Path) -> BinaryIO:
