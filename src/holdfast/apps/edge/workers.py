@@ -29,8 +29,8 @@ from holdfast.apps.address import BACKLOG, bind
 from holdfast.apps.edge.blame import Blame
 from holdfast.apps.edge.doing import Doing
 from holdfast.apps.edge.handover import Giver, Place
-from holdfast.apps.edge.life import Successor, await_proof, place_of
 from holdfast.apps.edge.quarantine import FOR_GOOD
+from holdfast.apps.edge.succession import Successor, await_proof, place_of
 from holdfast.apps.edge.talk import ANSWER_S, Gone, Said, Talk
 from holdfast.apps.edge.worker import exit_code, work
 from holdfast.apps.notify import notify
