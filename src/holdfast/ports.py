@@ -233,7 +233,7 @@ class Stores(Protocol):
     A mark says that something is under way in the whole store: it is being filled by a copy or a
     restore, or frozen because it was moved. Any text but the empty one is a mark. It is kept
     durably, for all nodes, and checked in the transaction of each `Journal.append`: while there is
-    one, that raises `Unavailable` with "the store is marked: no writes". Everything else works.
+    one, that raises `Marked`. Everything else works.
     """
 
     @property

@@ -13,7 +13,7 @@ from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.memory_store import MemoryStore
 from holdfast.adapters.postgres_store import PostgresStore
 from holdfast.adapters.sqlite_store import SqliteStore
-from holdfast.core.errors import Conflict, TooLarge, Unavailable
+from holdfast.core.errors import Conflict, Marked, TooLarge, Unavailable
 from holdfast.core.history import seal
 from holdfast.core.model import DeleteSetting, Entry, Head
 from holdfast.ports import Stores
@@ -56,8 +56,9 @@ def test_a_marked_store_takes_no_entry_from_any_node(open_store: Open) -> None:
     assert one.mark("frozen: moved to another store", "")
     assert other.marked() == "frozen: moved to another store"
     for store in (one, other):
-        with pytest.raises(Unavailable, match="marked"):
+        with pytest.raises(Marked, match="marked") as refused:
             store.journal.append(following(store.journal.head()))
+        assert refused.value.mark == "frozen: moved to another store"
     assert [entry.revision for entry in other.journal.read()] == [1]
 
 

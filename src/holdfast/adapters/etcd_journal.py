@@ -41,7 +41,7 @@ from holdfast.adapters.etcd_wire import (
     past,
     put,
 )
-from holdfast.core.errors import Conflict, Damaged, Fenced, Unavailable
+from holdfast.core.errors import Conflict, Damaged, Fenced, Marked, Unavailable
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.core.wire import canonical
 from holdfast.ports import Checkpoint
@@ -55,7 +55,6 @@ AGAIN_S: Final = 0.1
 BATCH_ENTRIES_MAX: Final = OPERATIONS_MAX - 8
 BATCH_BYTES_MAX: Final = 768 * 1024
 """Of many entries in one transaction; one may be larger."""
-MARKED: Final = "the store is marked: no writes"
 
 _head: Final = msgspec.json.Decoder(Head)
 
@@ -254,7 +253,7 @@ class EtcdJournal:
         if unsure and stands and self._records.label(stands).digest == entry.hash:
             return
         if mark is not None:
-            raise Unavailable(f"{MARKED}: {mark.value.decode(errors='replace')}")
+            raise Marked(mark.value.decode(errors="replace"))
         if fence not in {0, token_of(newest)}:
             raise Fenced(fence, token_of(newest))
         head = self._decoded(head_found) if head_found else GENESIS

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from holdfast.adapters.mark_file import mark_bytes
-from holdfast.core.errors import Conflict, Damaged, Fenced, TooLarge, Unavailable
+from holdfast.core.errors import Conflict, Damaged, Fenced, Marked, TooLarge, Unavailable
 from holdfast.core.history import encode_entry
 from holdfast.core.limits import SEGMENT_BYTES_MAX
 from holdfast.core.model import GENESIS, Entry, Head, Subject
@@ -89,7 +89,7 @@ class MemoryJournal:
         with self._grown:
             self._guard()
             if self._mark:
-                raise Unavailable(f"the store is marked: no writes ({self._mark})")
+                raise Marked(self._mark)
             if fence not in (0, self.leases.token):
                 raise Fenced(fence, self.leases.token)
             self._put(entry)

@@ -26,7 +26,7 @@ from holdfast.adapters.mark_file import mark_bytes
 from holdfast.adapters.postgres_ear import PostgresEar
 from holdfast.adapters.postgres_line import Line, PostgresLine
 from holdfast.adapters.postgres_line import Rows as PostgresRows
-from holdfast.core.errors import Conflict, Damaged, Fenced, Unavailable
+from holdfast.core.errors import Conflict, Damaged, Fenced, Marked, Unavailable
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.ports import Checkpoint
 
@@ -108,7 +108,7 @@ class PostgresJournal:
             raise self.damaged("it has no head")
         there, mark, token, put, _ = row
         if mark:
-            raise Unavailable(f"the store is marked: no writes ({mark})")
+            raise Marked(mark)
         if fence and token is None:
             raise self.damaged("it has no row for the lease")
         if fence and fence != token:

@@ -29,7 +29,7 @@ from holdfast.adapters.head_witness import HeadWitness
 from holdfast.adapters.mark_file import MarkFile
 from holdfast.adapters.sqlite_file import SqliteFile
 from holdfast.adapters.sqlite_leases import LEASE, NO_LEASE, SqliteLeases, newest
-from holdfast.core.errors import Conflict, Damaged, Fenced, Unavailable
+from holdfast.core.errors import Conflict, Damaged, Fenced, Marked
 from holdfast.core.model import GENESIS, Entry, Head
 from holdfast.ports import Checkpoint, Clock
 
@@ -91,7 +91,7 @@ class SqliteJournal:
         row = entry_rows.sealed(entry)
         with self._file.write() as connection:
             if text := self._mark.read():
-                raise Unavailable(f"the store is marked: no writes ({text})")
+                raise Marked(text)
             if fence and fence != (token := newest(self._file, connection).token):
                 raise Fenced(fence, token)
             self._put(connection, entry, row)

@@ -185,7 +185,7 @@ def public_message(error: HoldfastError) -> str:
             "this node runs a build of Holdfast that makes other snapshots than were published: it "
             "commits, signs and serves nothing. Ask another node; /readyz of this one says more"
         )
-    if isinstance(error, errors.SickDisk):
+    if isinstance(error, errors.SickDisk | errors.Marked):
         return error.public
     if isinstance(error, errors.Behind):
         return str(error)

@@ -16,6 +16,7 @@
         ├── Fenced               another node leads by now; nothing was written
         ├── Unavailable          a store or a peer does not answer
         │   ├── Behind               this node has not read that far in the journal
+        │   ├── Marked               the store takes no writes: it is moved, or being filled
         │   └── SickDisk             a disk that is full, read-only or faulty: nothing was written
         └── Untrusted            bytes whose signature, lineage or shape can't be believed
 
@@ -187,6 +188,23 @@ class Behind(Unavailable):
             f"revision {expected_revision} or a newer one was asked for; this node is at revision "
             f"{actual_revision}, {why}"
         )
+
+
+class Marked(Unavailable):
+    """A store that takes no writes: `mark` says why. Nothing was written.
+
+    What a caller may read of it is in `public`: a mark may name hosts.
+    """
+
+    code = "store-marked"
+    public = (
+        "the store takes no changes: it was moved elsewhere, or is being filled. Nothing was "
+        "changed; `holdfast store status` says more to its operator"
+    )
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        super().__init__(f"the store is marked: no writes ({mark})")
 
 
 Sickness: TypeAlias = Literal["disk-full", "disk-read-only", "disk-fault"]

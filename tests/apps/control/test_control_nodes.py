@@ -19,6 +19,7 @@ from litestar.testing import TestClient
 from test_control_plane import eventually
 
 import holdfast.apps.control.api  # noqa: F401  two nodes of one process must not import it at once
+from holdfast.adapters.memory import MemoryJournal
 from holdfast.adapters.signing import Keys
 from holdfast.apps.control.app import create_app
 from holdfast.apps.control.leader import SOLE
@@ -300,6 +301,21 @@ def test_views_are_asked_of_the_leader_and_answered_here_without_one(
         for status in (401, 403, 404, 429, 500, 503):
             Leader.status = status  # it has not read yet what this node has, or it is busy
             assert client.get("/v1/fleet").json()["summary"]["consumers"] == 1
+
+
+def test_a_store_that_was_moved_says_so_and_changes_nothing(parts: Parts) -> None:
+    control = node(parts, "one")
+    with TestClient(create_app(control)) as client:
+        eventually(lambda: control.ready)
+        client.headers["Authorization"] = f"Bearer {control.first_token('admin')}"
+        before = parts.journal.head()
+        assert isinstance(parts.journal, MemoryJournal)
+        assert parts.journal.mark("frozen: moved to etcd://user@h1:2379", "")
+        answer = client.put("/v1/environments/e", json={"reason": "one more", "bucketing": "v3"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store-marked")
+        assert "Nothing was changed" in answer.json()["error"]["message"]
+        assert "h1" not in answer.text, "a mark may name hosts"
+        assert parts.journal.head() == before
 
 
 @pytest.mark.parametrize(

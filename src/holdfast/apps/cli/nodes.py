@@ -33,7 +33,7 @@ HARMLESS: Final = frozenset(
     | {"/v1/blobs", "/v1/pushes"}
 )
 """Calls with a body that change nothing, or the same thing however often they come."""
-NOTHING_DONE: Final = frozenset({"behind", "not-reproducible"})
+NOTHING_DONE: Final = frozenset({"behind", "not-reproducible", "store-marked"})
 """Codes of 503 that are told before anything is done."""
 
 
