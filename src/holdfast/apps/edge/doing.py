@@ -12,8 +12,8 @@ import mmap
 from collections.abc import Mapping, MutableSequence
 from typing import Any, Final, cast
 
-from holdfast.apps.edge.witnesses import WitnessedSampler
 from holdfast.core.model import Subject
+from holdfast.core.sampling import Sampler
 from holdfast.sdk.follower import draw
 
 SUBJECTS_MAX: Final = 4_000
@@ -21,7 +21,7 @@ SUBJECTS_MAX: Final = 4_000
 ENTRY_BYTES: Final = 256
 
 
-class NotedSampler(WitnessedSampler):
+class NotedSampler(Sampler):
     """A sampler that is asked before each evaluation, and notes of which subject it is."""
 
     __slots__ = ("_doing", "_number")

@@ -324,10 +324,10 @@ class Edge:
                 self._fall_silent(fault)
             if self._doing is not None:
                 self._doing.name(subject, active.digest)
-            if self._rounds is not None:
-                self._rounds.began(active, before)
             if self.quarantine.admits(active):
                 self.table.put(active)
+            if self._rounds is not None:
+                self._rounds.began(active, before)
             self.hints.refetches.announce(subject, subject, ofrep.refetch(active))
         self.shelf.put(generation)
         self._taken.add(subject)

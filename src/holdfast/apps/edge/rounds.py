@@ -5,17 +5,14 @@ be wrong later: functions are made anew for contexts that come, memories go bad.
 anybody outside: an edge that has proven its answers is ready whatever is dead behind it.
 
 It looks at what failed for callers, too. A generation that fails where the one before it answers is
-what `holdfast.core.proof` refuses when probes show it; here callers do. Who asks after a change may
-choose contexts that fail, so that those only raise the question: what was asked before decides.
+what `holdfast.core.proof` refuses when probes show it; here callers do.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
-
-import msgspec
+from collections.abc import Iterator
+from typing import Final
 
 from holdfast.apps.edge.rehearsal import Stage, probes_of
 from holdfast.apps.edge.routes import Parts
@@ -32,25 +29,6 @@ FAILED_MIN: Final = 20
 """Failed evaluations of a generation before they say anything about it,"""
 FAILED_SHARE: Final = 0.1
 """and their share of all: contexts may be anything, and some are made to fail."""
-WITNESSES_MIN: Final = 16
-"""Contexts from before the generation without which nothing is said about it,"""
-WITNESSED_SHARE: Final = 0.1
-"""and the share of them in which a setting fails that sends it back."""
-JUDGED_S: Final = 0.1
-"""Of computing, for one setting in all these contexts; those that are left over say nothing."""
-
-
-class _Fresh(msgspec.Struct):
-    """A generation on probation: `before` answered until it came, `asked` times.
-
-    `witnesses` are contexts of that time; `judged` settings were tried in them, one in each look.
-    """
-
-    active: Active
-    before: Evaluator
-    asked: int
-    witnesses: list[dict[str, Any]]
-    judged: set[str] = set()
 
 
 class Rounds:
@@ -61,16 +39,14 @@ class Rounds:
         self._probation_s = probation_s
         self._stage = Stage(parts)
         self._walk = self._all()
-        self._fresh: dict[Subject, _Fresh] = {}
+        self._fresh: dict[Subject, tuple[Active, Evaluator, int]] = {}
         self.asked = 0
 
     def began(self, active: Active, before: Active | None) -> None:
-        """This generation is about to answer, instead of that one."""
+        """This generation answers from now on, instead of that one."""
         if before is not None and before.digest != active.digest:
-            sampler = before.sampler
-            self._fresh[active.subject] = _Fresh(
-                active, before.evaluator, sampler.asked, sampler.witnesses()
-            )
+            asked = before.sampler.asked
+            self._fresh[active.subject] = (active, before.evaluator, asked)
 
     def look(self) -> str:
         """Ask the next few probes; what a caller would get wrong, empty when nothing."""
@@ -91,18 +67,15 @@ class Rounds:
 
         `now_s` is unix seconds.
         """
-        for subject, fresh in list(self._fresh.items()):
-            active, new = fresh.active, fresh.active.evaluator
+        for subject, (active, before, asked) in list(self._fresh.items()):
             if now_s - active.activated_s > self._probation_s:
                 self._fresh.pop(subject, None)
                 continue
-            least = max(FAILED_MIN, FAILED_SHARE * (active.sampler.asked - fresh.asked))
-            suspects = regressed(new, fresh.before) - fresh.judged if new.failed >= least else ()
-            for key in sorted(suspects)[:1]:
-                fresh.judged.add(key)
-                if fails(key, new, fresh.before, fresh.witnesses):
-                    self._fresh.pop(subject, None)
-                    yield active, key
+            new = active.evaluator
+            least = max(FAILED_MIN, FAILED_SHARE * (active.sampler.asked - asked))
+            if new.failed >= least and (key := regressed(new, before)):
+                self._fresh.pop(subject, None)
+                yield active, key
 
     def _all(self) -> Iterator[tuple[Active, str, Carried] | None]:
         while True:
@@ -115,24 +88,10 @@ class Rounds:
             yield None
 
 
-def regressed(new: Evaluator, before: Evaluator) -> set[str]:
-    """Settings that failed of late in contexts in which the generation before answers."""
-    return {key for key, context in tuple(new.failing) if _answers(before, key, context)}
-
-
-def fails(
-    key: str, new: Evaluator, before: Evaluator, witnesses: Iterable[Mapping[str, Any]]
-) -> bool:
-    """Whether the setting fails, and did not before, in a share of these contexts that counts."""
-    asked = found = 0
-    until_s = time.thread_time() + JUDGED_S
-    for context in witnesses:
-        if time.thread_time() > until_s:
-            break
-        asked += 1
-        found += not _answers(new, key, context) and _answers(before, key, context)
-    return asked >= WITNESSES_MIN and found >= WITNESSED_SHARE * asked
-
-
-def _answers(evaluator: Evaluator, key: str, context: Mapping[str, Any]) -> bool:
-    return key in evaluator and evaluator.evaluate(key, dict(context)).error_code is None
+def regressed(new: Evaluator, before: Evaluator) -> str:
+    """A setting that failed in contexts in all of which the generation before answers."""
+    failures = tuple(new.failing)
+    for key, context in failures:
+        if key not in before or before.evaluate(key, dict(context)).error_code is not None:
+            return ""
+    return failures[-1][0] if failures else ""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from holdfast.apps.edge.bulk import Bulk
-from holdfast.apps.edge.witnesses import WitnessedSampler
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Subject
 from holdfast.core.overrides import pushed_keys
+from holdfast.core.sampling import Sampler
 from holdfast.core.snapshot import Snapshot
 from holdfast.sdk.follower import draw
 
@@ -55,7 +55,7 @@ class Active:
         self.revision_header = (b"holdfast-revision", b"%d" % self.revision)
         self.activated_s = activated_s
         self.stale_age_s: int | None = None
-        self.sampler = WitnessedSampler(self.subject, draw)
+        self.sampler = Sampler(self.subject, draw)
 
     def stale_header(self) -> tuple[bytes, bytes]:
         return (b"holdfast-stale", b"true; age=%d" % (self.stale_age_s or 0))
@@ -65,8 +65,7 @@ class Table:
     """All active generations, one for each subject."""
 
     def __init__(
-        self,
-        sampler: Callable[[Subject], WitnessedSampler] = lambda it: WitnessedSampler(it, draw),
+        self, sampler: Callable[[Subject], Sampler] = lambda subject: Sampler(subject, draw)
     ) -> None:
         """`sampler` makes the sampler of a subject that is here for the first time."""
         self._sampler = sampler
