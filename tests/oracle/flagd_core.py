@@ -56,7 +56,7 @@ def answer(case: dict[str, Any]) -> dict[str, Any]:
             details = core._resolve(KEY, None, context)
     except Exception as error:  # noqa: BLE001 - OpenFeature's client makes GENERAL of any other
         code = "PARSE_ERROR" if isinstance(error, (ParseError, ReferenceError)) else "GENERAL"
-        return {"error": code, "exception": type(error).__name__, **given}
+        return {"error": code, "exception": f"{type(error).__name__}: {error}", **given}
     return {
         "reason": str(details.reason.value),
         "variant": details.variant,

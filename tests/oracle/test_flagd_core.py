@@ -27,6 +27,8 @@ Oracle = Callable[[dict[str, Any]], Answer]
 # A rule costs more to make than to try: in the short form it is tried on more contexts.
 SHORT = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 LONG = settings(SHORT, max_examples=20_000)
+UNWRITABLE = "ValueError: Circular reference detected"
+"""flagd's `log` writes its argument as JSON; the scope of a `reduce` may contain itself."""
 few_rules = rules.flags(asking=8)
 many_rules = rules.flags(asking=2)
 
@@ -94,6 +96,8 @@ def check(document: str, contexts: list[Any], oracle: Oracle, bucketing: Bucketi
     evaluator = evaluator_of(document, bucketing)
     for context in contexts:
         theirs = oracle({"document": document, "context": context})
+        if theirs.get("exception") == UNWRITABLE and '"log"' in document:
+            continue
         mine = ours(evaluator, context)
         case = f"{document}\n{context}\nflagd: {theirs}\nholdfast: {mine}"
         assert agree(theirs, mine), case

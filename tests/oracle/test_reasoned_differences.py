@@ -60,6 +60,7 @@ DOUBLING = {
     ]
 }
 TIMES_TIMES = {"map": [{"var": "items"}, {"map": [{"var": ""}, {"+": [{"var": ""}, 1]}]}]}
+ITSELF = {"reduce": [[1], {"var": ""}]}
 
 DIFFERENCES = [
     Difference(
@@ -175,6 +176,13 @@ DIFFERENCES = [
         document(flag({"if": [{"==": [1, "\ud800"]}, "on", "off"]})),
         "off",
         "PARSE_ERROR",
+    ),
+    Difference(
+        "log writes nothing, and so can't fail at what can't be written as JSON: a scope of reduce "
+        "that contains itself. flagd fails with a ValueError",
+        document(flag({"if": [{"log": ITSELF}, "on", "off"]})),
+        "GENERAL",
+        "on",
     ),
     Difference(
         "the one operator of Holdfast's own",
