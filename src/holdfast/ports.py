@@ -224,7 +224,8 @@ class Proposals(Protocol):
     def due(self, now_s: float) -> Sequence[Proposal]:
         """Those scheduled for a time that has come, the earliest first."""
 
-    def delete(self, proposal: str) -> None: ...
+    def delete(self, old: Proposal) -> bool:
+        """Take `old` away; false when that is not there so."""
 
 
 class Stores(Protocol):

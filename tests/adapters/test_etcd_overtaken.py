@@ -157,7 +157,7 @@ def test_a_proposal_that_is_deleted_is_none(other: EtcdStore, line: Overtaken) -
     for read in (lambda: proposals.get("large"), lambda: proposals.all()[1:] or None):
         other.proposals.put(large)
         other.proposals.put(small)
-        line.once(lambda: other.proposals.delete("large"))
+        line.once(lambda: other.proposals.delete(large))
         assert read() is None
 
 

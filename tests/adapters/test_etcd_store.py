@@ -211,7 +211,7 @@ def test_a_large_change_is_proposed_and_leaves_nothing(store: EtcdStore, line: E
     changed = msgspec.structs.replace(proposal("large", BODY), name="ann")
     assert store.proposals.replace(proposal("large", BODY), changed)
     assert store.proposals.get("large") == changed
-    store.proposals.delete("large")
+    assert store.proposals.delete(changed)
     assert list(line.under(PARTS)) == []
 
 

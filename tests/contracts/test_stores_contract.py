@@ -147,13 +147,13 @@ def test_a_proposal_put_again_replaces_the_old_one(make_proposals: MakeProposals
     assert [(one.proposal, one.change) for one in proposals.all()] == [("b", b"2"), ("a", b"3")]
 
 
-def test_a_deleted_proposal_is_gone_and_deleting_it_again_is_fine(
+def test_a_deleted_proposal_is_gone_and_can_not_be_deleted_again(
     make_proposals: MakeProposals,
 ) -> None:
     proposals = make_proposals()
     proposals.put(proposal("a"))
-    proposals.delete("a")
-    proposals.delete("a")
+    assert proposals.delete(proposal("a"))
+    assert not proposals.delete(proposal("a"))
     assert proposals.all() == [] or proposals.all() == ()
 
 
@@ -210,6 +210,18 @@ def test_of_two_who_replace_the_same_one_does(make_proposals: MakeProposals) -> 
     assert not proposals.replace(proposal("a"), proposal("a", b"other"))
     assert not proposals.replace(msgspec.structs.replace(FULL, failure=None), proposal("a"))
     assert proposals.get("a") == FULL
+
+
+def test_a_proposal_that_was_replaced_is_not_deleted(make_proposals: MakeProposals) -> None:
+    proposals = make_proposals()
+    proposals.put(proposal("a"))
+    approved = msgspec.structs.replace(proposal("a"), approvals=FULL.approvals)
+    for now in (approved, proposal("a", b"other")):
+        before = proposals.get("a")
+        assert before
+        assert proposals.replace(before, now)
+        assert not proposals.delete(before)
+        assert proposals.get("a") == now
 
 
 def test_of_many_threads_that_replace_the_same_one_does(make_proposals: MakeProposals) -> None:

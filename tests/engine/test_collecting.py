@@ -144,9 +144,10 @@ def test_what_any_entry_names_stays_however_old(world: World) -> None:
 def test_what_a_waiting_change_names_stays(world: World) -> None:
     digest = world.blobs.put(b"a list\n")
     change = b'{"edits":[{"members_digest":"%s"}]}' % digest.encode()
-    world.proposals.put(Proposal("p", "0" * 64, change, "ann", 7))
+    waiting = Proposal("p", "0" * 64, change, "ann", 7)
+    world.proposals.put(waiting)
     assert world.collect_for_days() == 0
-    world.proposals.delete("p")
+    assert world.proposals.delete(waiting)
     assert world.collect_for_days() == 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from holdfast.core.model import (
     DeleteSetting,
     DeleteToken,
     Edit,
+    Entry,
     Environment,
     MoveRollout,
     PutEnvironment,
@@ -96,6 +97,18 @@ def put(person: Grant, expires_s: int = 0) -> PutToken:
 
 def codes(error: pytest.ExceptionInfo[Any]) -> list[str]:
     return [problem.code for problem in error.value.problems]
+
+
+def at_its_append(office: Office, do: Callable[[], object]) -> None:
+    """Let somebody do something while the next commit is being written."""
+    append = office.node.journal.append
+
+    def meanwhile(entry: Entry, fence: int = 0) -> None:
+        office.node.journal.append = append  # type: ignore[method-assign]
+        do()
+        append(entry, fence)
+
+    office.node.journal.append = meanwhile  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -280,6 +293,29 @@ class TestApprovals:
         revision = office.revision()
         done = office.waiting.commit(proposal.proposal, ANN)
         assert (done.revision, done.differences) == (revision, ())
+
+    def test_what_its_author_put_in_its_place_outlives_the_commit(self, office: Office) -> None:
+        proposal = office.propose()
+        office.approve(proposal, BOB)
+        other = Change((PutSetting("shop", "tiles", setting(2)),), "why")
+        at_its_append(office, lambda: office.waiting.revise(proposal.proposal, other, ANN))
+        office.waiting.commit(proposal.proposal, ANN)
+        assert office.value() == 1
+        revised = office.waiting.get(proposal.proposal)
+        assert (revised.digest == proposal.digest, revised.approvals) == (False, ())
+        with pytest.raises(Invalid, match=revised.digest):
+            office.waiting.drop(proposal)
+        office.waiting.drop(revised)
+        with pytest.raises(NotFound):
+            office.waiting.drop(revised)
+
+    def test_what_is_said_of_it_in_that_moment_does_not_keep_it(self, office: Office) -> None:
+        proposal = office.propose()
+        office.approve(proposal, BOB)
+        at_its_append(office, lambda: office.approve(proposal, CID))
+        office.waiting.commit(proposal.proposal, ANN)
+        with pytest.raises(NotFound):
+            office.waiting.get(proposal.proposal)
 
     def test_a_commit_that_fails_keeps_the_proposal_and_its_approvals(self) -> None:
         office = Office()

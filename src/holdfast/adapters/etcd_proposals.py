@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast.adapters.etcd_line import EtcdLine
 from holdfast.adapters.etcd_records import EtcdRecords, Gone
-from holdfast.adapters.etcd_wire import KeyValue, Operation, first, get, put, unchanged
+from holdfast.adapters.etcd_wire import Comparison, KeyValue, Operation, first, get, put, unchanged
 from holdfast.adapters.sqlite_proposals import PROPOSALS_BYTES_MAX, PROPOSALS_MAX
 from holdfast.core.errors import TooLarge, Unavailable
 from holdfast.ports import Proposal
@@ -81,21 +81,16 @@ class EtcdProposals:
     def replace(self, old: Proposal, new: Proposal) -> bool:
         if new.proposal != old.proposal:
             return False
-        names = (FACTS + old.proposal, CHANGES + old.proposal)
-        read = self._line.look(*(get(self._line.key(name)) for name in names))
-        facts_found, change_found = (first(found) for found in read)
-        if facts_found is None or change_found is None:
+        found = self._standing(old)
+        if found is None:
             return False
-        facts = self._decoded(facts_found).facts
-        if facts != _of(old, facts.place):
-            return False
+        place, guards = found
         writes: list[Operation] = []
-        guards = [unchanged(each.key, each.mod_revision) for each in (facts_found, change_found)]
         if new.change != old.change:
-            change = self._records.pack(names[1], new.change)
+            change = self._records.pack(CHANGES + old.proposal, new.change)
             writes.append(change.write)
             guards += change.guards
-        writes.append(self._records.pack(names[0], _encoded(new, facts.place)).write)
+        writes.append(self._records.pack(FACTS + old.proposal, _encoded(new, place)).write)
         return self._line.change(guards, writes, twice=False).succeeded
 
     def get(self, proposal: str) -> Proposal | None:
@@ -121,8 +116,24 @@ class EtcdProposals:
         come = [(at_s, one) for at_s, one in kept if at_s <= now_s]
         return self._with_changes([one for _, one in sorted(come, key=lambda each: each[0])])
 
-    def delete(self, proposal: str) -> None:
-        self._delete([proposal])
+    def delete(self, old: Proposal) -> bool:
+        found = self._standing(old)
+        if found is None:
+            return False
+        _, guards = found
+        return self._line.change(guards, self._removal([old.proposal]), twice=False).succeeded
+
+    def _standing(self, old: Proposal) -> tuple[int, list[Comparison]] | None:
+        """The place of `old`, and what holds for as long as it is there so; None where it isn't."""
+        names = (FACTS + old.proposal, CHANGES + old.proposal)
+        read = self._line.look(*(get(self._line.key(name)) for name in names))
+        facts, change = (first(found) for found in read)
+        if facts is None or change is None:
+            return None
+        kept = self._decoded(facts).facts
+        if kept != _of(old, kept.place):
+            return None
+        return kept.place, [unchanged(each.key, each.mod_revision) for each in (facts, change)]
 
     def _given(self, found: KeyValue | None) -> int:
         """The place given last."""
@@ -162,11 +173,11 @@ class EtcdProposals:
             if held > self._proposals_max or size > self._bytes_max:
                 beyond.append(each.facts.proposal.proposal)
         for start in range(0, len(beyond), _DELETED_AT_ONCE):
-            self._delete(beyond[start : start + _DELETED_AT_ONCE])
+            self._line.change((), self._removal(beyond[start : start + _DELETED_AT_ONCE]))
 
-    def _delete(self, proposals: Sequence[str]) -> None:
+    def _removal(self, proposals: Sequence[str]) -> list[Operation]:
         names = [prefix + each for each in proposals for prefix in (FACTS, CHANGES)]
-        self._line.change((), [step for name in names for step in self._records.remove(name)])
+        return [step for name in names for step in self._records.remove(name)]
 
     def _decoded(self, found: KeyValue) -> _Kept:
         name = self._line.name(found.key)

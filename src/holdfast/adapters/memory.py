@@ -269,9 +269,12 @@ class MemoryProposals:
         come = [(at_s, one) for at_s, one in times if at_s <= now_s]
         return tuple(one for _, one in sorted(come, key=lambda each: each[0]))
 
-    def delete(self, proposal: str) -> None:
+    def delete(self, old: Proposal) -> bool:
         with self._lock:
-            self._kept.pop(proposal, None)
+            if self._kept.get(old.proposal) != old:
+                return False
+            del self._kept[old.proposal]
+            return True
 
     def _bytes(self) -> int:
         return sum(len(one.change) for one in self._kept.values())

@@ -16,6 +16,7 @@ _REPLACE: Final = (
     "UPDATE proposals SET due_s = %s, facts = %b, change = %b, checksum = %b"
     " WHERE proposal = %s AND checksum = %b RETURNING place"
 )
+_DELETE: Final = "DELETE FROM proposals WHERE proposal = %s AND checksum = %b RETURNING place"
 _BOUND: Final = """
 DELETE FROM proposals WHERE place <= (
     SELECT max(place) FROM (
@@ -70,8 +71,8 @@ class PostgresProposals:
     def due(self, now_s: float) -> Sequence[Proposal]:
         return self._select("WHERE due_s <= %s ORDER BY due_s, place", (int(now_s),))
 
-    def delete(self, proposal: str) -> None:
-        self._line.rows("DELETE FROM proposals WHERE proposal = %s", (proposal,))
+    def delete(self, old: Proposal) -> bool:
+        return bool(self._line.rows(_DELETE, (old.proposal, pack(old)[-1])))
 
     def _select(self, where: str, arguments: tuple[Any, ...]) -> list[Proposal]:
         which, _, _ = where.partition("ORDER BY")

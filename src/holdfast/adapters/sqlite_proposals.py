@@ -77,9 +77,13 @@ class SqliteProposals:
     def due(self, now_s: float) -> Sequence[Proposal]:
         return self._select("WHERE due_s <= ? ORDER BY due_s, place", (int(now_s),))
 
-    def delete(self, proposal: str) -> None:
+    def delete(self, old: Proposal) -> bool:
         with self._file.write() as connection:
-            connection.execute("DELETE FROM proposals WHERE proposal = ?", (proposal,))
+            done = connection.execute(
+                "DELETE FROM proposals WHERE proposal = ? AND checksum = ?",
+                (old.proposal, pack(old)[-1]),
+            )
+            return done.rowcount == 1
 
     def size_bytes(self) -> int:
         return self._file.size_bytes()

@@ -53,5 +53,5 @@ class UnusableProposals:
     def due(self, now_s: float) -> Sequence[Proposal]:  # noqa: ARG002  as above
         return ()
 
-    def delete(self, proposal: str) -> NoReturn:  # noqa: ARG002  as above
+    def delete(self, old: Proposal) -> NoReturn:  # noqa: ARG002  as above
         raise self._error

@@ -372,10 +372,10 @@ def _beside(content: Content, waiting: Sequence[Proposal], target: Stores, head:
         if stands.digest != one.digest:
             where = f"{one.subject} at revision {one.revision}"
             raise Damaged(f"the target has another digest of {where} than {content.name}")
-    for gone in {one.proposal for one in target.proposals.all()} - {
-        one.proposal for one in waiting
-    }:
-        target.proposals.delete(gone)
+    wanted = {one.proposal for one in waiting}
+    for gone in target.proposals.all():
+        if gone.proposal not in wanted:
+            target.proposals.delete(gone)
     for proposal in waiting:
         target.proposals.put(proposal)
     if list(target.proposals.all()) != list(waiting):

@@ -206,9 +206,14 @@ class Waiting:
                     raise
                 continue
             with contextlib.suppress(OperatorError):  # its next commit finds nothing to change
-                self._proposals.delete(name)
+                self._taken_away(kept)
             return committed
         raise NotFound(name)
+
+    def drop(self, kept: Proposal) -> None:
+        """It waits no longer. Raises `Invalid` when it is another change by now, `NotFound`."""
+        if not self._taken_away(kept):
+            raise _another_change(self.get(kept.proposal))
 
     def look(self, name: str) -> Checked:
         """What it would do on the head, and what it still lacks; a `Conflict` is a problem of it.
@@ -313,6 +318,17 @@ class Waiting:
             known, kept = kept, self.get(kept.proposal)
             if kept.digest != known.digest:
                 raise _another_change(kept)
+        raise Unavailable(f"too many change {kept.proposal} at once")
+
+    def _taken_away(self, kept: Proposal) -> bool:
+        """Delete it, whatever was said of it meanwhile; not what its author put in its place."""
+        for _ in range(ATTEMPTS_MAX):
+            if self._proposals.delete(kept):
+                return True
+            now = self._proposals.get(kept.proposal)
+            if now is None or now.digest != kept.digest:
+                return False
+            kept = now
         raise Unavailable(f"too many change {kept.proposal} at once")
 
     # -- what is due

@@ -120,7 +120,11 @@ class ProposalDesk:
         return self._desk.told(caller.token, committed)
 
     def drop(self, caller: Grant, name: str) -> None:
-        """Raises `NotFound`; `Forbidden` unless the caller wrote it or could commit it."""
+        """Take it back.
+
+        Raises `NotFound`; `Forbidden` unless the caller wrote it or could commit it; `Invalid` when
+        its author puts another change in its place in that moment.
+        """
         kept = self._seen(caller, name)
         if kept.token != caller.token:
             for edit in _change_of(kept).edits:
@@ -129,7 +133,7 @@ class ProposalDesk:
                         raise Forbidden(f"the token {caller.token} may not drop this change")
                 else:
                     require_somewhere(caller, "write", _service(edit))
-        self._store.delete(name)
+        self._waiting.drop(kept)
 
     def run_due(self, fence: int = 0) -> None:
         """Commit what is due, as who leads; tell the log and the metrics how it went."""
