@@ -114,12 +114,12 @@ def _put_back_segments(
     return segments
 
 
-def leaving(state: State) -> dict[str, set[str]]:
+def leaving(rollouts: Mapping[str, RolloutState], services: Services) -> dict[str, set[str]]:
     """Deleted services that still answer -> environments where a rollout takes them out."""
     found: dict[str, set[str]] = {}
-    for rollout in state.rollouts.values():
+    for rollout in rollouts.values():
         for name, info in rollout.before.services.items():
-            if info is not None and name not in state.services:
+            if info is not None and name not in services:
                 found.setdefault(name, set()).add(rollout.environment)
     return found
 

@@ -15,6 +15,7 @@ from holdfast.core.covered import (
     Items,
     found_before,
     is_empty,
+    leaving,
     overlay,
     segments_of,
     services_of,
@@ -213,15 +214,22 @@ class Marks:
     ) -> None:
         """Snapshots name the contracts that hold in them; where there is none, nothing is made."""
         now = self._contracts.get(service, {}).get(consumer)
-        if old is now or service not in self._services:
+        if old is now:
             return
-        there = {
+        there = self._snapshots_of(service)
+        held = [one.contract.environments or there for one in (old, now) if one]
+        if marked := there & set[str]().union(*held):
+            self._touch(service, marked, revision)
+
+    def _snapshots_of(self, service: str) -> set[str]:
+        """Environments that have a snapshot of it; of a deleted one those that it still leaves."""
+        if service not in self._services:
+            return leaving(self._rollouts, self._services).get(service, set())
+        return {
             environment
             for name in closure(self._services, service)
             for environment in self._services[name].touched
         }
-        held = [one.contract.environments or there for one in (old, now) if one]
-        self._touch(service, there & set[str]().union(*held), revision)
 
     def _mark_reach(self, service: str, before: Reach, revision: int) -> None:
         """An include came or went: bury what went with it, touch all that it reaches."""

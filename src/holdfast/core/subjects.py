@@ -30,7 +30,7 @@ def revisions(state: State) -> dict[Subject, int]:
             found[Subject(environment, service)] = max(
                 revision, _environment_revision(state, environment, service)
             )
-    for service, environments in leaving(state).items():
+    for service, environments in leaving(state.rollouts, state.services).items():
         for environment in environments:
             found[Subject(environment, service)] = max(
                 _touched(services, service).get(environment, 0),
@@ -60,7 +60,7 @@ def written_revision(state: State, subject: Subject) -> int:
     if subject.service == ACCESS and subject.environment in state.environments:
         return _access_revision(state, subject.environment)
     there = subject.service in state.services or (
-        subject.environment in leaving(state).get(subject.service, ())
+        subject.environment in leaving(state.rollouts, state.services).get(subject.service, ())
     )
     touched = _touched(known_services(state), subject.service) if there else {}
     if subject.environment not in touched:
