@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holdfast.apps.cli.names import CONSUMER_NAME, SERVICE_NAME
 from holdfast.apps.cli.options import REASON, connected, output_option
 from holdfast.apps.cli.output import print_data, print_problems, print_table, say
 
@@ -82,7 +83,7 @@ def publish(  # a command's options
 
 
 @contract.command("list")
-@click.argument("service")
+@click.argument("service", type=SERVICE_NAME)
 @output_option()
 @connected
 def list_contracts(api: Api, service: str, output: str) -> None:
@@ -113,8 +114,8 @@ def list_contracts(api: Api, service: str, output: str) -> None:
 
 
 @contract.command("show")
-@click.argument("service")
-@click.argument("consumer")
+@click.argument("service", type=SERVICE_NAME)
+@click.argument("consumer", type=CONSUMER_NAME)
 @output_option("yaml", "json")
 @connected
 def show(api: Api, service: str, consumer: str, output: str) -> None:
@@ -134,8 +135,8 @@ def show(api: Api, service: str, consumer: str, output: str) -> None:
 
 
 @contract.command("delete")
-@click.argument("service")
-@click.argument("consumer")
+@click.argument("service", type=SERVICE_NAME)
+@click.argument("consumer", type=CONSUMER_NAME)
 @output_option()
 @connected
 def delete(api: Api, service: str, consumer: str, output: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holdfast.apps.cli.names import ENVIRONMENT_NAME, SERVICE_NAME
 from holdfast.apps.cli.options import REASON, connected, output_option
 from holdfast.apps.cli.output import print_data, print_table, say
 
@@ -44,7 +45,7 @@ def list_environments(api: Api, output: str) -> None:
 
 
 @env.command("put")
-@click.argument("environment")
+@click.argument("environment", type=ENVIRONMENT_NAME)
 @click.option(
     "--bucketing",
     type=click.Choice(["v2", "v3"]),
@@ -75,8 +76,8 @@ def put_environment(
 
 
 @env.command("move")
-@click.argument("environment")
-@click.argument("services", nargs=-1, required=True)
+@click.argument("environment", type=ENVIRONMENT_NAME)
+@click.argument("services", nargs=-1, required=True, type=SERVICE_NAME)
 @click.option(
     "--bucketing",
     type=click.Choice(["v2", "v3"]),
@@ -121,7 +122,7 @@ def move_services(
 
 
 @env.command("pace")
-@click.argument("environment")
+@click.argument("environment", type=ENVIRONMENT_NAME)
 @click.option("--poll", "poll_interval_s", type=int, help="Seconds between two steady polls.")
 @click.option(
     "--poll-max",

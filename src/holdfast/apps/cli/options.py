@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from holdfast.apps.cli.names import ENVIRONMENT_NAME, SERVICE_NAME
 from holdfast.apps.defaults import DATA_DIR, ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ BREAK_GLASS = click.option(
     help="In an emergency: skip approval, freeze and waiting, and say why. Everybody is told.",
 )
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-SERVICE = click.option("--service", "-s", required=True, help="Whose settings.")
+SERVICE = click.option("--service", "-s", required=True, type=SERVICE_NAME, help="Whose settings.")
 IN_ENVIRONMENT = click.option(
-    "--environment", "-e", default=ENVIRONMENT, show_default=True, help="Where."
+    "--environment",
+    "-e",
+    default=ENVIRONMENT,
+    show_default=True,
+    type=ENVIRONMENT_NAME,
+    help="Where.",
 )
 DATA = click.option(
     "--data",

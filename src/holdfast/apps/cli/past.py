@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.apps.cli.names import KEY, SERVICE_NAME
 from holdfast.apps.cli.options import BREAK_GLASS, REASON, YES, connected, output_option
 from holdfast.apps.cli.output import (
     moment,
@@ -157,8 +158,8 @@ def revert(
 
 
 @click.command()
-@click.argument("service")
-@click.argument("key", required=False)
+@click.argument("service", type=SERVICE_NAME)
+@click.argument("key", required=False, type=KEY)
 @click.option("--segment", help="Bring back this segment and not a setting.")
 @click.option("--revision", type=int, help="As it stood then; else as it last stood.")
 @REASON

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.apps.cli.names import ENVIRONMENT_NAME
 from holdfast.apps.cli.options import REASON, connected, output_option
 from holdfast.apps.cli.output import print_data, print_json, print_yaml, say
 
@@ -27,7 +28,7 @@ def policy() -> None:
 
 
 @policy.command("show")
-@click.argument("environment")
+@click.argument("environment", type=ENVIRONMENT_NAME)
 @output_option("yaml", "json")
 @connected
 def show_policy(api: Api, environment: str, output: str) -> None:
@@ -46,7 +47,7 @@ def show_policy(api: Api, environment: str, output: str) -> None:
 
 
 @policy.command("set")
-@click.argument("environment")
+@click.argument("environment", type=ENVIRONMENT_NAME)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--standard", is_flag=True, help="What production should have; takes no FILE.")
 @PROPOSE
@@ -83,7 +84,7 @@ def set_policy(
 
 
 @policy.command("edit")
-@click.argument("environment")
+@click.argument("environment", type=ENVIRONMENT_NAME)
 @PROPOSE
 @REASON
 @output_option()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from holdfast.apps.cli import names
 from holdfast.apps.cli.options import BREAK_GLASS, REASON, YES, connected, output_option
 from holdfast.apps.cli.output import (
     moment,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from holdfast.apps.cli.api import Api
     from holdfast.apps.control.proposal_schemas import Proposed, ProposedDetail
 
-ID = click.argument("change_id", metavar="ID")
+ID = click.argument("change_id", metavar="ID", type=names.ID)
 _UNITS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _FROM_NOW: Final = re.compile(r"\+(\d{1,6})([mhd])")
 

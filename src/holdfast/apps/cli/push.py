@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from holdfast.apps.cli.names import KEY, SERVICE_NAME
 from holdfast.apps.cli.options import IN_ENVIRONMENT, output_option, servers_option, the_api
 from holdfast.apps.cli.output import print_data, print_table, say
 
@@ -260,7 +261,7 @@ def _place(text: str) -> tuple[str, str]:
     service, slash, key = text.partition("/")
     if not slash or not service or not key:
         raise click.UsageError(f"{text!r} is no SERVICE/KEY.")
-    return service, key
+    return SERVICE_NAME.convert(service, None, None), KEY.convert(key, None, None)
 
 
 def _sets(texts: Sequence[str]) -> Iterator[Wish]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.apps.cli.names import KEY, SERVICE_NAME
 from holdfast.apps.cli.options import IN_ENVIRONMENT, SERVICE, connected, output_option
 from holdfast.apps.cli.output import print_data, print_rich, print_table, print_yaml
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("service", required=False)
-@click.argument("key", required=False)
+@click.argument("service", required=False, type=SERVICE_NAME)
+@click.argument("key", required=False, type=KEY)
 @click.option("--search", help="Only settings whose key or description has this text.")
 @output_option("text", "json", "yaml")
 @connected
@@ -112,7 +113,7 @@ def _get_setting(api: Api, service: str, key: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @SERVICE
 @IN_ENVIRONMENT
 @click.option("--context", "context_json", metavar="JSON", help="Who asks, as a JSON object.")

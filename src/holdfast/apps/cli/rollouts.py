@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.apps.cli import names
 from holdfast.apps.cli.options import REASON, YES, connected, output_option
 from holdfast.apps.cli.output import (
     age,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 STATUSES = ("running", "held", "completed", "rolled-back")
 WATCH_S = 1.0
 LINES = 50
-ID = click.argument("rollout", metavar="ID")
+ID = click.argument("rollout", metavar="ID", type=names.ID)
 
 
 @click.group()
@@ -182,11 +183,9 @@ _moving(
 
 
 def _detail(api: Api, rollout: str) -> RolloutDetail:
-    from urllib.parse import quote
-
     from holdfast.apps.control.rollout_schemas import RolloutDetail
 
-    return api.call(RolloutDetail, "GET", f"/v1/rollouts/{quote(rollout, safe='')}")
+    return api.call(RolloutDetail, "GET", f"/v1/rollouts/{rollout}")
 
 
 def _show(found: RolloutDetail) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holdfast.apps.cli.names import ID
 from holdfast.apps.cli.options import DATA, PASSWORD_FILE, STORE, connected, output_option
 from holdfast.apps.cli.output import age, print_data, print_table, say
 
@@ -130,7 +131,7 @@ def list_tokens(api: Api, output: str) -> None:
 
 
 @token.command("revoke")
-@click.argument("token_id", metavar="ID")
+@click.argument("token_id", metavar="ID", type=ID)
 @output_option()
 @connected
 def revoke_token(api: Api, token_id: str, output: str) -> None:
