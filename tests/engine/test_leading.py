@@ -57,6 +57,28 @@ class Leases(MemoryLeases):
         super().give_up(lease)
 
 
+class Lossy:
+    """The way of one node to them. While it `loses`, all is done there and no answer comes back."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self.loses = False
+
+    def take(self, holder: str, url: str, ttl_s: float) -> Lease | None:
+        return self._back(self._leases.take(holder, url, ttl_s))
+
+    def current(self) -> Lease | None:
+        return self._back(self._leases.current())
+
+    def give_up(self, lease: Lease) -> None:
+        self._back(self._leases.give_up(lease))
+
+    def _back(self, answer: Any) -> Any:
+        if self.loses:
+            raise Unavailable("no answer")
+        return answer
+
+
 @pytest.fixture
 def leases() -> Leases:
     return Leases()
@@ -68,9 +90,8 @@ def nodes(leases: Leases) -> Iterator[Callable[..., Leading]]:
     made: list[Leading] = []
 
     def make(name: str, terms: Terms = QUICK, **more: Any) -> Leading:
-        leading = Leading(
-            leases=leases, holder=name, url=f"http://{name}", draw=lambda: 0.5, terms=terms, **more
-        )
+        given = {"leases": leases, "draw": lambda: 0.5, **more}
+        leading = Leading(holder=name, url=f"http://{name}", terms=terms, **given)
         made.append(leading)
         leading.start()
         return leading
@@ -130,6 +151,20 @@ def test_who_resigns_never_leads_again(nodes: Callable[..., Leading]) -> None:
     until(lambda: two.token == 2)
     two.close()
     assert one.token == 0
+
+
+def test_who_hears_no_answer_does_not_keep_the_lease_from_others(
+    nodes: Callable[..., Leading], leases: Leases
+) -> None:
+    """It is asked for all the same, and each time that it were given it would begin anew."""
+    way = Lossy(leases)
+    one = nodes("one", leases=way)
+    until(lambda: one.token)
+    way.loses = True
+    two = nodes("two")
+    until(lambda: two.turns)
+    way.loses = False
+    until(lambda: one.newest >= 2)
 
 
 def test_a_leader_whose_store_hangs_stops_leading_all_the_same(

@@ -98,6 +98,7 @@ class Leading:
             for name, work in (("holdfast-leading", self._decide), ("holdfast-lease", self._ask))
         ]
         self._newest = 0
+        self._unheard = False
         self.refusals = self.unanswered = self.fenced = self.turns = self.faults = 0
 
     @property
@@ -214,10 +215,15 @@ class Leading:
                     raise AssertionError(job)
 
     def _take(self) -> Event:
-        asked_s = self._clock()
+        """After a question whose answer did not come, only once the store can be heard: who is
+        given what it can't hear of, and asks on, keeps it from all others."""
         try:
+            if self._unheard:
+                self._leader = self._leases.current()
+            self._unheard, asked_s = True, self._clock()
             lease = self._leases.take(self._holder, self._url, self._terms.ttl_s)
             self._leader = lease or self._leases.current()
+            self._unheard = False
         except Exception as error:  # noqa: BLE001 - whatever it is: without this thread nobody leads
             self.unanswered += 1
             if not isinstance(error, HoldfastError):
