@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -90,6 +90,44 @@ def test_a_disabled_setting_leaves_the_default(tmp_path: Path) -> None:
 def test_what_is_no_shape_is_said(client: Client) -> None:
     with pytest.raises(TypeError, match="neither a dataclass nor"):
         client.bind(dict)
+    with pytest.raises(TypeError, match="neither a dataclass nor"):
+        client.bind(Plain(9, {}))  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass
+class Even:
+    max_tiles: Annotated[int, msgspec.Meta(ge=1, le=49)]
+
+    def __post_init__(self) -> None:
+        if self.max_tiles % 2:
+            raise ValueError("an odd number of tiles")
+
+
+@pytest.mark.parametrize(("tiles", "said"), [(50, "<= 49"), (9, "an odd number of tiles")])
+def test_what_a_dataclass_asks_of_its_values_is_held(tmp_path: Path, tiles: int, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        client_of(tmp_path, max_tiles=flag(tiles)).bind(Even)
+    assert client_of(tmp_path, max_tiles=flag(8)).bind(Even) == Even(8)
+
+
+def test_a_type_that_nothing_converts_to_is_named_with_its_field(client: Client) -> None:
+    shape = msgspec.defstruct("Shape", [("theme", Theme | Calling), ("nowhere", int)])
+    with pytest.raises(Invalid) as caught:
+        client.bind(shape)
+    assert {problem.path for problem in caught.value.problems} == {"/theme", "/nowhere"}
+
+
+def test_a_live_one_keeps_what_it_had_when_its_own_check_refuses(tmp_path: Path) -> None:
+    with Edge(Publisher()) as edge:
+        edge.publish(max_tiles=8)
+        client = Client([edge.url], service="demo-shop", cache_dir=tmp_path, poll_interval_s=0.1)
+        assert client.wait_until_ready(20)
+        live = client.bind_live(Even)
+        edge.publish(max_tiles=9)
+        until(lambda: live() == Even(8) and live.problems)
+        edge.publish(max_tiles=10)
+        until(lambda: live() == Even(10))
+        client.close()
 
 
 def test_a_live_one_follows_and_keeps_the_last_that_fitted(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,11 +102,18 @@ def test_a_second_read_is_the_same_as_the_first(offline: Client) -> None:
         assert offline.get_int("on", 7) == 7
 
 
+class Undecided:
+    """Neither true nor false, as an array of several numbers is."""
+
+    def __bool__(self) -> bool:
+        raise ValueError
+
+
 @pytest.mark.parametrize("key", ["nope", "gone", "open", "broken", "name"])
 def test_where_there_is_no_answer_the_default_is_given(offline: Client, key: str) -> None:
-    for default in (True, False):
+    for default in (True, False, None, Undecided()):
         for _ in range(2):
-            assert offline.get_bool(key, default, CONTOSO) is default
+            assert offline.get_bool(key, default, CONTOSO) is default  # type: ignore[arg-type]
 
 
 anything = st.recursive(
@@ -204,9 +213,10 @@ def test_a_snapshot_and_a_bundle_are_files_too(tmp_path: Path) -> None:
         assert client.status().state == "ready"
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nowhere.json", "no\0name"])
+def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(NotFound):
-        Client.from_file(tmp_path / "nope.json")
+        Client.from_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"flags": 1}', '{"holdfast": {}}'])
@@ -271,6 +281,19 @@ def test_changes_are_told_with_their_keys(edge: Edge, start: Callable[..., Clien
     until(lambda: client.get_int("tiles", 0) == 50)
     assert len(told) == 2
     assert client.status().counts["callbacks_failed"] == 3
+
+
+def test_a_callback_that_wants_to_exit_ends_no_following(
+    edge: Edge, start: Callable[..., Client]
+) -> None:
+    edge.publish(tiles=9)
+    client = start()
+    assert client.wait_until_ready(20)
+    client.on_change(lambda *_: sys.exit("restart for the new settings"))
+    for tiles in (10, 11):
+        edge.publish(tiles=tiles)
+        until(lambda tiles=tiles: client.get_int("tiles", 0) == tiles)
+    until(lambda: client.status().counts.get("callbacks_failed") == 2)
 
 
 def test_counts_survive_a_reload(edge: Edge, start: Callable[..., Client]) -> None:
@@ -465,11 +488,49 @@ def test_all_that_is_wrong_with_the_arguments_is_said_at_once(
 
 
 @pytest.mark.parametrize(
-    "url", ["edge:8016", "ftp://edge", "http://", "http://edge:x", "http://a/?b=c", "http://u@h"]
-)
-def test_endpoints_are_base_urls(url: str) -> None:
+    "url",
+    [
+        "edge:8016", "ftp://edge", "http://", "http://edge:x", "http://a/?b=c", "http://u@h",
+        "http://a\nb", "http://a b", None, b"http://edge",
+    ],
+)  # fmt: skip
+def test_endpoints_are_base_urls(url: Any) -> None:
     with pytest.raises(Invalid, match="endpoints"):
-        Client([url], service="demo-shop")
+        Client(["http://edge:8016", url], service="demo-shop")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("service", "demo-shop\n"),
+        ("cache_dir", "no\0name"),
+        ("cache_dir", "half \ud800"),
+        ("application", "shop\n"),
+        ("root", {"keys": {1, 2}}),
+        ("defaults", "/nowhere/flags.json"),
+        ("defaults", Path(__file__)),
+        ("defaults", {"tiles": object()}),
+        ("defaults", {1: 2}),
+    ],
+)
+def test_an_argument_that_can_not_be_used_is_named(name: str, value: Any, tmp_path: Path) -> None:
+    asked = {"service": "demo-shop", "cache_dir": tmp_path}
+    with pytest.raises(Invalid) as caught:
+        Client(["http://127.0.0.1:1"], **{**asked, name: value})
+    assert [problem.path for problem in caught.value.problems] == [f"/{name}"]
+
+
+def test_an_empty_root_file_is_not_no_root(tmp_path: Path) -> None:
+    """A document cut to nothing by a full disk must not make the client believe whom it sees."""
+    (tmp_path / "root.json").touch()
+    with pytest.raises(Invalid, match="empty"):
+        Client(["http://127.0.0.1:1"], service="demo-shop", root=tmp_path / "root.json")
+
+
+def test_paths_may_be_bytes(edge: Edge, start: Callable[..., Client], tmp_path: Path) -> None:
+    edge.publish(tiles=9)
+    assert start(cache_dir=os.fsencode(tmp_path / "cache")).wait_until_ready(20)
+    until(lambda: list((tmp_path / "cache").rglob("*-*")))
 
 
 @pytest.mark.parametrize("root", ["{}", "[]", '{"payload": 1}', "{"])

@@ -131,16 +131,18 @@ def test_what_was_never_used_proves_nothing(rig: Rig) -> None:
     assert trust(follower) == "probation"
 
 
-@pytest.mark.parametrize("raises", [False, True])
-def test_a_host_that_fails_on_it_goes_back_and_says_so(rig: Rig, raises: bool) -> None:
+@pytest.mark.parametrize("raised", [None, ValueError("a bad value"), SystemExit(3)])
+def test_a_host_that_fails_on_it_goes_back_and_says_so(
+    rig: Rig, raised: BaseException | None
+) -> None:
     follower = proven(rig)
     follower.close()
 
     def health() -> bool:
         if revision(rig.followers[-1]) < 2:
             return True
-        if raises:
-            raise ValueError("a bad value")
+        if raised is not None:
+            raise raised
         return False
 
     follower = rig.start(Host(probation_s=1e9, health=health))

@@ -21,7 +21,8 @@ def fill(shape: type[T], read: Read) -> T:
 
     Objects are converted to the field's own type. A field keeps its default where there is no such
     setting, or the setting gives no value. Raises `Invalid` with every field that has neither, or
-    whose value doesn't fit; `TypeError` when `shape` is neither a dataclass nor a Struct.
+    whose value doesn't fit, or with what `shape` itself says against them (`__post_init__`);
+    `TypeError` when `shape` is neither a dataclass nor a Struct.
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -33,11 +34,14 @@ def fill(shape: type[T], read: Read) -> T:
             continue
         try:
             values[name] = msgspec.convert(outcome.value, type_)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, TypeError) as error:  # a type that nothing converts to
             problems.append(_problem(name, f"setting {key!r} does not fit: {error}"))
     if problems:
         raise Invalid(problems)
-    return shape(**values)
+    try:
+        return shape(**values)
+    except (TypeError, ValueError) as error:  # its own check, of fields that fit one by one
+        raise Invalid([_problem("", f"{shape.__name__} takes no such values: {error}")]) from error
 
 
 class Live(Generic[T]):
@@ -72,9 +76,9 @@ def fields_of(shape: type) -> Mapping[str, tuple[Any, bool]]:
     """Field -> its type, and whether it has no default."""
     if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
         return {f.name: (f.type, f.required) for f in msgspec.structs.fields(shape)}
-    if not dataclasses.is_dataclass(shape):
+    if not (isinstance(shape, type) and dataclasses.is_dataclass(shape)):
         raise TypeError(f"{shape!r} is neither a dataclass nor a msgspec.Struct")
-    hints = get_type_hints(shape)
+    hints = get_type_hints(shape, include_extras=True)
     missing = dataclasses.MISSING
     return {
         field.name: (

@@ -193,7 +193,7 @@ class Client:
             outcome.count += 1.0
             return outcome.boolean  # noqa: TRY300
         except Exception:  # noqa: BLE001  a read never raises
-            return bool(self._other(key, default, context, "boolean"))
+            return self._other(key, default, context, "boolean")
 
     def get_str(self, key: str, default: str, context: Context | None = None) -> str:
         try:
@@ -495,6 +495,6 @@ class Client:
     def _tell(self, listener: Callable[..., None], *facts: object) -> None:
         try:
             listener(*facts)
-        except Exception as error:  # noqa: BLE001  the host's own error must not end the thread
+        except (Exception, SystemExit) as error:  # noqa: BLE001  the host's own must not end the thread
             self._count("callbacks_failed")
             loud(f"a callback failed: {error!r}")

@@ -14,7 +14,15 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.errors import Damaged, Invalid, NotFound, Problem, Untrusted
+from holdfast.core.errors import (
+    CallerError,
+    Damaged,
+    Invalid,
+    NotFound,
+    OperatorError,
+    Problem,
+    Untrusted,
+)
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.limits import SNAPSHOT_BYTES_MAX
 from holdfast.core.model import Bucketing
@@ -56,7 +64,7 @@ def read_file(
     try:
         with Path(path).open("rb") as file:
             body = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name that none can have is a ValueError
         raise NotFound(f"{path}: {error}") from error
     if len(body) > FILE_BYTES_MAX:
         raise Damaged(f"{path} has more than {FILE_BYTES_MAX} bytes")
@@ -156,9 +164,17 @@ class _Sources(Mapping[str, tuple[object, object]]):
 
 
 def defaults_view(defaults: Mapping[str, Any] | str | None) -> View:
-    """The bundled defaults: keys with values, or a flagd file; an empty view without any."""
+    """The bundled defaults: keys with values, or a flagd file; an empty view without any.
+
+    Raises `Invalid`.
+    """
     if defaults is None:
         return empty_view()
-    if isinstance(defaults, str):
-        return read_file(defaults, "defaults")
-    return read_mapping(defaults)
+    try:
+        if isinstance(defaults, str):
+            return read_file(defaults, "defaults")
+        return read_mapping(defaults)
+    except (CallerError, OperatorError, TypeError) as error:
+        hint = "give keys with their values, as JSON has them, or the path of a flagd file"
+        problem = Problem(code="argument", message=str(error), path="/defaults", hint=hint)
+        raise Invalid([problem]) from None

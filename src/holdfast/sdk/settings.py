@@ -107,7 +107,8 @@ def _endpoints(value: Any, problems: list[Problem]) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         problems.append(_problem("endpoints", "not a list of URLs", hint))
         return ()
-    found = tuple(url.strip() for url in value if isinstance(url, str) and url.strip())
+    told = [url.strip() if isinstance(url, str) else url for url in value]
+    found = tuple(url for url in told if url != "")
     if not found:
         problems.append(_problem("endpoints", "there is no endpoint", hint))
     wrong = [url for url in found if not _is_base_url(url)]
@@ -115,7 +116,9 @@ def _endpoints(value: Any, problems: list[Problem]) -> tuple[str, ...]:
     return found
 
 
-def _is_base_url(url: str) -> bool:
+def _is_base_url(url: Any) -> bool:
+    if not isinstance(url, str) or not url.isprintable() or " " in url:
+        return False
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for what is no port
@@ -126,7 +129,7 @@ def _is_base_url(url: str) -> bool:
 
 
 def _name(name: str, value: Any, problems: list[Problem]) -> str:
-    if isinstance(value, str) and _NAMED.match(value):
+    if isinstance(value, str) and _NAMED.fullmatch(value):
         return value
     said = f"{value!r} is no name of one" if value else "it is not given"
     hint = f'{name}="…" in small letters, digits and hyphens, or HOLDFAST_{name.upper()}'
@@ -144,34 +147,40 @@ def _token(value: Any, problems: list[Problem]) -> str:
 
 def _root(value: Any, problems: list[Problem]) -> str:
     """JSON text, from text, from a file, or from JSON that was read already."""
-    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
-        return msgspec.json.encode(value).decode()
-    text = str(value).strip()
-    if not text or text.startswith(("{", "[")):
-        return text
+    hint = "give the path of a root document, or its JSON"
     try:
-        return Path(text).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        hint = "give the path of a root document, or its JSON"
+        if not isinstance(value, str | os.PathLike):
+            return msgspec.json.encode(value).decode()
+        text = str(value).strip()
+        if not text or text.startswith(("{", "[")):
+            return text
+        read = Path(text).read_text(encoding="utf-8")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         problems.append(_problem("root", f"can't read it: {error}", hint))
         return ""
+    if not read.strip():  # no root at all would be to trust the first one seen
+        problems.append(_problem("root", f"{text} is empty", hint))
+    return read
 
 
 def _text(name: str, value: Any, variables: Mapping[str, str], problems: list[Problem]) -> str:
     found = value if value is not None else variables.get(f"HOLDFAST_{name.upper()}", "")
-    if isinstance(found, str) and len(found) <= TEXT_CHARS_MAX:
+    if isinstance(found, str) and len(found) <= TEXT_CHARS_MAX and found.isprintable():
         return found
-    hint = f"give {name} as text, at most {TEXT_CHARS_MAX} characters"
+    hint = f"give {name} as printable text, at most {TEXT_CHARS_MAX} characters"
     problems.append(_problem(name, f"{str(found)[:64]!r} can't be that", hint))
     return ""
 
 
 def _path(name: str, value: Any, problems: list[Problem]) -> str:
     try:
-        return str(os.fspath(value))
-    except TypeError:
-        problems.append(_problem(name, f"{value!r} is no path", f"give {name} as text or Path"))
-        return ""
+        path = os.fsdecode(value)
+        if b"\0" not in os.fsencode(path):
+            return path
+    except (TypeError, ValueError):
+        pass
+    problems.append(_problem(name, f"{value!r} is no path", f"give {name} as text or Path"))
+    return ""
 
 
 def _defaults(value: Any, problems: list[Problem]) -> Mapping[str, Any] | str | None:

@@ -213,7 +213,7 @@ class Trials:
             return True
         try:
             return health() is not False
-        except Exception:  # noqa: BLE001  that is what an unhealthy host does
+        except (Exception, SystemExit):  # noqa: BLE001  that is what an unhealthy host does
             return False
 
     def _read(self, subject: Subject) -> Record:
