@@ -62,6 +62,14 @@ def test_more_nodes_than_anybody_has_are_wrong_use(tmp_path: Path) -> None:
         find_connection(given, None, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8010", "control", "ftp://control", "http://", "http://control:99999"]
+)
+def test_what_is_no_url_is_wrong_use(tmp_path: Path, url: str) -> None:
+    with pytest.raises(click.UsageError, match="http://HOST:PORT"):
+        find_connection([f"http://control:8010,{url}"], None, tmp_path)
+
+
 def test_without_any_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match="holdfast dev"):
         find_connection((), "hf_a_1", tmp_path)

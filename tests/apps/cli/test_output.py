@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
 
-from holdfast.apps.cli import output
+from holdfast.apps.cli import FINE, PROBLEMS_FOUND, cli, output, run
 from holdfast.core.errors import Problem
 
 SOURCE = "service: calling\nsettings:\n  tiles:\n    when: tenat in segment('pilot')\n"
@@ -113,6 +114,50 @@ def test_colours_go_to_a_terminal_unless_refused(monkeypatch: pytest.MonkeyPatch
     assert output.wants_colour(Terminal())  # type: ignore[arg-type]
     monkeypatch.setenv("NO_COLOR", "1")
     assert not output.wants_colour(Terminal())  # type: ignore[arg-type]
+
+
+def test_a_directory_that_can_not_be_made_is_told_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(["keys", "init", "--data", str(tmp_path / "file" / "data")]) == PROBLEMS_FOUND
+    told = capsys.readouterr().err
+    assert str(tmp_path / "file" / "data") in told
+    assert "Not a directory" in told
+
+
+def test_output_that_nobody_can_take_is_told() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "holdfast.apps.cli", "schema"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == PROBLEMS_FOUND
+    assert ended.stderr.startswith("holdfast: error: ")
+    assert "No space left on device" in ended.stderr
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_what_the_commands_print_is_as_plain_as_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: bool
+) -> None:
+    """Lines that are styled by hand, and tables, whose headings are bold."""
+
+    @click.command()
+    def show() -> None:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        click.echo(click.style("changed", fg="green", bold=True))
+        output.print_table(["id"], [["1"]])
+
+    monkeypatch.setitem(cli.__dict__, "get_command", lambda *_: show)
+    monkeypatch.setenv("TERM", "xterm")
+    if refused:
+        monkeypatch.setenv("NO_COLOR", "1")
+    else:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    assert run(["show"]) == FINE
+    shown = capsys.readouterr().out
+    assert (click.unstyle(shown) == shown) is refused
 
 
 def test_a_narrow_terminal_cuts_nothing_off(

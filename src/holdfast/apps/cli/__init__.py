@@ -6,6 +6,7 @@ The commands talk to a control plane through its HTTP API only.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -125,6 +126,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             prog_name="holdfast",
             standalone_mode=False,
+            color=False if "NO_COLOR" in os.environ else None,
         )
     except Exception as error:
         code = _told(error)

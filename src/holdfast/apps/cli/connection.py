@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -77,7 +78,20 @@ def urls_of(given: Iterable[str]) -> tuple[str, ...]:
 def _connection(servers: tuple[str, ...], token: str, edge: str, at_least: int) -> Connection:
     if len(servers) > SERVERS_MAX:
         raise click.UsageError(f"{len(servers)} control planes, and {SERVERS_MAX} are the most.")
+    for url in servers:
+        if not _is_base_url(url):
+            raise click.UsageError(
+                f"{url!r} is no URL of a control plane: http://HOST:PORT is one."
+            )
     return Connection(servers[0], token, edge, servers[1:], at_least)
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none
+        return False
 
 
 def find_dev_file(directory: Path) -> DevFile | None:

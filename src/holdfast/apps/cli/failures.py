@@ -15,6 +15,7 @@ from holdfast.core.errors import (
     Problem,
     TooLarge,
     Unauthenticated,
+    Unavailable,
     Untrusted,
 )
 
@@ -33,6 +34,9 @@ WAY_OUT: tuple[tuple[type[HoldfastError], str], ...] = (
 
 def tell_failure(error: Exception) -> int | None:
     """Tell `error` on standard error; its exit code, or none when it is not one of ours."""
+    if isinstance(error, OSError):  # of a directory, a file, or where the output goes
+        named = error.filename is not None and error.strerror
+        error = Unavailable(f"{error.filename}: {error.strerror}" if named else str(error))
     if not isinstance(error, HoldfastError):
         return None
     if isinstance(error, Invalid | Guarded):

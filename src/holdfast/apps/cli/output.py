@@ -72,7 +72,7 @@ def console(stream: IO[str] | None = None) -> Console:
         highlight=False,
         emoji=False,
         markup=False,
-        no_color=not wants_colour(out),
+        color_system="auto" if wants_colour(out) else None,
         width=None if terminal else 10_000,
         soft_wrap=not terminal,
     )
