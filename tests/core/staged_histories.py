@@ -27,6 +27,7 @@ from holdfast.core.history import seal
 from holdfast.core.lineage import Standing, Step, rebuild, step
 from holdfast.core.model import (
     Edit,
+    Entry,
     Environment,
     MoveRollout,
     PutEnvironment,
@@ -60,6 +61,10 @@ POLICY = Policy(rollout=PLAN, fast=FAST, shape=ANY_SHAPE)
 BEGINNING: tuple[Edit, ...] = (
     PutEnvironment("production", Environment(policy=POLICY)),
     PutEnvironment("staging", Environment(policy=Policy(shape=ANY_SHAPE))),
+    *histories.FOUNDATION[2:],
+)
+STAGED_EVERYWHERE: tuple[Edit, ...] = (
+    *(PutEnvironment(name, Environment(policy=POLICY)) for name in histories.ENVIRONMENTS),
     *histories.FOUNDATION[2:],
 )
 CONTEXTS: tuple[Context, ...] = (
@@ -119,12 +124,13 @@ actions = st.lists(
 class Journal:
     """Takes what the write door lets through; every build is checked against one from scratch."""
 
-    def __init__(self) -> None:
+    def __init__(self, beginning: Sequence[Edit] = BEGINNING) -> None:
         self.standing = Standing()
         self.steps: list[Step] = []
         self.edits: list[tuple[Edit, ...]] = []
         self._fragments = Fragments()
-        self.commit(BEGINNING)
+        self._sealed: Entry
+        self.commit(beginning)
 
     @property
     def state(self) -> State:
@@ -139,18 +145,31 @@ class Journal:
     def act_on(self, rollout: str, how: str) -> bool:
         return self.commit(_moves(self.state, rollout, how))
 
-    def commit(self, edits: Iterable[Edit]) -> bool:
-        """Whether it was let through."""
+    def check(self, action: Sequence[Edit] | str) -> Step | None:
+        """What a change would do: all of a commit but that it is written. None when refused."""
+        if not isinstance(action, str):
+            return self._prepared(_of_content(action))
+        running = next(iter(self.state.rollouts), None)
+        return self._prepared(_moves(self.state, running, action)) if running else None
+
+    def _prepared(self, edits: Iterable[Edit]) -> Step | None:
         edits = tuple(edits)
         edits = staged(self.state, edits, after(self.state, edits))
         if validate(self.state, edits):
-            return False
+            return None
         at_ms = histories.T0_MS + self.state.head.revision
-        entry = seal(self.state.head, at_ms, "ann", "because", edits)
+        self._sealed = seal(self.state.head, at_ms, "ann", "because", edits)
         try:
-            made = step(self.standing, entry, self._fragments)
+            return step(self.standing, self._sealed, self._fragments)
         except Invalid:
+            return None
+
+    def commit(self, edits: Iterable[Edit]) -> bool:
+        """Whether it was let through."""
+        made = self._prepared(edits)
+        if made is None:
             return False
+        edits = self._sealed.edits
         self.standing = made.standing
         self.steps.append(made)
         self.edits.append(edits)

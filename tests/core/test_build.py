@@ -412,6 +412,26 @@ def test_a_shared_segment_that_takes_over_from_a_removed_one_is_explained() -> N
     assert [one.setting("k").revision for one in found] == [2, 3, 4]
 
 
+def test_a_segment_that_took_over_stays_explained_when_who_had_it_is_left_out() -> None:
+    """Else its revision goes back, and whoever was away since before the removal refuses it."""
+    audience = Segment(Audience(by="tenant", members=("contoso",)))
+    after = states(
+        [
+            [PutSegment(name, "pilot", audience) for name in ("first", "second")],
+            [include("first", "second"), put("k", serving("on", {"$ref": "pilot"}))],
+            [DeleteSegment("first", "pilot")],
+            [include("second")],
+        ]
+    )
+    found = [made(state) for state in after[2:]]
+    assert [list(one.evaluators) for one in found] == [
+        ["first/pilot"],
+        ["second/pilot"],
+        ["second/pilot"],
+    ]
+    assert [one.setting("k").revision for one in found] == [2, 3, 3]
+
+
 def test_what_took_over_stays_explained_however_much_else_is_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,12 +14,15 @@ from holdfast.core.lineage import rebuild
 from holdfast.core.model import (
     Contract,
     DeleteContract,
+    DeleteSegment,
     DeleteService,
+    DeleteSetting,
     Edit,
     Need,
     PutContexts,
     PutContract,
     PutService,
+    PutSetting,
     Service,
     Subject,
 )
@@ -29,6 +32,7 @@ LONG = settings(SHORT, max_examples=3_000)
 
 _around = st.one_of(
     st.builds(DeleteService, histories.services),
+    st.builds(DeleteSegment, histories.services, st.sampled_from(histories.SEGMENTS)),
     st.builds(PutContract, histories.services, st.just("web"), histories.contracts_made),
     st.builds(DeleteContract, histories.services, st.just("web")),
     st.builds(
@@ -49,11 +53,8 @@ _around = st.one_of(
 )
 _settings = st.lists(histories.edits, min_size=1, max_size=3)
 _some = st.lists(_around, min_size=1, max_size=2)
-actions = st.lists(
-    st.one_of(_some, _some, _some, _settings, _settings, staged_histories.steps),
-    min_size=1,
-    max_size=16,
-)
+_act = st.one_of(_some, _some, _some, _settings, _settings, staged_histories.steps)
+actions = st.lists(_act, min_size=1, max_size=16)
 """Changes to services and to what hangs on them, more often than elsewhere."""
 
 
@@ -80,6 +81,56 @@ def test_who_restarts_after_any_entry_makes_the_same_bytes_at_length(
     acts: Sequence[Sequence[Edit] | str],
 ) -> None:
     check_restarts(acts)
+
+
+@SHORT
+@given(st.lists(st.tuples(_act, _act), max_size=8))
+def test_what_was_only_checked_leaves_nothing_behind(
+    acts: Sequence[tuple[Sequence[Edit] | str, Sequence[Edit] | str]],
+) -> None:
+    """The journal holds every build that was written against one from scratch."""
+    journal = staged_histories.Journal()
+    for checked, written in acts:
+        journal.check(checked)
+        journal.act(written)
+
+
+def test_a_plan_that_was_only_checked_exposes_nobody() -> None:
+    """A found history: both changes would have begun the rollout of one name, by other plans."""
+    journal = staged_histories.Journal()
+    assert journal.commit([PutSetting("alpha", "a", histories.serving("on"))])
+    assert journal.act("complete")
+    assert journal.check([PutSetting("alpha", "a", histories.serving("off"))])
+    assert journal.commit([DeleteSetting("alpha", "a")])
+    assert staged_histories.rollout_of(journal.state).plan == staged_histories.FAST
+
+
+def test_attributes_are_in_the_snapshots_of_all_that_include_who_declares_them() -> None:
+    """Where the service that declares them has nothing of its own, too."""
+    subject = Subject("production", "alpha")
+    journal = staged_histories.Journal()
+    assert journal.commit(
+        [PutService("words", Service()), PutService("alpha", Service(includes=("words",)))]
+    )
+    assert journal.act("complete")
+    assert journal.commit([PutService("words", Service(attributes={"tenant": "string"}))])
+    assert subject in journal.steps[-1].bodies
+    rebuild(journal.standing, subject)
+
+
+def test_contexts_of_a_service_that_is_leaving_make_its_probes() -> None:
+    subject = Subject("production", "alpha")
+    journal = staged_histories.Journal()
+    put = PutSetting("alpha", "a", histories.serving("on", {"==": [{"var": "ring"}, "x"]}))
+    assert journal.commit([put])
+    assert journal.act("complete")
+    for tenant in ("contoso", "fabrikam"):
+        assert journal.commit(
+            [PutContexts(subject.environment, subject.service, ({"tenant": tenant},))]
+        )
+        assert tenant.encode() in journal.steps[-1].bodies[subject]
+        rebuild(journal.standing, subject)
+        journal.act([DeleteService("alpha")])
 
 
 def test_a_contract_of_a_service_that_is_leaving_is_in_its_snapshot() -> None:

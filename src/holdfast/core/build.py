@@ -160,7 +160,8 @@ class _Fragment(msgspec.Struct, frozen=True):
     """One setting as built, and all that it was built from.
 
     `floor` is the newest revision apart from the setting's own and its segments'. `rollout` is the
-    one that gives it two sides; `state` is then the new one, or the old one of what goes away.
+    one that gives it two sides; `state` is then the new one, or the old one of what goes away, and
+    `was` the old side.
     """
 
     owner: str
@@ -172,6 +173,7 @@ class _Fragment(msgspec.Struct, frozen=True):
     facts: msgspec.Raw
     schema: msgspec.Raw | None
     rollout: str = ""
+    was: Setting | None = None
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -337,9 +339,8 @@ class _Builder:
             self._before.settings.get(key),
         )
         assert place is not None  # noqa: S101 - a side there is
-        same = old and (
-            old.state is place.state if two.new else old.state.setting is place.state.setting
-        )
+        was = two.old.state.setting if two.old else None
+        same = old and old.was is was and (two.new is None or old.state is place.state)
         if old and same and self._holds(old, place.owner, floor, rollout):
             return old
         references = References(resolve=partial(self._segment, place.owner))
@@ -354,7 +355,8 @@ class _Builder:
             flag = _flag(place.state.setting, shown, merged.logic) | {"variants": merged.variants}
         made = self._made(key, place, floor, flag, references)
         nouns = [one.setting if one else None for one in (new_side, old_side)]
-        return msgspec.structs.replace(made, schema=_schema(schema_of(*nouns)), rollout=rollout)
+        schema = _schema(schema_of(*nouns))
+        return msgspec.structs.replace(made, schema=schema, rollout=rollout, was=was)
 
     def _sides(self, two: Two, references: References) -> tuple[Side | None, Side | None]:
         """Both sides lowered, each with the segments that its own service sees."""

@@ -51,6 +51,7 @@ class Reach(msgspec.Struct, frozen=True):
     owners: dict[tuple[str, str], str] = {}
     segments: dict[str, str] = {}
     removed: dict[tuple[str, str], int] = {}
+    segments_removed: dict[str, int] = {}
     environments: set[str] = set()
 
 
@@ -120,14 +121,18 @@ class Marks:
     def _reach(self, service: str) -> Reach:
         reached = [self._services[name] for name in closure(self._services, service)]
         removed: dict[tuple[str, str], int] = {}
+        segments_removed: dict[str, int] = {}
         for one in reached:
             for environment, keys in one.removed.items():
                 for key, at in keys.items():
                     removed[environment, key] = max(at, removed.get((environment, key), 0))
+            for name, at in one.segments_removed.items():
+                segments_removed[name] = max(at, segments_removed.get(name, 0))
         return Reach(
             owners=visible(self._services, service),
             segments=segment_owners(self._services, service),
             removed=removed,
+            segments_removed=segments_removed,
             environments={environment for one in reached for environment in one.touched},
         )
 
@@ -152,7 +157,7 @@ class Marks:
         if (old is None) == (service in self._services):  # it came, or it went
             self._touch(service, set(now.touched), revision)
         if old is not None and old.info.attributes.keys() != now.info.attributes.keys():
-            self._touch(service, set(now.touched), revision)  # snapshots name them
+            self._touch_all_with(service, revision)  # snapshots name them
         before, after = old.info.includes if old else (), now.info.includes
         stayed = [name for name in after if name in before]
         if stayed != [name for name in before if name in after]:
@@ -163,14 +168,23 @@ class Marks:
         now.included_at.clear()
         now.included_at.update(included_at)
 
+    def _touch_all_with(self, service: str, revision: int) -> None:
+        """Its snapshots and those of all that include it, which it may itself have nothing in."""
+        for name in list(self._services):
+            if service in closure(self._services, name):
+                self._touch(name, self._snapshots_of(name), revision)
+
     def _mark_contexts(
         self, subject: Subject, before: tuple[dict[str, JSON], ...], revision: int
     ) -> None:
         """Other contexts make other probes. None are kept of what is not there."""
         now = self._contexts.get(str(subject), ())
-        if subject.service not in self._services or not now:
+        there = subject.service in self._services or (
+            subject.environment in self._snapshots_of(subject.service)
+        )
+        if not there or not now:
             self._contexts = {k: v for k, v in self._contexts.items() if k != str(subject)}
-        if subject.service in self._services and not same(before, now):
+        if there and not same(before, now):
             self._touch(subject.service, (subject.environment,), revision)
 
     def _mark_setting(
@@ -245,6 +259,10 @@ class Marks:
             buried = state.removed.get(environment, {}).get(key, 0)
             if at > buried and (environment, key) not in after.owners:
                 _bury(state.removed, environment, key, at)
+        for name, at in before.segments_removed.items():
+            took_over = after.segments.get(name) not in (None, service)
+            if took_over and at > state.segments_removed.get(name, 0):
+                state.segments_removed[name] = at
         self._touch(service, before.environments | after.environments, revision)
 
     # -- rollouts

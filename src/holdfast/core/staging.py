@@ -73,17 +73,16 @@ def stagings(
 ) -> tuple[Staging, ...]:
     """The rollouts that cover anything that the subject reaches, now or before them.
 
-    `known` are the exposures of the build before, by name: who is exposed is said by id and move.
+    `known` are the exposures of the build before, by name. What is the same stays the very object;
+    name and revision don't tell that: entries that were tried and never written have them too.
     """
     found = []
     for name, rollout in rollouts_in(state, subject.environment).items():
         covered, old = services_of(rollout.before), overlay(services, rollout.before)
         names = {one for there in (services, old) for one, _ in reach(there, subject.service)}
         if not covered.isdisjoint(names):
-            made = known.get(PREFIX + name)
-            if made is None or made.revision != rollout.moved:
-                made = exposure(name, rollout)
-            found.append(Staging(name, rollout, old, made))
+            made, before = exposure(name, rollout), known.get(PREFIX + name)
+            found.append(Staging(name, rollout, old, before if before == made and before else made))
     return tuple(found)
 
 
