@@ -22,6 +22,7 @@ from holdfast.core.model import (
     JSON,
     Ahead,
     Audience,
+    DeleteSegment,
     DeleteSetting,
     Edit,
     Environment,
@@ -453,9 +454,6 @@ def test_a_value_that_all_environments_share_goes_back_with_its_other_rollouts()
 
 
 def test_a_segment_goes_back_in_its_environment_alone() -> None:
-    def pilot(*members: str) -> PutSegment:
-        return PutSegment("shop", "pilot", Segment(Audience("tenant", members)))
-
     rule = Targeting("off", rules=(Rule(logic={"$ref": "pilot"}, serve="on"),))
     where = dict.fromkeys(("production", "staging"), rule)
     old = standing(pilot("a"), put("n", Setting("string", {"on": "yes", "off": "no"}, where)))
@@ -464,6 +462,45 @@ def test_a_segment_goes_back_in_its_environment_alone() -> None:
     tenant_b = {"tenant": "b", "targetingKey": "k"}
     assert ask(state, "n", tenant_b) == "no"
     assert ask(state, "n", tenant_b, Subject("staging", "shop")) == "yes"
+
+
+def pilot(*members: str) -> PutSegment:
+    return PutSegment("shop", "pilot", Segment(Audience("tenant", members)))
+
+
+@pytest.mark.parametrize(
+    ("before", "edits"),
+    [
+        ((), (pilot("a"),)),
+        ((pilot("a"),), (DeleteSegment("shop", "pilot"),)),
+    ],
+)
+def test_whether_there_is_a_segment_goes_back_with_the_other_rollouts_of_its_change(
+    before: tuple[Edit, ...], edits: tuple[Edit, ...]
+) -> None:
+    """It stands in all environments or in none; each rollout would be in the other one's way."""
+    plan = PutEnvironment("staging", Environment(policy=Policy(rollout=PLAN)))
+    old = state_after([plan], start=standing(*before))
+    state = commit(old, *edits)
+    assert set(state.rollouts) == {"production.4", "staging.4"}
+    state = commit(state, *rolled_back(state, "staging.4"))
+    assert state.rollouts == {}
+    assert state.services["shop"].segments.keys() == old.services["shop"].segments.keys()
+
+
+def test_rollouts_that_hang_together_by_a_third_one_go_back_together() -> None:
+    plans = [
+        PutEnvironment(name, Environment(policy=Policy(rollout=PLAN))) for name in ("staging", "x")
+    ]
+    first, second = put("n", fixed(1, "production", "staging")), put("m", fixed(1, "staging", "x"))
+    state = commit(
+        state_after(plans, [first, second], start=standing()),
+        put("n", fixed(2, "production", "staging")),
+        put("m", fixed(2, "staging", "x")),
+    )
+    assert len(state.rollouts) == 3
+    state = commit(state, *rolled_back(state, "production.5"))
+    assert state.rollouts == {}
 
 
 def test_a_kill_switch_takes_back_what_is_on_its_way_first() -> None:

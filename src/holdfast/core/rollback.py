@@ -1,8 +1,9 @@
 """Taking a rollout back: edits on today's head that put back what its change found.
 
 One environment goes back. What others have stays, as far as they can have something else: type,
-variants and schema of a setting and the includes of a service are the same everywhere. Where the
-change put those, its rollouts in other environments are taken back with it.
+variants and schema of a setting, the includes of a service and whether there is a segment are the
+same everywhere. Where the change put those, its rollouts in other environments are taken back with
+it.
 """
 
 from __future__ import annotations
@@ -73,17 +74,22 @@ def rolled_back(
 
 def _together(state: State, rollout: str) -> list[str]:
     """The rollout and those of the same change that can't stay without it."""
-    first = state.rollouts[rollout]
     found = [rollout]
-    for name, other in state.rollouts.items():
-        if name != rollout and other.started == first.started:
-            includes = first.before.services.keys() & other.before.services.keys()
-            if includes or _share(state, first.before, other.before):
-                found.append(name)
+    for each in found:  # it grows meanwhile
+        one = state.rollouts[each]
+        for name, other in state.rollouts.items():
+            if name not in found and other.started == one.started:
+                includes = one.before.services.keys() & other.before.services.keys()
+                if includes or _share(state, one.before, other.before):
+                    found.append(name)
     return found
 
 
 def _share(state: State, one: Before, other: Before) -> bool:
+    for service, name, was in segments_of(one):
+        came_or_went = was is None or segment_at(state.services, service, name) is None
+        if came_or_went and name in other.segments.get(service, {}):
+            return True
     for service, key, old in settings_of(one):
         now = setting_at(state.services, service, key)
         covered = key in other.settings.get(service, {})
