@@ -213,6 +213,12 @@ def test_the_damage_of_lowering_negation_as_it_stands() -> None:
     assert not holds('!(s == "a")', {})
 
 
+@pytest.mark.parametrize("source", ["m.a == 1 || m.a == true", "m.a == true || m.a == 1"])
+def test_true_is_not_taken_for_one(source: str) -> None:
+    for value in (1, True, 0, False):
+        assert holds(source, {"m": {"a": value}}) == cel(source, {"m": {"a": value}}), value
+
+
 def test_versions_that_are_none_match_nothing() -> None:
     for version in ("", "latest", None):
         for source in ('semver(version) < semver("9.0.0")', '!(semver(version) < semver("9.0.0"))'):

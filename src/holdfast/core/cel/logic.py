@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from holdfast.core.model import JSON
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def present(path: str) -> JSON:
@@ -24,18 +28,21 @@ def any_of(conditions: Sequence[JSON]) -> JSON:
 
 
 def _joined(operator: str, conditions: Sequence[JSON], *, neutral: bool) -> JSON:
-    """Conditions under one operator, flattened, without repetitions and neutral ones."""
-    parts: list[JSON] = []
+    """Conditions under one operator, flattened, without repetitions and neutral ones.
+
+    Told apart by their bytes: to Python `{"===": [x, 1]}` and `{"===": [x, true]}` are equal.
+    """
+    parts: dict[bytes, JSON] = {}
     for condition in conditions:
         if condition is (not neutral):
             return condition
         nested = condition.get(operator) if isinstance(condition, dict) else None
-        parts += [
-            part for part in nested or [condition] if part is not neutral and part not in parts
-        ]
+        for part in nested or [condition]:
+            if part is not neutral:
+                parts.setdefault(_encode(part), part)
     if not parts:
         return neutral
-    return parts[0] if len(parts) == 1 else {operator: parts}
+    return next(iter(parts.values())) if len(parts) == 1 else {operator: [*parts.values()]}
 
 
 def remainder(dividend: JSON, divisor: int) -> JSON:
