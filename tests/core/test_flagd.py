@@ -16,6 +16,7 @@ from openfeature.exception import OpenFeatureError
 
 from holdfast.core import limits
 from holdfast.core.authoring import audience_of
+from holdfast.core.authoring.tree import PROBLEMS_MAX
 from holdfast.core.errors import NotFound
 from holdfast.core.flagd import Imported, export_flagd, import_flagd, type_of
 from holdfast.core.history import EMPTY, State, fold, seal
@@ -179,6 +180,21 @@ def test_evaluators_become_segments_with_names_that_segments_can_have() -> None:
         (one(targeting={"nope": 1}), "operator", "/flags/flag/targeting/nope"),
         (one(targeting={"$ref": "nobody"}), "unknown-segment", "/flags/flag/targeting"),
         (one(targeting="on"), "logic", "/flags/flag/targeting"),
+        (one(targeting=False), "logic", "/flags/flag/targeting"),
+        (one(targeting=[]), "logic", "/flags/flag/targeting"),
+        (one(state=["ENABLED"]), "state", "/flags/flag/state"),
+        (one(defaultVariant={"on": 1}), "unknown-variant", "/flags/flag/defaultVariant"),
+        (one(description=5), "wrong-type", "/flags/flag/description"),
+        (
+            {"flags": {}, "$evaluators": dict.fromkeys(map(str, range(1_001)), FLAG)},
+            "too-many",
+            "/$evaluators",
+        ),
+        (
+            {"flags": {str(n): FLAG for n in range(4_000)}, "metadata": {"a": "x" * 9_000}},
+            "too-large",
+            "/metadata",
+        ),
         ({"flags": {"a/b": FLAG}}, "wrong-name", "/flags/a~1b"),
         ({"flags": {"_x": FLAG}}, "reserved-name", "/flags/_x"),
         ({"flags": []}, "flagd", ""),
@@ -202,6 +218,25 @@ def test_nested_references_are_refused_and_leniently_written_out() -> None:
     state = imported(document, lenient=True)
     contexts = [{"t": "x"}, {"t": "y"}]
     assert answers(exported(state), contexts) == answers(document, contexts)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("next",)])
+def test_references_that_double_end_soon(names: tuple[str, ...]) -> None:
+    """Sixty evaluators of two references each would come to 2^60 values."""
+    document = one()
+    document["$evaluators"] = {
+        f"{name}{n}": {"and": [{"$ref": f"{name}{n + 1}"}, {"$ref": f"{names[0]}{n + 1}"}]}
+        for n in range(60)
+        for name in names
+    }
+    assert {problem.code for problem in taken(document).problems} == {"nested-segment"}
+    assert "too-large" in {problem.code for problem in taken(document, lenient=True).problems}
+
+
+def test_problems_are_bounded_and_counted() -> None:
+    found = taken({"flags": {f"flag-{n}": 1 for n in range(3_000)}})
+    assert len(found.problems) == PROBLEMS_MAX + 1
+    assert found.problems[-1].code == "more"
 
 
 def test_lenient_mends_what_it_can_and_lists_it() -> None:

@@ -7,20 +7,22 @@ answers stay the same, leaves the flag out where they can't, and lists what it d
 
 from __future__ import annotations
 
-import re
+import codecs
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from holdfast.core import limits
+from holdfast.core.authoring.batch import ordered
 from holdfast.core.authoring.tree import Path, Tree, read_tree, steps
 from holdfast.core.build import build
 from holdfast.core.content import check_segment, check_setting
 from holdfast.core.errors import NotFound, Problem
+from holdfast.core.evaluators import TooLargeError, WrittenOut, renamed, segment_names
 from holdfast.core.logic_check import references
 from holdfast.core.model import (
     JSON,
-    NAME,
     Audience,
     Edit,
     Head,
@@ -34,7 +36,7 @@ from holdfast.core.model import (
     Subject,
     Targeting,
 )
-from holdfast.core.pointer import below, near, pointer
+from holdfast.core.pointer import below, near, pointer, short
 from holdfast.core.state import ServiceState, State, closure, same
 from holdfast.core.subjects import subject_revision
 from holdfast.core.wire import canonical
@@ -74,8 +76,8 @@ def import_flagd(  # noqa: PLR0913  one way in: each argument is independent of 
     reader.read(_values(text, reader.tree), environment)
     edits = list(_edits(reader, service, environment, services.get(service)))
     if any(problem.severity == "error" for problem in reader.problems):
-        return Imported(problems=tuple(reader.problems), mended=tuple(reader.mended))
-    return Imported(tuple(edits), tuple(reader.problems), tuple(reader.mended))
+        return Imported(problems=ordered(reader.problems), mended=tuple(reader.mended))
+    return Imported(tuple(edits), ordered(reader.problems), tuple(reader.mended))
 
 
 def _values(text: bytes, tree: Tree) -> Any:
@@ -83,7 +85,7 @@ def _values(text: bytes, tree: Tree) -> Any:
     if tree.problems or tree.root is None:
         return None
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, RecursionError):
         return tree.root.plain()
 
@@ -97,6 +99,7 @@ class _Reader:
         self.segments: dict[str, Segment] = {}
         self._lenient = lenient
         self._names: dict[str, str] = {}
+        self._written = WrittenOut()
 
     def read(self, document: Any, environment: str) -> None:
         if document is None:
@@ -108,11 +111,19 @@ class _Reader:
             return
         self._known(document, _FILE_KEYS, ())
         evaluators = self._mapping(document, "$evaluators", ())
-        self._names = _segment_names(evaluators)
+        if len(evaluators) > limits.SEGMENTS_MAX:
+            message = f"{len(evaluators)} evaluators; {limits.SEGMENTS_MAX} are the most"
+            self._refuse("too-many", message, ("$evaluators",), "write some of them out")
+            return
+        self._names = segment_names(evaluators)
         for name, logic in evaluators.items():
             self._segment(name, logic, evaluators)
         shared = self._metadata(self._mapping(document, "metadata", ()), ("metadata",))
         shared = {name: value for name, value in shared.items() if name not in _OF_THE_FILE}
+        if len(msgspec.json.encode(shared)) * len(flags) > limits.SNAPSHOT_BYTES_MAX:
+            message = "the file's metadata comes to too much when each flag gets it"
+            self._refuse("too-large", message, ("metadata",), "take out what no caller reads")
+            return
         for key, flag in flags.items():
             self._flag(key, flag, shared, environment)
 
@@ -120,18 +131,31 @@ class _Reader:
 
     def _segment(self, name: str, logic: JSON, evaluators: Mapping[str, JSON]) -> None:
         path: Path = ("$evaluators", name)
+        told: set[str] = set()
         if references(logic):
             hint = "repeat the rule: flagd does not nest references"
             self._mend("nested-segment", f"`{name}` refers to others", path, hint, "written out")
-            logic = _written_out(logic, evaluators, (name,))
+            if self._lenient:
+                logic = self._in_full(name, logic, evaluators)
+            else:
+                told.add("nested-segment")
         new = self._names[name]
         if new != name:
             message = f"`{name}` is called `{new}` from now on"
             self._note("renamed", message, path, "conditions were changed with it")
         segment = Segment(audience=Audience(logic=logic))
-        problems = check_segment(new, segment)
+        problems = [found for found in check_segment(new, segment) if found.code not in told]
         self._add(path, problems)
         self.segments[new] = segment
+
+    def _in_full(self, name: str, logic: JSON, evaluators: Mapping[str, JSON]) -> JSON:
+        """Written out, or false and a problem where that comes to too much."""
+        try:
+            return self._written.out(logic, evaluators, (name,), 0)
+        except TooLargeError:
+            message = f"`{name}` comes to too much when what it refers to is written out"
+            self._refuse("too-large", message, ("$evaluators", name), "refer to fewer others")
+            return False
 
     # Flags ----------------------------------------------------------------------------------------
 
@@ -167,12 +191,11 @@ class _Reader:
             enabled=self._state(flag, path),
             logic=self._targeting(flag, path),
         )
-        description = flag.get("description", "")
         setting = Setting(
             type=kind,
             variants=variants,
             environments={environment: targeting},
-            description=description if isinstance(description, str) else "",
+            description=self._description(flag, path),
             metadata={**shared, **metadata},
         )
         self._add(path, _as_flag(check_setting(key, setting), environment))
@@ -180,9 +203,9 @@ class _Reader:
 
     def _state(self, flag: Mapping[str, Any], path: Path) -> bool:
         state = flag.get("state")
-        if state not in {"ENABLED", "DISABLED"}:
+        if state not in ("ENABLED", "DISABLED"):  # a list or a mapping can't be in a set
             hint = "write ENABLED or DISABLED"
-            message = "`state` is missing" if state is None else f"`state` is {state!r}"
+            message = "`state` is missing" if state is None else f"`state` is {short(repr(state))}"
             self._mend("state", message, (*path, "state"), hint, "taken for ENABLED")
         return state != "DISABLED"
 
@@ -195,10 +218,10 @@ class _Reader:
             hint = 'quote it: "true"'
             self._mend("wrong-type", "a variant is named by text", place, hint, "taken for text")
             default = str(default).lower()
-        if default is None or default in variants:
+        if default is None or (isinstance(default, str) and default in variants):
             return default
         hint = near(str(default), variants) or f"the variants are {', '.join(variants)[:200]}"
-        self._refuse("unknown-variant", f"there is no variant `{default}`", place, hint)
+        self._refuse("unknown-variant", f"there is no variant `{short(str(default))}`", place, hint)
         return None
 
     def _targeting(self, flag: Mapping[str, Any], path: Path) -> JSON:
@@ -207,7 +230,14 @@ class _Reader:
             hint = near(name, self._names) or "define it under `$evaluators`"
             message = f"there is no evaluator `{name}`"
             self._refuse("unknown-segment", message, (*path, "targeting"), hint)
-        return _renamed(logic, self._names) or None
+        return None if logic == {} else renamed(logic, self._names)
+
+    def _description(self, flag: Mapping[str, Any], path: Path) -> str:
+        found = flag.get("description", "")
+        if not isinstance(found, str):
+            message, place = "a description is text", (*path, "description")
+            self._mend("wrong-type", message, place, "write text", "left out")
+        return found if isinstance(found, str) else ""
 
     # Parts ----------------------------------------------------------------------------------------
 
@@ -233,7 +263,11 @@ class _Reader:
             if key not in keys:
                 hint = near(key, keys) or "take it out"
                 self._mend(
-                    "unknown-key", f"flagd has no `{key}` here", (*path, key), hint, "left out"
+                    "unknown-key",
+                    f"flagd has no `{short(key)}` here",
+                    (*path, key),
+                    hint,
+                    "left out",
                 )
 
     def _add(self, path: Path, problems: list[Problem]) -> None:
@@ -279,45 +313,6 @@ def _as_flag(problems: list[Problem], environment: str) -> list[Problem]:
         path = problem.path.removeprefix(prefix).replace("/default", "/defaultVariant", 1)
         renamed.append(msgspec.structs.replace(problem, path=path))
     return renamed
-
-
-def _segment_names(evaluators: Mapping[str, JSON]) -> dict[str, str]:
-    """Names of evaluators as names that segments can have, each its own."""
-    names: dict[str, str] = {}
-    for name in evaluators:
-        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
-        new = re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:48] or "segment"
-        new = name if re.fullmatch(NAME, name) else new
-        number = 2
-        plain = new
-        while new in names.values():
-            new, number = f"{plain}-{number}", number + 1
-        names[name] = new
-    return names
-
-
-def _renamed(logic: JSON, names: Mapping[str, str]) -> JSON:
-    """The logic with references under their new names."""
-    if isinstance(logic, list):
-        return [_renamed(item, names) for item in logic]
-    if not isinstance(logic, dict):
-        return logic
-    name = logic.get("$ref")
-    if len(logic) == 1 and isinstance(name, str):
-        return {"$ref": names.get(name, name)}
-    return {key: _renamed(value, names) for key, value in logic.items()}
-
-
-def _written_out(logic: JSON, evaluators: Mapping[str, JSON], open_names: tuple[str, ...]) -> JSON:
-    """The logic with what its references stand for in their places; circles stay references."""
-    if isinstance(logic, list):
-        return [_written_out(item, evaluators, open_names) for item in logic]
-    if not isinstance(logic, dict):
-        return logic
-    name = logic.get("$ref")
-    if len(logic) == 1 and isinstance(name, str) and name in evaluators and name not in open_names:
-        return _written_out(evaluators[name], evaluators, (*open_names, name))
-    return {key: _written_out(value, evaluators, open_names) for key, value in logic.items()}
 
 
 # Edits --------------------------------------------------------------------------------------------

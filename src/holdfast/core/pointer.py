@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
 
 import msgspec
 
 from holdfast.core.errors import Problem
+
+_CANDIDATES_MAX: Final = 1_000
 
 
 def pointer(path: Iterable[str | int]) -> str:
@@ -22,8 +26,9 @@ def below(prefix: str, problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def near(name: str, candidates: Iterable[str]) -> str:
-    """`did you mean …?`, or nothing."""
-    close = difflib.get_close_matches(name[:200], [*candidates], n=1, cutoff=0.6)
+    """`did you mean …?` of the first thousand candidates, or nothing."""
+    known = [*islice(candidates, _CANDIDATES_MAX)]
+    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
 
 

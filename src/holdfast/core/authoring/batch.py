@@ -87,7 +87,7 @@ def plan(  # noqa: PLR0913  one way in: each argument is independent of the othe
     edits: tuple[Edit, ...] = ()
     if not any(problem.severity == "error" for problem in problems):
         edits = edits_for(services, compiled, prune=prune)
-    return Plan(edits, _ordered(problems), tuple(compiled), tuple(documents))
+    return Plan(edits, ordered(problems), tuple(compiled), tuple(documents))
 
 
 def visible_to(
@@ -205,7 +205,7 @@ def _repeated(documents: Iterable[Document]) -> Iterable[Problem]:
         first.setdefault(name, document.file)
 
 
-def _ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Each problem once, by file and place, up to their bound; the rest is counted."""
     unique = dict.fromkeys(problems)
     ordered = sorted(unique, key=lambda found: (found.file, found.line, found.column))
