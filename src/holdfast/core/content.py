@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _KEY, _NAME = re.compile(KEY), re.compile(NAME)
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -159,9 +160,16 @@ def check_setting(key: str, setting: Setting) -> list[Problem]:
 
 
 def _expiry(expires: str) -> Iterator[Problem]:
-    if expires and not _DATE.fullmatch(expires):
+    if expires and not _is_date(expires):
         message, hint = f"`{short(expires)}` is not a date", "write it as 2026-12-31"
         yield Problem(code="wrong-value", message=message, path="/expires", hint=hint)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return bool(_DATE.fullmatch(text) and date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _metadata(metadata: dict[str, Any]) -> Iterator[Problem]:

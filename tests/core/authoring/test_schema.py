@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from holdfast.core.authoring import json_schema
+from holdfast.core.authoring import SourceFile, json_schema, plan
 from holdfast.core.authoring.tree import read_tree
 
 ROOT = Path(__file__).parents[3]
@@ -39,6 +39,11 @@ def test_the_examples_fit_it_and_point_editors_at_it(file: Path) -> None:
     assert (file.parent / first.split("=")[1]).resolve() == PUBLISHED
 
 
+def _setting(**fields: Any) -> dict[str, Any]:
+    setting = {"type": "boolean", "variants": {"on": True}, **fields}
+    return {"service": "s", "settings": {"a": setting}}
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -50,10 +55,28 @@ def test_the_examples_fit_it_and_point_editors_at_it(file: Path) -> None:
         {"service": "s", "settings": {"a": {"type": "integer", "variants": {}}}},
         {"service": "s", "segments": {"p": {"by": "tenant"}}},
         {"service": "s", "segments": {"p": {"when": "true", "logic": True}}},
+        {"service": "s", "segments": {"p": {"when": "true", "by": "targetingKey"}}},
+        {"service": "s", "segments": {"p": {"when": "true", "members": ["a"]}}},
+        {"service": "s", "segments": {"p": {"by": "now", "members": [], "member_count": 2}}},
+        {"service": "s", "segments": {"p": {"by": "", "members": ["a"]}}},
+        _setting(expires="2027-01-0\u0661"),
+        _setting(environments={"e": {"rules": [{"serve": ""}]}}),
+        _setting(environments={"e": {"rules": [{"split": {"weights": {"on": 1}, "by": ""}}]}}),
+        _setting(environments={"e": {"rules": [{"serve": "on"}], "targeting": {"var": "a"}}}),
     ],
 )
 def test_editors_see_mistakes_of_shape(document: dict[str, Any]) -> None:
+    """As the reader does."""
     assert not jsonschema_rs.is_valid(json_schema(), document)
+    assert plan([SourceFile("f.json", json.dumps(document).encode())], {}).problems
+
+
+@pytest.mark.parametrize("targeting", [{"rules": [], "targeting": {"var": "a"}},
+                                       {"rules": [{"serve": "on"}], "targeting": {}}])  # fmt: skip
+def test_editors_see_no_mistake_where_there_is_none(targeting: dict[str, Any]) -> None:
+    document = _setting(environments={"e": targeting})
+    assert jsonschema_rs.is_valid(json_schema(), document)
+    assert not plan([SourceFile("f.json", json.dumps(document).encode())], {}).problems
 
 
 SOURCES = [
@@ -65,6 +88,7 @@ SOURCES = [
         "content.py",
         "validate.py",
         "flagd.py",
+        "evaluators.py",
     )
     for path in sorted((ROOT / "src" / "holdfast" / "core").glob(pattern))
     if path.suffix == ".py"

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from holdfast.core.authoring.document import Document
+from holdfast.core.authoring.layout import GOES_WITH
 from holdfast.core.authoring.members import (
     PutBlob,
     ReadMembers,
@@ -163,6 +164,10 @@ class _Compiler:
             if len(given := [kind for kind in kinds if kind in written]) > 1:
                 message = f"`{given[0]}` and `{given[1]}` exclude each other"
                 self._report("segment", message, (*path, given[1]), "keep one of them")
+        for name, whole in GOES_WITH.items():
+            if name in written and whole not in written:
+                message, hint = f"`{name}` means nothing without `{whole}`", "take it out"
+                self._report("segment", message, (*path, name), hint, at_key=True)
         if "members_digest" in written:
             names = ("by", "members_digest", "member_count", "table_digest", "table_bytes")
             return Audience(**{name: written[name] for name in names if name in written})

@@ -36,7 +36,8 @@ ATTRIBUTES: Final = Text(
 )
 VARIANT_NAMES: Final = Text("a name", pattern=r"^[^$]", chars_max=limits.NAME_CHARS_MAX,
                             hint="begin with anything but `$`")  # fmt: skip
-_VARIANT: Final = Text("a name of a variant", chars_max=limits.NAME_CHARS_MAX)
+_VARIANT: Final = Text("a name of a variant", pattern=r"^[^$]", chars_max=limits.NAME_CHARS_MAX,
+                       hint="name one of the variants")  # fmt: skip
 _LOGIC: Final = Anything("JsonLogic", ("object", "boolean"))
 _CONDITION: Final = Text("a condition in CEL", chars_max=limits.SOURCE_CHARS_MAX)
 _MEMBER: Final = Text("text", chars_max=limits.TEXT_CHARS_MAX)
@@ -53,7 +54,7 @@ SPLIT: Final = Record(
             examples=({"many": 10, "few": 90},),
         ),
         "by": Field(
-            Text("a name of an attribute"),
+            Text("a name of an attribute", pattern="^.", hint="leave it out for the targetingKey"),
             "The attribute that sticks to its share; the targetingKey without it. "
             "Who lacks it goes on to the next rule.",
             examples=("user", "tenant"),
@@ -101,7 +102,12 @@ TARGETING: Final = Record(
             "Raw JsonLogic that gives a variant, instead of `rules`.",
         ),
     },
-    together={"not": {"required": ["rules", "targeting"]}},
+    together={
+        "not": {
+            "required": ["rules", "targeting"],
+            "properties": {"rules": {"minItems": 1}, "targeting": {"minProperties": 1}},
+        }
+    },
 )
 PROBE: Final = Record(
     "probe",
@@ -143,7 +149,8 @@ SETTING: Final = Record(
             "Facts that callers get along with the value.",
         ),
         "expires": Field(
-            Text("a date", pattern=r"^\d{4}-\d{2}-\d{2}$", hint="write it as 2026-12-31"),
+            Text("a date", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+                 hint="write it as 2026-12-31"),
             "The day on which somebody should remove the setting.",
             examples=("2026-12-31",),
         ),
@@ -165,7 +172,10 @@ SETTING: Final = Record(
     },
 )  # fmt: skip
 _AUDIENCE: Final = {
-    "by": Field(Text("a name of an attribute"), "The attribute whose values are listed."),
+    "by": Field(
+        Text("a name of an attribute", pattern="^.", hint="name the attribute"),
+        "The attribute whose values are listed.",
+    ),
     "members": Field(ListOf(_MEMBER, "a list of text", limits.SEGMENT_MEMBERS_MAX), "The values."),
     "members_file": Field(
         Text("a path"), "A file with one value to a line, its path relative to this file."
@@ -181,6 +191,11 @@ _AUDIENCE: Final = {
     "when": Field(_CONDITION, "A condition in CEL, instead of a list."),
     "logic": Field(_LOGIC, "A condition as JsonLogic, instead of a list."),
 }
+GOES_WITH: Final = {
+    **dict.fromkeys(("members", "members_file", "members_digest"), "by"),
+    **dict.fromkeys(("member_count", "table_digest", "table_bytes"), "members_digest"),
+}
+"""What means nothing in an audience without another field."""
 _ONE_KIND: Final = {
     "oneOf": [
         {"required": ["by", "members"]},
@@ -188,7 +203,9 @@ _ONE_KIND: Final = {
         {"required": ["by", "members_digest"]},
         {"required": ["when"]},
         {"required": ["logic"]},
-    ]
+    ],
+    "not": {"anyOf": [{"required": ["by", "when"]}, {"required": ["by", "logic"]}]},
+    "dependentRequired": {name: [whole] for name, whole in GOES_WITH.items()},
 }
 AUDIENCE: Final = Record("audience", _AUDIENCE, together=_ONE_KIND)
 SEGMENT: Final = Record(

@@ -216,9 +216,9 @@ class _Check:
         hint = ""
         if isinstance(shape, Text | Nullable) and found in {"a number", "true or false"}:
             hint = "quote it"
-        elif isinstance(shape, Switch) and node.value in {"on", "yes"}:
+        elif isinstance(shape, Switch) and node.value in ("on", "yes"):
             hint = "write true"
-        elif isinstance(shape, Switch) and node.value in {"off", "no"}:
+        elif isinstance(shape, Switch) and node.value in ("off", "no"):
             hint = "write false"
         return self._report("wrong-type", f"this must be {shape.noun}, not {found}", path, hint)
 

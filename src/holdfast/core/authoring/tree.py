@@ -8,12 +8,14 @@ that JSON can't carry, nesting without end.
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import msgspec
 import yaml
 
 from holdfast.core import limits
@@ -30,9 +32,11 @@ _BOOLEANS = {
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NOT_ZERO = re.compile(r"[-+.0]*[1-9]")
 _NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|[-+]?Infinity|NaN")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _JSON_ONLY = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_HIDDEN_BREAK = re.compile("[\x85\u2028\u2029]")
 _JSON_PAIR = re.compile(
     r"((?<!\\)(?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
 )
@@ -139,7 +143,11 @@ def read_tree(text: bytes, file: str) -> Tree:
         return tree
     tree.lines = source.split("\n")
     if source.lstrip()[:1] in {"{", "["}:
-        source = _JSON_ONLY.sub(_escape, _JSON_PAIR.sub(_code_point, source))
+        source = _JSON_PAIR.sub(_code_point, source)
+        source = _JSON_ONLY.sub(_escape, source) if _is_json(text) else source
+    if found := _HIDDEN_BREAK.search(source):
+        tree.problems.append(_hidden_break(source, found, file))
+        return tree
     builder = _Builder(tree)
     try:
         builder.read(source)
@@ -194,6 +202,24 @@ def _syntax(failure: yaml.YAMLError, source: str, file: str) -> Problem:
     return Problem(code=code, message=message, hint=hint, file=file, line=line, column=column)
 
 
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _hidden_break(source: str, found: re.Match[str], file: str) -> Problem:
+    """The parser reads YAML 1.1, which ends lines there, comments too; what people see does not."""
+    line, column = _place(source, found.start())
+    message = f"U+{ord(found[0]):04X} is a line break that does not show"
+    hint = f'take it out, or write "\\u{ord(found[0]):04x}" in double quotes'
+    return Problem(
+        code="hidden-break", message=message, hint=hint, file=file, line=line, column=column
+    )
+
+
 def _escape(match: re.Match[str]) -> str:
     """What JSON takes as it is, and YAML refuses or takes for a line break."""
     return f"\\u{ord(match[0]):04X}"
@@ -202,7 +228,11 @@ def _escape(match: re.Match[str]) -> str:
 def _unprintable(source: str) -> tuple[int, int]:
     """Where the first character stands that YAML does not allow: its reader gives no place."""
     found = _UNPRINTABLE.search(source)
-    before = source[: found.start()] if found else ""
+    return _place(source, found.start() if found else 0)
+
+
+def _place(source: str, offset: int) -> tuple[int, int]:
+    before = source[:offset]
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
@@ -340,6 +370,9 @@ class _Builder:
         if not math.isfinite(number):
             hint = "write a smaller one"
             return self._broken("number-range", f"{text[:40]} is too large", hint, line, column)
+        if not number and _NOT_ZERO.match(text):
+            hint = "write 0, or a larger one"
+            return self._broken("number-range", f"{text[:40]} is too small", hint, line, column)
         # Canonical JSON writes 3.0 as 3: they are one number from here on.
         whole = number.is_integer() and abs(number) <= limits.SAFE_INTEGER_MAX
         return int(number) if whole else number
