@@ -143,18 +143,21 @@ class Journal:
         return running is not None and self.act_on(running, action)
 
     def act_on(self, rollout: str, how: str) -> bool:
-        return self.commit(_moves(self.state, rollout, how))
+        """As automation does: what it moves is not staged again."""
+        return self.commit(_moves(self.state, rollout, how), automation=True)
 
     def check(self, action: Sequence[Edit] | str) -> Step | None:
         """What a change would do: all of a commit but that it is written. None when refused."""
         if not isinstance(action, str):
             return self._prepared(_of_content(action))
         running = next(iter(self.state.rollouts), None)
-        return self._prepared(_moves(self.state, running, action)) if running else None
+        moves = _moves(self.state, running, action) if running else ()
+        return self._prepared(moves, automation=True) if moves else None
 
-    def _prepared(self, edits: Iterable[Edit]) -> Step | None:
+    def _prepared(self, edits: Iterable[Edit], *, automation: bool = False) -> Step | None:
         edits = tuple(edits)
-        edits = staged(self.state, edits, after(self.state, edits))
+        if not automation:
+            edits = staged(self.state, edits, after(self.state, edits))
         if validate(self.state, edits):
             return None
         at_ms = histories.T0_MS + self.state.head.revision
@@ -164,9 +167,9 @@ class Journal:
         except Invalid:
             return None
 
-    def commit(self, edits: Iterable[Edit]) -> bool:
+    def commit(self, edits: Iterable[Edit], *, automation: bool = False) -> bool:
         """Whether it was let through."""
-        made = self._prepared(edits)
+        made = self._prepared(edits, automation=automation)
         if made is None:
             return False
         edits = self._sealed.edits

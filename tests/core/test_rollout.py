@@ -23,11 +23,13 @@ from holdfast.core.model import (
     Ahead,
     Audience,
     DeleteSegment,
+    DeleteService,
     DeleteSetting,
     Edit,
     Environment,
     Head,
     MoveRollout,
+    Probe,
     PutEnvironment,
     PutSegment,
     PutService,
@@ -88,6 +90,13 @@ def commit(state: State, *edits: Edit) -> State:
     problems = validate(state, whole)
     assert problems == []
     return state_after(whole, start=state)
+
+
+def taken_back(state: State, rollout: str) -> State:
+    """As automation does it, which stages nothing. It is never refused."""
+    edits = rolled_back(state, rollout)
+    assert validate(state, edits) == []
+    return state_after(edits, start=state)
 
 
 def problems(state: State, *edits: Edit) -> list[str]:
@@ -437,7 +446,7 @@ def test_other_environments_keep_what_they_have() -> None:
         {name: Targeting("new") for name in both},
     )
     state = commit(old, put("n", setting))
-    state = commit(state, *rolled_back(state, "production.3"))
+    state = taken_back(state, "production.3")
     assert ask(state, "n", INSIDE) == "yes"
     assert ask(state, "n", INSIDE, Subject("staging", "shop")) == "newer"
 
@@ -488,6 +497,58 @@ def test_whether_there_is_a_segment_goes_back_with_the_other_rollouts_of_its_cha
     assert state.services["shop"].segments.keys() == old.services["shop"].segments.keys()
 
 
+def test_a_probe_goes_with_the_environment_that_it_names() -> None:
+    both = fixed(1, "production", "staging")
+    probes = tuple(Probe({}, 1, names) for names in (("production",), ("production", "staging")))
+    state = commit(standing(), put("n", msgspec.structs.replace(both, probes=probes)))
+    state = taken_back(state, "production.3")
+    left = state.services["shop"].settings["n"].setting
+    assert left.environments.keys() == {"staging"}
+    assert left.probes == (Probe({}, 1, ("staging",)),)
+
+
+def test_a_setting_that_moved_goes_back_in_its_environment_alone() -> None:
+    both = fixed(1, "production", "staging")
+    include = PutService("shop", Service(includes=("common",)))
+    old = standing(PutService("common", Service()), put("n", both, "common"), include)
+    state = commit(old, DeleteSetting("shop", "n"), DeleteSetting("common", "n"), put("n", both))
+    state = taken_back(state, "production.3")
+    owners = {
+        name: made(state, Subject(name, "shop")).setting("n").service
+        for name in ("production", "staging")
+    }
+    assert owners == {"production": "common", "staging": ""}
+    assert "key-collision" in problems(state, put("m", both), put("m", both, "common"))
+
+
+def test_a_deleted_service_comes_back_without_what_it_needed_and_is_gone() -> None:
+    needs = Service(depends_on=("other", "stays"))
+    others = (PutService("other", Service()), PutService("stays", Service()))
+    state = commit(standing(put("n", fixed(1)), *others, PutService("shop", needs)),
+                   DeleteService("shop"))  # fmt: skip
+    state = commit(state, DeleteService("other"))
+    state = taken_back(state, "production.3")
+    assert state.services["shop"].info.depends_on == ("stays",)
+    assert ask(state, "n", OUTSIDE) == 1
+
+
+def test_a_rollout_of_another_environment_is_in_no_rollback_s_way() -> None:
+    plan = PutEnvironment("staging", Environment(policy=Policy(rollout=PLAN)))
+    both = ("production", "staging")
+    old = state_after([plan], start=standing(put("n", fixed(1, *both))))
+    state = commit(old, put("n", fixed(2, *both)))
+    state = commit(state, MoveRollout("staging.4", 2, "completed"))
+    off = msgspec.structs.replace(
+        fixed(2, *both), environments={"production": Targeting("it"), "staging": Targeting()}
+    )
+    state = commit(state, put("n", off))
+    assert set(state.rollouts) == {"production.4", "staging.6"}
+    state = taken_back(state, "production.4")
+    assert set(state.rollouts) == {"staging.6"}
+    assert ask(state, "n", INSIDE) == 1
+    assert problems(state, put("n", fixed(3, *both))) == ["rollout-busy"]
+
+
 def test_rollouts_that_hang_together_by_a_third_one_go_back_together() -> None:
     plans = [
         PutEnvironment(name, Environment(policy=Policy(rollout=PLAN))) for name in ("staging", "x")
@@ -535,6 +596,19 @@ def test_includes_on_their_way_stand_alone() -> None:
     assert problems(state, put("m", fixed(2))) == ["rollout-busy"]
     state = commit(old, put("n", fixed(2), "common"))
     assert problems(state, PutService("shop", Service(includes=("common",)))) == ["rollout-busy"]
+
+
+def test_what_an_include_on_its_way_out_leads_to_stays() -> None:
+    include = PutService("shop", Service(includes=("common",)))
+    old = standing(PutService("common", Service()), put("n", fixed(1), "common"), include)
+    state = commit(old, PutService("shop", Service()))
+    assert problems(state, DeleteService("common")) == ["rollout-busy"]
+
+
+def test_a_service_is_not_made_anew_while_something_of_it_is_on_its_way() -> None:
+    state = commit(standing(put("n", fixed(1))), put("n", fixed(2)))
+    anew = (DeleteService("shop"), PutService("shop", Service()))
+    assert problems(state, *anew) == ["rollout-busy"]
 
 
 def test_a_type_stays_while_two_sides_answer() -> None:

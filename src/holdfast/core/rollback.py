@@ -136,10 +136,25 @@ def _restored(environment: str, old: Setting | None, now: Setting | None) -> Set
     )
 
 
+def _probed_where_it_stands(setting: Setting) -> Setting:
+    """Its probes name no environment any more that it is taken out of."""
+    probes = [
+        msgspec.structs.replace(
+            probe, environments=tuple(x for x in probe.environments if x in setting.environments)
+        )
+        for probe in setting.probes
+    ]
+    kept = [
+        now for was, now in zip(setting.probes, probes, strict=True)
+        if now.environments or not was.environments
+    ]  # fmt: skip
+    return msgspec.structs.replace(setting, probes=tuple(kept))
+
+
 def _setting_edits(state: State, settings: Settings) -> Iterator[Edit]:
     for (service, key), wanted in settings.items():
         if wanted is not None:
-            yield PutSetting(service, key, wanted)
+            yield PutSetting(service, key, _probed_where_it_stands(wanted))
         elif setting_at(state.services, service, key) is not None:
             yield DeleteSetting(service, key)
 
@@ -205,4 +220,5 @@ def _put_back_services(state: State, before: Before) -> Iterator[Edit]:
             includes = old.includes if old else ()
             yield PutService(name, msgspec.structs.replace(now.info, includes=includes))
         elif old is not None:
-            yield PutService(name, old)
+            there = tuple(one for one in old.depends_on if one in {*state.services, *services})
+            yield PutService(name, msgspec.structs.replace(old, depends_on=there))

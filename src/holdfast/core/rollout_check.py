@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from typing import Final
 
+import msgspec
+
 from holdfast.core import limits
 from holdfast.core.covered import (
     Services,
@@ -20,6 +22,7 @@ from holdfast.core.covered import (
     settings_of,
 )
 from holdfast.core.errors import Problem
+from holdfast.core.fold import after
 from holdfast.core.model import (
     DeleteSegment,
     DeleteService,
@@ -35,7 +38,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.pointer import near, pointer
 from holdfast.core.policies import PERCENT_PARTS, Plan
-from holdfast.core.rollback import ended
+from holdfast.core.rollback import ended, rolled_back
 from holdfast.core.state import Before, RolloutState, State, closure
 
 STAGES_MAX: Final = 32
@@ -45,6 +48,7 @@ ROLLOUTS_MAX: Final = 100
 """Rollouts that run in one environment at a time."""
 SERVICES_AT_ONCE: Final = 10
 """One in so many services of an environment may go over to another bucketing at a time."""
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
 
 
@@ -210,26 +214,29 @@ def _move(old: State, edit: MoveRollout, edits: Sequence[Edit], new: State) -> I
         message = f"stage {edit.stage} after stage {rollout.stage} of {stages}"
         hint = "stages only go on; to take the change away, roll back"
         yield _plan("rollout-stage", message, f"{path}/stage", hint)
-    if edit.status == "rolled-back" and not _is_put_back(rollout, edits, new):
+    if edit.status == "rolled-back" and not _is_put_back(old, edit.rollout, edits, new):
         message = "the edits don't put back all that the change found"
         hint = f"take the edits that `holdfast rollout roll-back {edit.rollout}` makes"
         yield _plan("rollout-edits", message, path, hint)
 
 
-def _is_put_back(rollout: RolloutState, edits: Sequence[Edit], new: State) -> bool:
+def _is_put_back(old: State, name: str, edits: Sequence[Edit], new: State) -> bool:
     """Or edited on top, and so under way in a rollout that the same change begins."""
-    environment, before = rollout.environment, rollout.before
+    environment, before = old.rollouts[name].environment, old.rollouts[name].before
+    back = after(old, rolled_back(old, name))
     begun = new.rollouts.get(f"{environment}.{new.head.revision}")
     edited: set[tuple[str, str]] = set()
     if begun is not None:
         edited = {(e.service, e.key) for e in edits if isinstance(e, PutSetting | DeleteSetting)}
-    for service, key, old in settings_of(before):
-        differs = differ(environment, old, setting_at(new.services, service, key))
-        if differs and (service, key) not in edited:
+    for service, key, _ in settings_of(before):
+        wanted, now = (setting_at(one.services, service, key) for one in (back, new))
+        if differ(environment, wanted, now) and (service, key) not in edited:
             return False
     return not any(
         was is not None
-        and segments_differ(environment, was, segment_at(new.services, service, name))
+        and segments_differ(
+            environment, *(segment_at(one.services, service, name) for one in (back, new))
+        )
         for service, name, was in segments_of(before)
     )
 
@@ -250,16 +257,33 @@ def _retyped(rollout: RolloutState, new: State) -> Iterator[Problem]:
 def _busy(
     old: State, edits: Sequence[Edit], new: State, running: dict[str, RolloutState]
 ) -> Iterator[Problem]:
-    """Edits of what a rollout covers, or of what decides how it is reached."""
+    """Edits of what a rollout covers, or of what decides how it is reached.
+
+    What takes a rollout back is in no other environment's way: nothing keeps it from going.
+    """
+    back = _going_back(old, edits)
     for edit in edits:
         if not isinstance(
             edit,
             PutSetting | DeleteSetting | PutSegment | DeleteSegment | PutService | DeleteService,
         ):
             continue
+        elsewhere = back.get(_encode(edit))
         for name, rollout in running.items():
+            if elsewhere and rollout.environment not in elsewhere:
+                continue
             if _crosses(old, new, edit, rollout):
                 yield _is_busy(edit, name, rollout)
+
+
+def _going_back(old: State, edits: Sequence[Edit]) -> dict[bytes, set[str]]:
+    """Edits that take rollouts back, as bytes -> the environments in which these run."""
+    found: dict[bytes, set[str]] = {}
+    for name, move in ended(edits).items():
+        if move.status == "rolled-back" and name in old.rollouts:
+            for edit in rolled_back(old, name):
+                found.setdefault(_encode(edit), set()).add(old.rollouts[name].environment)
+    return found
 
 
 def _is_busy(edit: Edit, name: str, rollout: RolloutState) -> Problem:
@@ -290,7 +314,12 @@ def _crosses(old: State, new: State, edit: Edit, rollout: RolloutState) -> bool:
             differs = segments_differ(environment, had, has)
             covering = {name for name, names in before.segments.items() if edit.segment in names}
             came_or_went = had is None or has is None
-        case PutService() | DeleteService():
+        case PutService():
+            was_info, info = (one.services.get(edit.service) for one in (old, new))
+            if was_info and info and was_info.info.includes == info.info.includes:
+                return False
+            return _regroups(old, new, edit.service, rollout)
+        case DeleteService():  # made again by the same change, it has lost what it had all the same
             return _regroups(old, new, edit.service, rollout)
         case _:
             return False
@@ -313,14 +342,12 @@ def _meets(old: State, new: State, service: str, others: set[str]) -> bool:
 
 
 def _regroups(old: State, new: State, service: str, rollout: RolloutState) -> bool:
-    """Whether a service's includes change, or its being there, in reach of the rollout."""
-    was, now = old.services.get(service), new.services.get(service)
-    if (was.info.includes if was else ()) == (now.info.includes if now else ()) and was and now:
-        return False
+    """Whether the service is in reach of the rollout, as it is or as the rollout found it."""
     covered = services_of(rollout.before)
     views: tuple[Services, ...] = (
         old.services,
         new.services,
+        overlay(old.services, rollout.before),
         overlay(new.services, rollout.before),
     )
     return any(not covered.isdisjoint(_region(view, service)) for view in views)

@@ -26,6 +26,7 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
+    MoveRollout,
     PutContract,
     PutEnvironment,
     PutRoot,
@@ -65,7 +66,7 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
         *_nouns(new, edits),
     ]
     found += _services(new, affected, touched)
-    found += _collisions(old, new, touched, affected)
+    found += _collisions(old, new, touched, affected, back=_takes_back(edits))
     found += _references(old, new, edits, affected)
     found += check_rollouts(old, edits, new)
     found += check_contexts(old, edits)
@@ -272,10 +273,18 @@ def _cycle(new: State, service: str, path: str) -> Iterator[Problem]:
                 waiting.append(included)
 
 
+def _takes_back(edits: Iterable[Edit]) -> bool:
+    return any(isinstance(one, MoveRollout) and one.status == "rolled-back" for one in edits)
+
+
 def _collisions(
-    old: State, new: State, touched: Collection[str], affected: Iterable[str]
+    old: State, new: State, touched: Collection[str], affected: Iterable[str], *, back: bool
 ) -> Iterator[Problem]:
-    """One key from two services in one snapshot: consumers could not tell which they get."""
+    """One key from two services in one snapshot: consumers could not tell which they get.
+
+    A rollout that moved a setting may be taken `back` in one environment alone: then it counts
+    where both stand.
+    """
     for name in sorted(affected):
         if name not in new.services:
             continue
@@ -288,7 +297,15 @@ def _collisions(
             for other in members:
                 if other != owner:
                     shared = keys & new.services[other].settings.keys()
+                    if back:
+                        shared = {key for key in shared if _meet(new, owner, other, key)}
                     yield from _collision(name, owner, other, shared)
+
+
+def _meet(new: State, one: str, other: str, key: str) -> bool:
+    """Whether an environment has the key from both services."""
+    here, there = (new.services[name].settings[key].setting for name in (one, other))
+    return not here.environments.keys().isdisjoint(there.environments)
 
 
 def _added(old: State, new: State, service: str) -> Collection[str]:
