@@ -297,6 +297,26 @@ def test_examples_of_contracts_are_probes() -> None:
     assert caught.value.problems[0].path == "/contracts/shop/web/examples/0"
 
 
+def test_a_kill_switch_works_whatever_people_wrote_of_its_answers() -> None:
+    example = Example({"tenant": "contoso"}, {"tiles": 49})
+    right = Contract({"tiles": Need("integer")}, examples=(example,))
+    setting = ruled(
+        Rule(logic=CONDITIONS[0], serve="many"), probes=(Probe({"tenant": "contoso"}, 49),)
+    )
+    targeting = msgspec.structs.replace(setting.environments["production"], enabled=False)
+    off = msgspec.structs.replace(setting, environments={"production": targeting})
+    before = [put("tiles", setting), PutContract("shop", "web", right)]
+    assert probes(made(shop(*before)))
+    assert made(shop(*before, put("tiles", off)))
+
+
+def test_an_example_of_what_is_not_there_is_the_contract_s_alone() -> None:
+    """A rollout that brought the setting can be taken back."""
+    need = {"new": Need("integer")}
+    contract = Contract(need, examples=(Example({}, {"new": 9}),))
+    assert made(shop(put("tiles", ruled()), PutContract("shop", "web", contract)))
+
+
 def test_a_change_of_probes_alone_makes_a_snapshot() -> None:
     before = shop(put("tiles", ruled()))
     after = state_after(

@@ -138,6 +138,14 @@ def test_a_contract_of_another_environment_and_an_optional_key_ask_nothing(shop:
     prove(shop.generation(), None, Demands(optional))
 
 
+def test_a_kill_switch_is_taken_whatever_the_contract_counts_on(shop: Shop) -> None:
+    counted_on = contract(examples=(Example(CONTOSO, {"tiles": 49}),))
+    active = shop.generation()
+    prove(active, None, Demands(counted_on))
+    shop.put(tiles={**flag(9), "state": "DISABLED"})
+    prove(shop.generation(active), active, Demands(counted_on))
+
+
 def test_an_integer_is_read_as_a_number(shop: Shop) -> None:
     prove(shop.generation(), None, Demands(contract(needs={"tiles": Need("number")})))
 

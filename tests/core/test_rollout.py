@@ -507,6 +507,17 @@ def test_a_probe_goes_with_the_environment_that_it_names() -> None:
     assert left.probes == (Probe({}, 1, ("staging",)),)
 
 
+def test_each_environment_keeps_the_probes_of_what_it_has() -> None:
+    def setting(serve: str, value: int) -> Setting:
+        where = dict.fromkeys(("production", "staging"), Targeting(serve))
+        return Setting("integer", {"one": 1, "two": 2}, where, probes=(Probe({}, value),))
+
+    state = commit(standing(put("n", setting("one", 1))), put("n", setting("two", 2)))
+    state = taken_back(state, "production.3")
+    assert ask(state, "n", {}) == 1
+    assert ask(state, "n", {}, Subject("staging", "shop")) == 2
+
+
 def test_a_setting_that_moved_goes_back_in_its_environment_alone() -> None:
     both = fixed(1, "production", "staging")
     include = PutService("shop", Service(includes=("common",)))

@@ -8,7 +8,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -21,6 +21,7 @@ from holdfast.core.model import (
     DeleteSetting,
     Edit,
     MoveRollout,
+    Probe,
     PutSegment,
     PutService,
     PutSetting,
@@ -133,22 +134,27 @@ def _restored(environment: str, old: Setting | None, now: Setting | None) -> Set
         environments=environments,
         variants={**now.variants, **old.variants},  # others may serve what this change added
         schema=schema_of(now, old),
+        probes=(
+            *_probes_in({environment}, old),
+            *_probes_in(environments.keys() - {environment}, now),
+        ),
     )
+
+
+def _probes_in(environments: Collection[str], setting: Setting) -> Iterator[Probe]:
+    """Those of its probes that hold in any of the environments, for these."""
+    for probe in setting.probes:
+        there = set(environments) & set(probe.environments or environments)
+        if there:
+            yield msgspec.structs.replace(probe, environments=tuple(sorted(there)))
 
 
 def _probed_where_it_stands(setting: Setting) -> Setting:
     """Its probes name no environment any more that it is taken out of."""
-    probes = [
-        msgspec.structs.replace(
-            probe, environments=tuple(x for x in probe.environments if x in setting.environments)
-        )
-        for probe in setting.probes
-    ]
-    kept = [
-        now for was, now in zip(setting.probes, probes, strict=True)
-        if now.environments or not was.environments
-    ]  # fmt: skip
-    return msgspec.structs.replace(setting, probes=tuple(kept))
+    there = setting.environments.keys()
+    if all(there >= set(probe.environments) for probe in setting.probes):
+        return setting
+    return msgspec.structs.replace(setting, probes=tuple(_probes_in(there, setting)))
 
 
 def _setting_edits(state: State, settings: Settings) -> Iterator[Edit]:

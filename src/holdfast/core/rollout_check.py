@@ -259,7 +259,7 @@ def _busy(
 ) -> Iterator[Problem]:
     """Edits of what a rollout covers, or of what decides how it is reached.
 
-    What takes a rollout back is in no other environment's way: nothing keeps it from going.
+    What takes a rollout back is in no other one's way: nothing keeps it from going.
     """
     back = _going_back(old, edits)
     for edit in edits:
@@ -268,22 +268,21 @@ def _busy(
             PutSetting | DeleteSetting | PutSegment | DeleteSegment | PutService | DeleteService,
         ):
             continue
-        elsewhere = back.get(_encode(edit))
+        if _encode(edit) in back:
+            continue
         for name, rollout in running.items():
-            if elsewhere and rollout.environment not in elsewhere:
-                continue
             if _crosses(old, new, edit, rollout):
                 yield _is_busy(edit, name, rollout)
 
 
-def _going_back(old: State, edits: Sequence[Edit]) -> dict[bytes, set[str]]:
-    """Edits that take rollouts back, as bytes -> the environments in which these run."""
-    found: dict[bytes, set[str]] = {}
-    for name, move in ended(edits).items():
-        if move.status == "rolled-back" and name in old.rollouts:
-            for edit in rolled_back(old, name):
-                found.setdefault(_encode(edit), set()).add(old.rollouts[name].environment)
-    return found
+def _going_back(old: State, edits: Sequence[Edit]) -> set[bytes]:
+    """The edits that take back what this change does, as bytes."""
+    return {
+        _encode(edit)
+        for name, move in ended(edits).items()
+        if move.status == "rolled-back" and name in old.rollouts
+        for edit in rolled_back(old, name)
+    }
 
 
 def _is_busy(edit: Edit, name: str, rollout: RolloutState) -> Problem:
