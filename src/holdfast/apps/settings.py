@@ -30,6 +30,7 @@ POLL_INTERVAL_S_MAX: Final = 86_400.0
 WORKERS_MAX: Final = 64
 WAIT_BUDGET_S_MAX: Final = 10.0
 _NAME: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_TOKEN: Final = re.compile(r"[!-~]{1,512}")
 _BASE_URL: Final = re.compile(r"https?://[!-~]{1,512}")
 
 
@@ -164,6 +165,7 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
             )
         found.extend(_problems_of_upstreams(settings.upstreams))
         found.extend(_problems_of_cell(settings.cell))
+        found.extend(_problems_of_texts(settings))
         if not 1 <= settings.workers <= WORKERS_MAX:
             found.append(
                 Problem(
@@ -213,6 +215,27 @@ def _problems_of_node(settings: ControlSettings) -> list[Problem]:
     return found
 
 
+def _problems_of_texts(settings: EdgeSettings) -> list[Problem]:
+    found = []
+    if settings.token and not _TOKEN.fullmatch(settings.token):
+        found.append(
+            Problem(
+                code="bad-token",
+                message="the token has blanks, line ends or characters that no token has",
+                hint="give the whole text that `holdfast token create` printed, and only that",
+            )
+        )
+    if settings.public_url and not _BASE_URL.fullmatch(settings.public_url):
+        found.append(
+            Problem(
+                code="bad-public-url",
+                message=f"{settings.public_url[:128]!r} is no base URL",
+                hint="write http://HOST:PORT or https://HOST[/PATH], as clients reach this edge",
+            )
+        )
+    return found
+
+
 def _problems_of_cell(cell: str) -> list[Problem]:
     """It travels in a header, as bytes that everybody has to spell alike."""
     if not cell or _NAME.fullmatch(cell):
@@ -242,5 +265,5 @@ def _problems_of_upstreams(upstreams: tuple[str, ...]) -> list[Problem]:
             hint="write http://HOST:PORT or https://HOST[/PATH]",
         )
         for upstream in upstreams
-        if not upstream.startswith(("http://", "https://"))
+        if not _BASE_URL.fullmatch(upstream)
     ]

@@ -253,6 +253,11 @@ class Follower:
         held = self._intake.held.get(subject)
         return held is None or self._machine.silent or is_stale(held, self._clock())
 
+    @property
+    def silence(self) -> str:
+        """Why no upstream answers; empty while one does."""
+        return self._intake.last_error if self._machine.silent else ""
+
     def wait_for(self, subject: Subject, timeout_s: float) -> bool:
         """Whether the host was told of a generation of the subject, waiting until the timeout."""
         with self._activated:

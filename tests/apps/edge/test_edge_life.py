@@ -19,7 +19,7 @@ from holdfast.adapters.disk_cache import DiskCache
 from holdfast.apps.edge import shelf
 from holdfast.apps.edge.process import Edge
 from holdfast.apps.http import Request, Response
-from holdfast.apps.settings import EdgeSettings
+from holdfast.apps.settings import EdgeSettings, problems_of
 from holdfast.core.errors import Invalid
 from holdfast.core.model import DeleteToken, PutService, Scope, Service, Subject
 
@@ -94,6 +94,37 @@ def test_without_its_disk_it_is_not_ready_and_does_not_guess(cache_dir):
         assert answered.status == 503
         assert answered.headers["retry-after"] == "1"
         assert answered.json()["errorCode"] == "GENERAL"
+
+
+def test_who_looks_at_an_edge_that_is_not_ready_learns_why_nobody_answers(cache_dir):
+    """A wrong token, at an upstream that is well: the edge has nothing, and lists nothing."""
+    answers = {"/v1/catalogue": Response(401, [])}
+
+    def answer(request: Request) -> Response:
+        return answers.get(request.path, Response(404, []))
+
+    with listening(answer) as strict, edge_at(cache_dir, strict.port, wait=False) as edge:
+        until(lambda: "answered 401" in edge.ready()[1].get("silence", ""))
+        assert not edge.ready()[0]
+        answers["/v1/catalogue"] = Response(200, [], b'{"subjects":[]}')
+        until(lambda: "silence" not in edge.ready()[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"token": "hf_a_b\n"}, "bad-token"),
+        ({"token": "two words"}, "bad-token"),
+        ({"token": "hf_\xe4"}, "bad-token"),
+        ({"public_url": "edge.example.com"}, "bad-public-url"),
+        ({"upstreams": ("http://a\nb",)}, "bad-upstream"),
+        ({"upstreams": ("http://",)}, "bad-upstream"),
+    ],
+)
+def test_what_no_edge_could_work_with_is_refused_at_the_start(settings, code):
+    problems = problems_of(EdgeSettings(**settings))
+    assert [problem.code for problem in problems] == [code]
+    assert "hf_" not in str(problems)
 
 
 def test_the_upstream_dies_and_returns_and_nothing_goes_back(world, cache_dir):

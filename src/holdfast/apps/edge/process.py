@@ -100,7 +100,7 @@ class Edge:
         self._siblings = siblings
         self._clock = clock
         self._once_ready = once_ready
-        self._upstream = ""
+        self._upstream = self._silence = ""
         self._ready = False
         self._known: frozenset[Subject] | None = None
         self._refused: set[Subject] = set()
@@ -196,6 +196,7 @@ class Edge:
             "refused": sorted(map(str, self._refused))[:20],
             "stale": sum(active.stale_age_s is not None for active in self.table),
             "pushed": [active.name for active in self.table if active.pushed][:20],
+            **({"silence": self._silence} if self._silence else {}),
             **({"cell": self.settings.cell} if self.settings.cell else {}),
             **({"shard": self.shard.name} if self.shard.plan else {}),
         }
@@ -375,12 +376,21 @@ class Edge:
             _log.info("following", upstream=name, subjects=len(self._known), before=self._upstream)
             self._upstream = name
 
+    def _tell_silence(self) -> None:
+        """That no upstream answers is said once, with the reason, and once that it is over."""
+        before, self._silence = self._silence, self.follower.silence
+        if self._silence and not before:
+            _log.warning("no upstream answers: what is held goes on", why=self._silence)
+        elif before and not self._silence:
+            _log.warning("an upstream answers again", before=before)
+
     def _label_all(self) -> None:
         settled, lagging = False, set[Subject]()
         while not self._stop.wait(LABELS_S):
             if not settled and self.own_ready()[0]:
                 settled = True
                 self._once_ready()
+            self._tell_silence()
             for active in self.table:
                 self._label(active)
                 active.bulk.build(pause)
