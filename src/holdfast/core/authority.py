@@ -38,8 +38,9 @@ def authorise(
     """Raise `Forbidden`, naming the first right that is missing. `state` is the one before.
 
     Write is needed in each environment whose answers an item may change; for an item that changes
-    none, as a description, in any one. Environments, their policies and roots need admin, a token
-    admin over all that it gives or gave. Who moves a rollout could have made its change.
+    none, as a description, in any one. Who includes a service must be able to read it there: its
+    settings are the other's own from then on. Environments, their policies and roots need admin, a
+    token admin over all that it gives or gave. Who moves a rollout could have made its change.
     """
     for difference in differences:
         for verb, environment, service in _needed(difference):
@@ -88,6 +89,16 @@ def _needed(difference: Difference) -> Iterator[tuple[Verb, str, str]]:
     elif difference.kind in ("setting", "segment", "service"):
         for environment in difference.environments or ("",):
             yield "write", environment, difference.service
+            for name in _newly_included(difference):
+                yield "read", environment, name
+
+
+def _newly_included(difference: Difference) -> list[str]:
+    """Services whose settings the service has from now on, and so whoever may read it."""
+    if difference.kind != "service" or difference.after is None:
+        return []
+    before = (difference.before or {}).get("includes", ())
+    return [name for name in difference.after.get("includes", ()) if name not in before]
 
 
 def _scopes(edits: Sequence[Edit], state: State) -> Iterator[Scope]:

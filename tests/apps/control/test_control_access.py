@@ -239,6 +239,24 @@ def test_lists_show_only_what_the_token_may_see(shop: Plane) -> None:
     shop.refused("GET", "/v1/history", 403, headers=headers)
 
 
+def test_nobody_reads_a_service_by_including_it(shop: Plane) -> None:
+    including = MAIL.replace("service: mail", "service: mail\nincludes: [shop]")
+    writes: dict[str, Any] = {"verbs": ["write"], "service": "mail"}
+    narrow = shop.bearing(shop.token(writes))
+    body = {"documents": documents(including)}
+    for path in ("/v1/commits", "/v1/changes", "/v1/changes/check"):
+        error = shop.refused("POST", path, 403, json=body, headers=narrow)
+        assert "read" in error["message"]
+        assert "/shop" in error["message"]
+    staging: dict[str, Any] = {"verbs": ["read"], "service": "shop", "environment": "staging"}
+    elsewhere = shop.bearing(shop.token(writes, staging))
+    shop.refused("POST", "/v1/commits", 403, json=body, headers=elsewhere)
+    both = shop.bearing(shop.token(writes, {"verbs": ["read"], "service": "shop"}))
+    shop.ok("POST", "/v1/commits", json=body, headers=both)
+    more = {"documents": documents(including.replace("mb: 100}", "mb: 200}"))}
+    shop.ok("POST", "/v1/commits", json=more, headers=narrow)
+
+
 def test_a_writer_of_one_environment_can_not_touch_another(shop: Plane) -> None:
     scope = {"verbs": ["write"], "service": "shop", "environment": "staging"}
     headers = shop.bearing(shop.token(scope))

@@ -165,7 +165,8 @@ async def search_settings(  # noqa: PLR0913  # the parameters of a query
     q: Annotated[
         str,
         QueryParameter(
-            max_length=256, description="Words in keys, descriptions and values; all match."
+            max_length=256,
+            description="Words in names of services, keys and descriptions; all match.",
         ),
     ] = "",
     service: Annotated[str | None, QueryParameter(description="Only of this service.")] = None,
