@@ -155,14 +155,6 @@ def problems_of(settings: ControlSettings | EdgeSettings) -> tuple[Problem, ...]
         found.extend(problems_of_store(settings.store, settings.store_password_file))
         found.extend(_problems_of_node(settings))
     if isinstance(settings, EdgeSettings):
-        if bool(settings.shards) != bool(settings.shard):
-            found.append(
-                Problem(
-                    code="half-a-shard",
-                    message="a plan of shards, and the name of this edge in it, go together",
-                    hint="give --shards FILE and --shard NAME, or neither",
-                )
-            )
         found.extend(_problems_of_upstreams(settings.upstreams))
         found.extend(_problems_of_cell(settings.cell))
         found.extend(_problems_of_texts(settings))
@@ -217,6 +209,14 @@ def _problems_of_node(settings: ControlSettings) -> list[Problem]:
 
 def _problems_of_texts(settings: EdgeSettings) -> list[Problem]:
     found = []
+    if bool(settings.shards) != bool(settings.shard):
+        found.append(
+            Problem(
+                code="half-a-shard",
+                message="a plan of shards, and the name of this edge in it, go together",
+                hint="give --shards FILE and --shard NAME, or neither",
+            )
+        )
     if settings.token and not _TOKEN.fullmatch(settings.token):
         found.append(
             Problem(
