@@ -518,6 +518,21 @@ def test_each_environment_keeps_the_probes_of_what_it_has() -> None:
     assert ask(state, "n", {}, Subject("staging", "shop")) == 2
 
 
+def test_an_include_stays_while_rules_that_stay_name_a_segment_of_it() -> None:
+    rule = Targeting("off", rules=(Rule(logic={"$ref": "pilot"}, serve="on"),))
+    where = dict.fromkeys(("production", "staging"), rule)
+    setting = Setting("string", {"on": "yes", "off": "no"}, where)
+    common = (PutService("common", Service()), PutSegment("common", "pilot", pilot("a").to))
+    includes = PutService("fresh", Service(includes=("common",)))
+    state = commit(standing(*common), includes, put("n", setting, "fresh"))
+    state = taken_back(state, "production.3")
+    assert state.services["fresh"].info.includes == ("common",)
+    assert made(state, Subject("production", "fresh")).flags == {}
+    assert ask(state, "n", {"tenant": "a"}, Subject("staging", "fresh")) == "yes"
+    alone = commit(standing(*common), includes)
+    assert taken_back(alone, only(alone)[0]).services["fresh"].info.includes == ()
+
+
 def test_a_setting_that_moved_goes_back_in_its_environment_alone() -> None:
     both = fixed(1, "production", "staging")
     include = PutService("shop", Service(includes=("common",)))

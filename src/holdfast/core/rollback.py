@@ -30,7 +30,14 @@ from holdfast.core.model import (
     Setting,
 )
 from holdfast.core.staging import schema_of
-from holdfast.core.state import Before, State, closure, same, segment_environments
+from holdfast.core.state import (
+    Before,
+    State,
+    closure,
+    same,
+    segment_environments,
+    segment_owners,
+)
 
 Settings: TypeAlias = dict[tuple[str, str], Setting | None]
 Segments: TypeAlias = dict[tuple[str, str], Segment | None]
@@ -60,7 +67,8 @@ def rolled_back(
         one = state.rollouts[name]
         _put_back_settings(state, one.environment, one.before, settings)
         _put_back_segments(state, one.environment, one.before, segments)
-        services += _put_back_services(state, one.before)
+    for name in names:
+        services += _put_back_services(state, state.rollouts[name].before, settings)
     moves = [
         MoveRollout(name, state.rollouts[name].stage, "rolled-back", reason, evidence)
         for name in names
@@ -218,13 +226,32 @@ def _referred(setting: Setting | None) -> set[str]:
 # Services -----------------------------------------------------------------------------------------
 
 
-def _put_back_services(state: State, before: Before) -> Iterator[Edit]:
+def _put_back_services(state: State, before: Before, settings: Settings) -> Iterator[Edit]:
     services: Mapping[str, Service | None] = before.services
     for name, old in services.items():
         now = state.services.get(name)
         if now is not None:
-            includes = old.includes if old else ()
+            includes = _put_back_includes(state, name, old.includes if old else (), settings)
             yield PutService(name, msgspec.structs.replace(now.info, includes=includes))
         elif old is not None:
             there = tuple(one for one in old.depends_on if one in {*state.services, *services})
             yield PutService(name, msgspec.structs.replace(old, depends_on=there))
+
+
+def _put_back_includes(
+    state: State, name: str, before: tuple[str, ...], settings: Settings
+) -> tuple[str, ...]:
+    """Those of before, and what came with the change if rules that stay name a segment of it: other
+    environments may have no rollout to take back. It comes last, and so changes no setting that was
+    there.
+    """
+    services, now = state.services, state.services[name]
+    info = msgspec.structs.replace(now.info, includes=before)
+    back = {**services, name: msgspec.structs.replace(now, info=info)}
+    for owner, found in services.items():
+        if name in closure(services, owner):
+            lost = segment_owners(services, owner).keys() - segment_owners(back, owner).keys()
+            kept = (settings.get((owner, key), one.setting) for key, one in found.settings.items())
+            if lost and any(not lost.isdisjoint(_referred(one)) for one in kept):
+                return (*before, *(one for one in now.info.includes if one not in before))
+    return before
