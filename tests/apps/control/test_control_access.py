@@ -257,6 +257,15 @@ def test_nobody_reads_a_service_by_including_it(shop: Plane) -> None:
     shop.ok("POST", "/v1/commits", json=more, headers=narrow)
 
 
+def test_nobody_learns_from_an_import_what_stands_elsewhere(shop: Plane) -> None:
+    """Its problems compare the file with what other environments have."""
+    narrow = shop.bearing(shop.token({"verbs": ["write"], "service": "mail"}))
+    guess = '{"flags": {"tiles": {"state": "ENABLED", "variants": {"few": 8}}}}'
+    body = {"service": "shop", "environment": "staging", "text": guess, "check": True}
+    shop.refused("POST", "/v1/import/flagd", 403, json=body, headers=narrow)
+    assert not shop.ok("POST", "/v1/import/flagd", json=body)["check"]["ok"]
+
+
 def test_a_writer_of_one_environment_can_not_touch_another(shop: Plane) -> None:
     scope = {"verbs": ["write"], "service": "shop", "environment": "staging"}
     headers = shop.bearing(shop.token(scope))

@@ -222,3 +222,33 @@ def put_setting(key: str = "banner", **setting: Any) -> dict[str, Any]:
 def test_an_empty_body_is_said_to_be_empty(plane: Plane) -> None:
     error = plane.refused("POST", "/v1/commits", 400, content=b"")
     assert (error["code"], error["message"]) == ("bad-body", "the body is empty")
+
+
+def test_whoever_hangs_up_in_the_middle_of_a_body_is_no_fault_of_ours(plane: Plane) -> None:
+    sent: list[Any] = []
+
+    async def hang_up() -> None:
+        coming = [
+            {"type": "http.request", "body": b'{"rea', "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Any:
+            return coming.pop(0) if coming else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        path = "/v1/changes/check"
+        scope = {
+            "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {plane.admin}".encode())],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 1), "extensions": {},
+        }  # fmt: skip
+        await plane.app(scope, receive, send)
+
+    with plane.client.portal() as portal:
+        portal.call(hang_up)
+    assert [each["status"] for each in sent if each["type"] == "http.response.start"] == [400]
+    assert 'route="/v1/changes/check",status="5' not in plane.client.get("/metrics").text

@@ -27,6 +27,8 @@ _CODES = {
     429: "too-many-requests",
 }
 _SHOWN_CHARS_MAX = 256
+_HUNG_UP = "client disconnected prematurely"
+"""What Litestar calls an error of the server: whoever sent half a body is gone."""
 
 
 def handlers(count: Callable[[str], None]) -> dict[int | type[Exception], Any]:
@@ -44,6 +46,8 @@ def handlers(count: Callable[[str], None]) -> dict[int | type[Exception], Any]:
         return refuse(http.error_response(error), error.code)
 
     def framework(request: _Request, error: HTTPException) -> Response[bytes]:
+        if error.detail == _HUNG_UP:
+            return refuse(http.fault(400, "bad-body", "the body ended too early"), "bad-body")
         code = _CODES.get(error.status_code, "bad-call")
         if error.status_code >= 500:
             return fault(request, error)

@@ -62,6 +62,7 @@ async def import_flagd(
     control: TheControl, caller: Caller, data: JSONBody[schemas.ImportBody]
 ) -> schemas.Imported:
     """Take a flagd file over into one environment of a service, as one change."""
+    require(caller, "write", data.environment, data.service)
     return await control.write(control.desk.import_flagd, caller, data)
 
 
