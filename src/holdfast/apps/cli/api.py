@@ -151,6 +151,12 @@ class Api:
         care = care_of(method, path)
         return self._exchange(method, path, query or {}, content, care, [])[0]
 
+    def document(self, path: str, **query: object) -> bytes:
+        """The bytes of a JSON object, as they came. Raises `core.errors`."""
+        received = self.raw("GET", path, query=query)
+        self._decoded(dict[str, msgspec.Raw], path, received)
+        return received
+
     def head(self, path: str) -> Mapping[str, str]:
         """The headers of an answer; their names in any case. Raises `core.errors`."""
         return self._exchange("HEAD", path, {}, None, "again", [])[1]
@@ -215,7 +221,7 @@ class Api:
             return Silence(url, f"does not answer ({why})", "unknown")
         if answer.status_code == 404 and path != HEAD and self._is_edge(url):
             raise NotControl(f"{url} is an edge: it answers for settings and takes no changes")
-        if answer.status_code >= 400:
+        if answer.status_code >= 300:  # nothing of ours redirects
             error = _error_of(answer.status_code, received, url + path)
             if answer.status_code != 503:
                 raise error

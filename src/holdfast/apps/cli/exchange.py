@@ -102,10 +102,9 @@ def export_flagd(api: Api, service: str, environment: str, to: Path | None) -> N
     Example:
       holdfast export flagd --service demo-shop --environment production > flags.json
     """
-    query = {"service": service, "environment": environment}
     import msgspec
 
-    body = api.raw("GET", "/v1/export/flagd", query=query)
+    body = api.document("/v1/export/flagd", service=service, environment=environment)
     _write(msgspec.json.format(body, indent=2), to)
 
 
@@ -121,7 +120,7 @@ def export_snapshot(api: Api, service: str, environment: str, to: Path | None) -
     Example:
       holdfast export snapshot -s demo-shop --to demo-shop.holdfast.json
     """
-    _write(api.raw("GET", f"/{environment}/{service}/snapshot"), to)
+    _write(api.document(f"/{environment}/{service}/snapshot"), to)
 
 
 def _write(body: bytes, to: Path | None) -> None:
