@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.core import limits
 from holdfast.core.authoring import SourceFile, parse, plan, read
 from holdfast.core.errors import Invalid, Problem
 
@@ -195,6 +197,14 @@ def test_an_attribute_has_one_type_for_all_who_see_it() -> None:
     files = [SourceFile("a", shared.encode()), SourceFile("b", user.encode())]
     (problem,) = plan(files, {}).problems
     assert (problem.code, problem.file, problem.line) == ("attribute-type", "b", 3)
+
+
+def test_of_what_is_too_many_only_the_first_are_read() -> None:
+    """Each of the others would be looked up among all of them."""
+    many = ", ".join(f"v{n}: {{$extends: w{n}}}" for n in range(3_000))
+    text = f"service: a\nsettings:\n  b: {{type: object, variants: {{{many}}}}}"
+    codes = Counter(problem.code for problem in found(text))
+    assert codes == {"too-many": 1, "unknown-variant": limits.VARIANTS_MAX}
 
 
 def test_problems_without_end_are_bounded_and_counted() -> None:

@@ -242,7 +242,7 @@ class _Compiler:
     def _targeting(self, written: Mapping[str, Any], path: Path) -> Targeting:
         rules = []
         for number, rule in enumerate(written.get("rules", ())):
-            if rule is not BROKEN:
+            if rule is not BROKEN and not self.is_full:
                 rules.append(self._rule(rule, (*path, "rules", number)))
         logic = written.get("targeting")
         self._references(logic, (*path, "targeting"))
@@ -291,7 +291,7 @@ class _Compiler:
 
     def _references(self, logic: JSON, path: Path) -> None:
         segments = self._visible.scope.segments or {}
-        for name in sorted(references(logic) - segments.keys()):
+        for name in sorted(references(logic) - segments.keys())[:PROBLEMS_MAX]:
             hint = near(name, segments) or "declare it, or include the service that owns it"
             self._report("unknown-segment", f"no segment `{name}` is visible here", path, hint)
 

@@ -46,9 +46,8 @@ SPLIT: Final = Record(
     "split",
     {
         "weights": Field(
-            MapOf(
-                Whole(limits.WEIGHT_SUM_MAX), _VARIANT, "a mapping of variants to weights", least=1
-            ),
+            MapOf(Whole(limits.WEIGHT_SUM_MAX), _VARIANT, "a mapping of variants to weights",
+                  limits.VARIANTS_MAX, 1),
             "Variant to whole-number weight: its share of the sum.",
             required=True,
             examples=({"many": 10, "few": 90},),
@@ -65,7 +64,7 @@ SPLIT: Final = Record(
         ),
     },
     noun="a mapping with `weights`",
-)
+)  # fmt: skip
 RULE: Final = Record(
     "rule",
     {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias
 
 from holdfast.core import limits
@@ -113,7 +114,9 @@ def kind_of(value: object) -> tuple[str, str]:
 
 
 def check(tree: Tree, shape: Shape) -> Any:
-    """The tree as plain values. What does not fit is reported, and left out or `BROKEN`."""
+    """The tree as plain values. What does not fit is reported, and left out or `BROKEN`; of what is
+    too many, the first are read.
+    """
     return _Check(tree).value(tree.root, shape, ()) if tree.root is not None else BROKEN
 
 
@@ -198,18 +201,18 @@ class _Check:
             self._report("too-many", f"{len(node.value)} of them; {shape.most} are the most", path)
         if len(node.value) < shape.least:
             self._report("empty", "at least one is needed", path, "add one")
-        for key in node.value:
+        kept = dict(islice(node.value.items(), shape.most or None))
+        for key in kept:
             self._text(key, shape.name, (*path, key), at_key=True)
-        return {
-            key: self.value(inner, shape.value, (*path, key)) for key, inner in node.value.items()
-        }
+        return {key: self.value(inner, shape.value, (*path, key)) for key, inner in kept.items()}
 
     def _list(self, node: Node, shape: ListOf, path: Path) -> Any:
         if not isinstance(node.value, list):
             return self._wrong(node, shape, path)
         if shape.most and len(node.value) > shape.most:
             self._report("too-many", f"{len(node.value)} of them; {shape.most} are the most", path)
-        return [self.value(inner, shape.item, (*path, n)) for n, inner in enumerate(node.value)]
+        kept = islice(node.value, shape.most or None)
+        return [self.value(inner, shape.item, (*path, n)) for n, inner in enumerate(kept)]
 
     def _wrong(self, node: Node, shape: Shape, path: Path) -> Broken:
         found = kind_of(node.plain())[1]
