@@ -1,4 +1,4 @@
-"""Commands at a server that is none of ours: one line of error, and nothing is taken for data."""
+"""Commands at a server that is none of ours, or not ready: it is told, and taken for no data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stranger(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = answered  # noqa: N815  names of the library
+    do_GET = do_POST = do_HEAD = answered  # noqa: N815  names of the library
 
     def log_message(self, *_: object) -> None:
         """Nobody wants to know."""
@@ -74,6 +74,26 @@ def test_it_is_told(  # noqa: PLR0917  a table
     out, error = capsys.readouterr()
     assert out == ""
     assert told in error
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ('"silence":"http://control answered 401"', "not ready: http://control answered 401"),
+        ('"missing":["production/shop"]', "not ready: nothing yet of production/shop"),
+        ('"missing":[]', "not ready: it knows no tokens"),
+    ],
+)
+def test_an_edge_that_is_not_ready_says_why(
+    stranger: str,
+    facts: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Stranger, "answer", (503, f'{{"ready":false,{facts}}}'.encode()))
+    assert run(["status", "--server", stranger, "--edge", stranger]) == PROBLEMS_FOUND
+    assert why in capsys.readouterr().out
 
 
 def test_no_file_is_written_of_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -50,6 +51,19 @@ _UNSENT: Final = (
 
 class _Failure(msgspec.Struct):
     error: Fault
+
+
+class _Unready(msgspec.Struct):
+    """What `/readyz` of an edge says while it is not."""
+
+    ready: bool
+    missing: tuple[str, ...] = ()
+    silence: str = ""
+    fault: str = ""
+
+    def __str__(self) -> str:
+        missing = f"nothing yet of {', '.join(self.missing)}" if self.missing else ""
+        return self.fault or self.silence or missing or "it knows no tokens and no settings"
 
 
 class NoAnswer(errors.Unavailable):
@@ -278,6 +292,8 @@ def _error_of(status: int, received: bytes, url: str) -> errors.HoldfastError:
     try:
         fault = msgspec.json.decode(received, type=_Failure).error
     except msgspec.MsgspecError:
+        with suppress(msgspec.MsgspecError):
+            return errors.Unavailable(f"not ready: {msgspec.json.decode(received, type=_Unready)}")
         return errors.Unavailable(f"{url} answers {status}: is it a control plane of Holdfast?")
     if fault.problems:
         return (errors.Guarded if status == 403 else errors.Invalid)(fault.problems)
