@@ -557,6 +557,20 @@ def test_variables_say_it_too(edge: Edge, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert edge.tokens == {"Bearer hf_a_b"}
 
 
+def test_why_there_are_no_settings_is_said_once(
+    edge: Edge, start: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever gave a wrong token, or a URL where nobody listens, sees it in the log."""
+    with caplog.at_level(logging.INFO, "holdfast"):
+        client = start(endpoints=["http://127.0.0.1:1"], reports=False)
+        until(lambda: client.status().counts.get("failed", 0) > 3)
+        until(lambda: "no endpoint answers" in caplog.text)
+    told = [line for line in caplog.messages if "no endpoint answers" in line]
+    assert len(told) == 1
+    assert "production/demo-shop: " in told[0]
+    assert "refused" in told[0]
+
+
 def test_no_cache_is_loud(
     edge: Edge, start: Callable[..., Client], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,9 +35,10 @@ from holdfast.sdk.file import defaults_view, read_file, view_of_snapshot
 from holdfast.sdk.follower import Follower
 from holdfast.sdk.forks import survive
 from holdfast.sdk.listeners import OnState, StateListener, drop
+from holdfast.sdk.said import Said
 from holdfast.sdk.sampled import WINDOW, Sampled
 from holdfast.sdk.settings import ClientSettings, Given, settle
-from holdfast.sdk.setup import follower_for, loud, quiet, reporting_for
+from holdfast.sdk.setup import follower_for, loud, reporting_for
 from holdfast.sdk.status import ClientStatus, State, status_of
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class Client:
         "_listeners",
         "_problems",
         "_reporting",
+        "_said",
         "_sampled",
         "_starting",
-        "_state",
         "_state_listeners",
         "_subject",
         "_table",
@@ -180,7 +181,7 @@ class Client:
         self._problems: dict[str, int] = {}
         self._listeners: list[OnChange] = []
         self._state_listeners: list[StateListener] = []
-        self._state: State = "starting" if follower else "ready"
+        self._said = Said(subject, "starting" if follower else "ready")
         self._starting = follower is not None
         self._closed = False
 
@@ -484,9 +485,7 @@ class Client:
     def _stepped(self) -> None:
         """After everything that the follower did: the state may be another one."""
         state = self._now()
-        if state != self._state:
-            self._state = state
-            (loud if state == "stale" else quiet)(f"settings of {self._subject} are {state}")
+        self._said.now(state, self._follower.silence if self._follower else "")
         for listener in list(self._state_listeners):
             if listener.told != state:
                 listener.told = state
