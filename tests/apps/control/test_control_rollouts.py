@@ -144,6 +144,21 @@ def test_a_rollout_goes_on_by_itself_and_is_told_after_it_ended(
     assert (line["status"], line["stage_name"], line["percent"]) == ("completed", "all", 100)
 
 
+def test_an_answer_is_not_explained_by_a_rule_of_another_place(plane: Plane) -> None:
+    """While a rollout is under way a flag asks first who is exposed, not its author's first rule."""
+    plane.commit(SHOP)
+    plane.ok("PUT", "/v1/environments/production/policy", json={"policy": {"rollout": PLAN}})
+    rule = "- {name: pilot tenants,"
+    more = SHOP.replace(rule, f'{rule} when: tenant == "a", serve: shown}}\n          {rule}', 1)
+    revision = plane.commit(more)["revision"]
+    asked = {"environment": "production", "service": "shop", "key": "banner"}
+    for ring, index, name in (("ring0", 0, f"rollout:production.{revision}"), ("ring1", 1, "")):
+        context = {"tenant": "contoso", "ring": ring}
+        told = plane.ok("POST", "/v1/explain", json={**asked, "context": context})
+        assert (told["value"], told["rule"], told["rule_name"]) == (True, index, name)
+        assert "pilot tenants" not in [rule["name"] for rule in told["rules"]]
+
+
 def test_a_person_moves_a_rollout(plane: Plane, begun: str) -> None:
     path = f"/v1/rollouts/{begun}"
     plane.ok("POST", f"{path}/hold", json={"reason": "let me look"})

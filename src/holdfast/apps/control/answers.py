@@ -7,7 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from holdfast.apps.control import schemas
+from holdfast.core import exposure
 from holdfast.core.errors import NotFound
 from holdfast.core.evaluate import Explanation
 from holdfast.core.model import Subject
@@ -50,7 +53,14 @@ class Answers:
         return generation.evaluator.explain(asked.key, asked.context, names)
 
     def _rule_names(self, snapshot: Snapshot, key: str) -> tuple[str, ...]:
-        """The rules' names, which snapshots do not carry; none when the setting has moved on."""
+        """The rules' names, which snapshots do not carry; none when the setting has moved on.
+
+        While a rollout changes the setting its flag asks for the exposure only, and has the rules
+        of both sides within.
+        """
+        match msgspec.json.decode(snapshot.flags[key]).get("targeting"):
+            case {"if": [{"$ref": str(first)}, *_]} if first.startswith(exposure.PREFIX):
+                return (first,)
         subject = snapshot.subject
         owner = self._state().services.get(snapshot.setting(key).service or subject.service)
         found = owner.settings.get(key) if owner else None
