@@ -145,7 +145,7 @@ def test_a_rollout_goes_on_by_itself_and_is_told_after_it_ended(
 
 
 def test_an_answer_is_not_explained_by_a_rule_of_another_place(plane: Plane) -> None:
-    """While a rollout is under way a flag asks first who is exposed, not its author's first rule."""
+    """A flag on its way asks first who is exposed, and only then what its author asks first."""
     plane.commit(SHOP)
     plane.ok("PUT", "/v1/environments/production/policy", json={"policy": {"rollout": PLAN}})
     rule = "- {name: pilot tenants,"
