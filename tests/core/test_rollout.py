@@ -602,6 +602,18 @@ def test_a_kill_switch_takes_back_what_is_on_its_way_first() -> None:
     assert ask(state, "n", {}) is None
 
 
+def test_a_kill_switch_may_lead_to_the_very_setting_that_was() -> None:
+    """Then it begins nothing: it is off for whoever was exposed, and was off for all others."""
+    both = ("production", "staging")
+    off, on = Targeting("it", enabled=False), Targeting("it")
+    old = Setting("integer", {"it": 1}, dict.fromkeys(both, off))
+    new = Setting("integer", {"it": 1, "two": 2}, {"production": on, "staging": Targeting("two")})
+    state = commit(standing(put("n", old)), put("n", new))
+    state = commit(state, put("n", old))
+    assert state.rollouts == {}
+    assert made(state).flags == made(standing(put("n", old))).flags
+
+
 # -- what is refused
 
 

@@ -228,16 +228,15 @@ def _is_put_back(old: State, name: str, edits: Sequence[Edit], new: State) -> bo
     edited: set[tuple[str, str]] = set()
     if begun is not None:
         edited = {(e.service, e.key) for e in edits if isinstance(e, PutSetting | DeleteSetting)}
-    for service, key, _ in settings_of(before):
+    for service, key, was in settings_of(before):
         wanted, now = (setting_at(one.services, service, key) for one in (back, new))
-        if differ(environment, wanted, now) and (service, key) not in edited:
+        differs = all(differ(environment, one, now) for one in (was, wanted))
+        if differs and (service, key) not in edited:
             return False
     return not any(
-        was is not None
-        and segments_differ(
-            environment, *(segment_at(one.services, service, name) for one in (back, new))
-        )
-        for service, name, was in segments_of(before)
+        had is not None
+        and segments_differ(environment, had, segment_at(new.services, service, name))
+        for service, name, had in segments_of(before)
     )
 
 
