@@ -602,6 +602,19 @@ def test_a_kill_switch_takes_back_what_is_on_its_way_first() -> None:
     assert ask(state, "n", {}) is None
 
 
+def test_a_kill_switch_keeps_the_segments_that_its_rules_name() -> None:
+    """They came with the change that it takes back."""
+    rules = (Rule(logic={"$ref": "pilot"}, serve="it"),)
+    setting = Setting("integer", {"it": 1}, {"production": Targeting("it", rules=rules)})
+    state = commit(standing(put("n", fixed(1))), pilot("a"), put("n", setting))
+    off = Targeting("it", enabled=False, rules=rules)
+    state = commit(
+        state, put("n", msgspec.structs.replace(setting, environments={"production": off}))
+    )
+    state = commit(state, MoveRollout(only(state)[0], 1, "completed"))
+    assert ask(state, "n", {"tenant": "a"}) is None
+
+
 def test_a_kill_switch_may_lead_to_the_very_setting_that_was() -> None:
     """Then it begins nothing: it is off for whoever was exposed, and was off for all others."""
     both = ("production", "staging")

@@ -207,14 +207,15 @@ def _segment_edits(state: State, segments: Segments, settings: Settings) -> Iter
 def _is_referred(state: State, service: str, name: str, settings: Settings) -> bool:
     """Whether a rule of anybody who sees the segment names it, once the settings are put back."""
     return any(
-        name in _referred(settings.get((owner, key), one.setting))
+        name in referred(settings.get((owner, key), one.setting))
         for owner, found in state.services.items()
         if service in closure(state.services, owner)
         for key, one in found.settings.items()
     )
 
 
-def _referred(setting: Setting | None) -> set[str]:
+def referred(setting: Setting | None) -> set[str]:
+    """The segments that its rules name."""
     found: set[str] = set()
     for targeting in setting.environments.values() if setting else ():
         found |= references(targeting.logic)
@@ -252,6 +253,6 @@ def _put_back_includes(
         if name in closure(services, owner):
             lost = segment_owners(services, owner).keys() - segment_owners(back, owner).keys()
             kept = (settings.get((owner, key), one.setting) for key, one in found.settings.items())
-            if lost and any(not lost.isdisjoint(_referred(one)) for one in kept):
+            if lost and any(not lost.isdisjoint(referred(one)) for one in kept):
                 return (*before, *(one for one in now.info.includes if one not in before))
     return before

@@ -14,8 +14,15 @@ from collections.abc import Iterator, Sequence
 
 from holdfast.core.covered import differ, setting_at, settings_of
 from holdfast.core.fold import after
-from holdfast.core.model import Edit, MoveRollout, PutSetting, Setting, StartRollout
-from holdfast.core.rollback import ended, rolled_back
+from holdfast.core.model import (
+    DeleteSegment,
+    Edit,
+    MoveRollout,
+    PutSetting,
+    Setting,
+    StartRollout,
+)
+from holdfast.core.rollback import ended, referred, rolled_back
 from holdfast.core.state import RolloutState, State
 from holdfast.core.verdict import Counts, Evidence, Verdict, Watch, decide, observed, shown
 
@@ -83,14 +90,20 @@ def _is_off(setting: Setting | None, environment: str) -> bool:
 
 
 def _taken_back(state: State, edits: Sequence[Edit], new: State) -> Iterator[Edit]:
-    """Edits that take back the rollouts in whose way a kill switch is; the change goes on top."""
+    """Edits that take back the rollouts in whose way a kill switch is; the change goes on top.
+
+    What is switched off keeps its rules, and so the segments that came with them.
+    """
+    named = {name for one in edits if isinstance(one, PutSetting) for name in referred(one.to)}
     over = set(ended(edits))
     put = {(one.service, one.key) for one in edits if isinstance(one, PutSetting)}
     for name, rollout in state.rollouts.items():
         if name not in over and _is_killed(rollout, put, state, new):
             taken = rolled_back(state, name, "a kill switch of what it covers")
             over.update(ended(taken))
-            yield from taken
+            for each in taken:
+                if not (isinstance(each, DeleteSegment) and each.segment in named):
+                    yield each
 
 
 def _is_killed(rollout: RolloutState, put: set[tuple[str, str]], state: State, new: State) -> bool:
