@@ -615,6 +615,15 @@ def test_a_kill_switch_keeps_the_segments_that_its_rules_name() -> None:
     assert ask(state, "n", {"tenant": "a"}) is None
 
 
+def test_a_kill_switch_takes_back_what_was_begun_by_hand() -> None:
+    subject = Subject("staging", "shop")
+    old = standing(put("n", fixed(1, "staging")))
+    state = commit(old, put("n", fixed(2, "staging")), StartRollout("staging", PLAN))
+    state = commit(state, put("n", fixed(2, "staging", enabled=False)))
+    assert state.rollouts == {}
+    assert ask(state, "n", {}, subject) is None
+
+
 def test_a_kill_switch_may_lead_to_the_very_setting_that_was() -> None:
     """Then it begins nothing: it is off for whoever was exposed, and was off for all others."""
     both = ("production", "staging")

@@ -221,12 +221,17 @@ def _move(old: State, edit: MoveRollout, edits: Sequence[Edit], new: State) -> I
 
 
 def _is_put_back(old: State, name: str, edits: Sequence[Edit], new: State) -> bool:
-    """Or edited on top, and so under way in a rollout that the same change begins."""
+    """Or edited on top, and so under way in a rollout that the same change begins, or meant for
+    everybody at once where nothing asks for one.
+    """
     environment, before = old.rollouts[name].environment, old.rollouts[name].before
     back = after(old, rolled_back(old, name))
     begun = new.rollouts.get(f"{environment}.{new.head.revision}")
     edited: set[tuple[str, str]] = set()
-    if begun is not None:
+    free = environment in old.environments and (
+        old.environments[environment].environment.policy.rollout is None
+    )
+    if begun is not None or free:
         edited = {(e.service, e.key) for e in edits if isinstance(e, PutSetting | DeleteSetting)}
     for service, key, was in settings_of(before):
         wanted, now = (setting_at(one.services, service, key) for one in (back, new))
