@@ -25,9 +25,10 @@ from holdfast.core.model import (
     Targeting,
     TouchSubject,
 )
-from holdfast.core.overrides import pushed_keys, serving, successor
+from holdfast.core.overrides import serving, successor
+from holdfast.core.probes import PROBES_MAX, count
 from holdfast.core.pushes import Order, entry_of
-from holdfast.core.snapshot import Snapshot, decode, encode
+from holdfast.core.snapshot import Snapshot, decode, encode, pushed_keys
 from holdfast.core.wire import digest
 
 SHORT = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
@@ -178,3 +179,17 @@ def test_where_two_histories_meet_every_consumer_goes_on(
     assert after.revision > pushed.revision
     assert serves(after.snapshot, key) == serves(pushed.snapshot, key)
     assert digest(body) == after.digest
+
+
+def test_what_no_probe_had_room_for_can_be_pushed_over() -> None:
+    """A push brings a probe of its own, on top of those that there is room for."""
+    journal, beta = Journal(), Subject("staging", "beta")
+    plain = Setting("integer", {"few": 1, "many": 3}, {"staging": Targeting(default="few")})
+    assert journal.act([PutSetting("beta", f"k{n}", plain) for n in range(PROBES_MAX + 1)])
+    active = admitted(rebuild(journal.standing, beta), beta, None)
+    probes = active.snapshot.holdfast.probes
+    assert count(probes) == PROBES_MAX
+    (key,) = active.snapshot.flags.keys() - probes.keys()
+    entry, made = offline(active.body, beta, key, journal.state.head)
+    append(journal, entry)
+    assert pushed_keys(believe(active, made).snapshot) == [key]

@@ -10,7 +10,7 @@ is written has to serve the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,13 +18,9 @@ from holdfast.core.conform import faults, fits_type
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.model import JSON, DeleteSetting, Edit, Entry, Head, PutOverride, TouchSubject
 from holdfast.core.probes import Carried, carried, write
-from holdfast.core.snapshot import Facts, Previous, SettingFacts, Snapshot
+from holdfast.core.snapshot import PUSHED, Facts, Previous, SettingFacts, Snapshot
 from holdfast.core.state import Overridden, OverrideState
 from holdfast.core.wire import canonical, digest
-
-PUSHED: Final = "pushed"
-"""The member of a flag's metadata that says why it was pushed; evaluations carry it along."""
-_MARK: Final = b'"pushed":'
 
 
 def overridden(overrides: dict[str, Overridden], edit: Edit, entry: Entry) -> dict[str, Overridden]:
@@ -130,13 +126,6 @@ def valued(snapshot: Snapshot, key: str, value: JSON, reason: str) -> dict[str, 
     return _marked(flag, {**flag["variants"], PUSHED: value}, PUSHED, reason)
 
 
-def pushed_keys(snapshot: Snapshot) -> list[str]:
-    """Keys of the flags that were pushed."""
-    return [
-        key for key, flag in snapshot.flags.items() if _MARK in bytes(flag) and _is_marked(flag)
-    ]
-
-
 def lift_problem(written: Snapshot, key: str, over: OverrideState) -> str:
     """Why the override can't be lifted yet; empty when that moves no answer.
 
@@ -159,10 +148,6 @@ def _marked(flag: dict[str, Any], variants: JSON, variant: str, reason: str) -> 
         "defaultVariant": variant,
         "metadata": metadata,
     }
-
-
-def _is_marked(flag: msgspec.Raw) -> bool:
-    return PUSHED in (msgspec.json.decode(flag).get("metadata") or {})
 
 
 def _served(flag: JSON) -> JSON:

@@ -19,7 +19,7 @@ from holdfast.core.conform import faults, fits_type
 from holdfast.core.errors import Untrusted
 from holdfast.core.model import JSON, Contract, SettingType
 from holdfast.core.probes import PROBES_MAX, Answering, count, replay
-from holdfast.core.snapshot import Snapshot
+from holdfast.core.snapshot import Snapshot, pushed_keys
 from holdfast.core.trust import Checks, Generation
 from holdfast.core.wire import UNREADABLE, canonical
 
@@ -217,7 +217,8 @@ def _retyped(old: Snapshot, new: Snapshot) -> Iterator[int]:
 
 def _check_probes(candidate: Generation, pause: Callable[[], None]) -> None:
     probes = candidate.snapshot.holdfast.probes
-    if count(probes) > PROBES_MAX:
+    carried = count(probes)
+    if carried > PROBES_MAX and carried > PROBES_MAX + len(pushed_keys(candidate.snapshot)):
         raise Untrusted("limits", f"more than {PROBES_MAX} probes")
     for key, probe, answer in replay(Answering(candidate.evaluator), probes, pause):
         if not probe.holds(answer):

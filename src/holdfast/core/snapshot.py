@@ -29,6 +29,9 @@ ACCESS_KEY: Final = "tokens"
 """The one setting of the reserved service `access.ACCESS`."""
 STATEMENT_TYPE: Final = "application/vnd.holdfast.snapshot.v1+json"
 FRESHNESS_TYPE: Final = "application/vnd.holdfast.freshness.v1+json"
+PUSHED: Final = "pushed"
+"""The member of a flag's metadata that says why it was pushed; evaluations carry it along."""
+_MARK: Final = b'"pushed":'
 
 
 class Previous(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -355,3 +358,14 @@ def _are_keys(keys: Collection[str]) -> bool:
         and not text.encode("utf-8", "replace").translate(None, delete=_KEY_BYTES)
         and not any(part in text for part in wrong)
     )
+
+
+def pushed_keys(snapshot: Snapshot) -> list[str]:
+    """Keys of the flags that were pushed (`core.overrides`)."""
+    return [
+        key for key, flag in snapshot.flags.items() if _MARK in bytes(flag) and _is_marked(flag)
+    ]
+
+
+def _is_marked(flag: msgspec.Raw) -> bool:
+    return PUSHED in (msgspec.json.decode(flag).get("metadata") or {})

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from holdfast.apps.edge.bulk import Bulk
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Subject
-from holdfast.core.overrides import pushed_keys
 from holdfast.core.sampling import Sampler
-from holdfast.core.snapshot import Snapshot
+from holdfast.core.snapshot import Snapshot, pushed_keys
 from holdfast.sdk.follower import draw
 
 
