@@ -456,7 +456,8 @@ class TestABackup:
 
     @given(st.data())
     def test_that_was_cut_off_anywhere_is_refused(self, small: bytes, data: st.DataObject) -> None:
-        left = data.draw(st.integers(0, len(small) - 1))
+        beginnings = st.integers(0, 2 * len(backup.MAGIC))
+        left = data.draw(beginnings | st.integers(0, len(small) - 1))
         with pytest.raises(Damaged):
             checked(io.BytesIO(small[:left]))
 
@@ -468,7 +469,7 @@ class TestABackup:
 
     def test_of_a_newer_version_is_told_apart_from_damage(self) -> None:
         with pytest.raises(Unavailable, match="newer Holdfast"):
-            checked(io.BytesIO(b"holdfast backup 2\n" + bytes(100)))
+            checked(io.BytesIO(b"holdfast backup 10\n" + bytes(100)))
 
     def test_a_frame_of_another_backup_does_not_pass(self) -> None:
         """Each frame holds by itself; together they do not."""

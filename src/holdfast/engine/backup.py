@@ -18,6 +18,7 @@ takes at once has a bound.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO, Final, TypeVar
@@ -33,7 +34,7 @@ from holdfast.engine.moving import Content, Tell
 from holdfast.ports import Checkpoint, Imprint, Proposal
 
 MAGIC: Final = b"holdfast backup 1\n"
-_MAGIC_ANY: Final = b"holdfast backup "
+_NEWER: Final = re.compile(rb"holdfast backup [1-9][0-9]{0,8}\n")
 _BATCH: Final = 128
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 _HEAD_BYTES: Final = 41
@@ -234,9 +235,9 @@ class _Reader:
         self._file = file
         self.offset = len(MAGIC)
         file.seek(0)
-        magic = file.read(len(MAGIC))
-        if magic != MAGIC:
-            if magic.startswith(_MAGIC_ANY):
+        beginning = file.read(2 * len(MAGIC))
+        if not beginning.startswith(MAGIC):
+            if _NEWER.match(beginning):
                 raise Unavailable("a newer Holdfast made this backup: restore it with that one")
             raise Damaged("the file is no backup of a Holdfast store, or its beginning was changed")
 
