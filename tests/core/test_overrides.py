@@ -15,6 +15,8 @@ from holdfast.core.errors import Untrusted
 from holdfast.core.history import decode_state, encode_state
 from holdfast.core.lineage import rebuild, step
 from holdfast.core.model import (
+    DeleteService,
+    DeleteSetting,
     Edit,
     Entry,
     Head,
@@ -25,10 +27,11 @@ from holdfast.core.model import (
     Targeting,
     TouchSubject,
 )
-from holdfast.core.overrides import serving, successor
+from holdfast.core.overrides import serving, successor, valued
 from holdfast.core.probes import PROBES_MAX, count
 from holdfast.core.pushes import Order, entry_of
 from holdfast.core.snapshot import Snapshot, decode, encode, pushed_keys
+from holdfast.core.validate import validate
 from holdfast.core.wire import digest
 
 SHORT = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
@@ -193,3 +196,89 @@ def test_what_no_probe_had_room_for_can_be_pushed_over() -> None:
     entry, made = offline(active.body, beta, key, journal.state.head)
     append(journal, entry)
     assert pushed_keys(believe(active, made).snapshot) == [key]
+
+
+SMALL = Setting(
+    "integer",
+    {"few": 1, "many": 3},
+    {"production": Targeting(default="few")},
+    schema={"maximum": 5},
+)
+WIDE = msgspec.structs.replace(
+    SMALL, variants={"few": 1, "many": 3, "lots": 40}, schema={"maximum": 50}
+)
+ALPHA = Subject("production", "alpha")
+
+
+def standing(setting: Setting) -> Journal:
+    """A journal where production has the setting as `alpha/a`, for everybody."""
+    journal = Journal()
+    assert journal.act([PutSetting("alpha", "a", setting)])
+    assert journal.act("complete")
+    return journal
+
+
+def push(journal: Journal, value: int) -> trust.Admitted:
+    """Over `alpha/a` in production; what a consumer has then."""
+    active = admitted(rebuild(journal.standing, ALPHA), ALPHA, None)
+    order = Order(active, {"a": valued(active.snapshot, "a", value, "INC-7")})
+    append(journal, entry_of([order], journal.state.head, 10**12, "linus", "INC-7"))
+    return believe(active, rebuild(journal.standing, ALPHA))
+
+
+def test_a_push_is_in_no_rollbacks_way() -> None:
+    journal = standing(SMALL)
+    assert journal.act([PutSetting("alpha", "a", WIDE)])
+    active = push(journal, 30)
+    assert journal.act("back"), "what was pushed fits the new schema alone"
+    active = believe(active, rebuild(journal.standing, ALPHA))
+    assert serves(active.snapshot, "a") == {30}
+
+
+def test_variants_that_fit_no_more_are_in_no_consumers_way() -> None:
+    """The pushed flag has the variants that there were; consumers look at all of them."""
+    journal = standing(WIDE)
+    active = push(journal, 3)
+    assert journal.act([PutSetting("alpha", "a", SMALL)])
+    assert journal.act("complete")
+    active = believe(active, rebuild(journal.standing, ALPHA))
+    assert serves(active.snapshot, "a") == {3}
+    entry, made = offline(active.body, ALPHA, "a", journal.state.head)
+    append(journal, entry)
+    assert journal.steps[-1].bodies == {ALPHA: made}
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        (DeleteSetting("alpha", "a"),),
+        (DeleteService("alpha"),),
+        (PutSetting("alpha", "a", msgspec.structs.replace(SMALL, environments={})),),
+        (DeleteSetting("alpha", "a"), PutSetting("alpha", "a", SMALL)),
+    ],
+)
+def test_what_a_push_stands_over_is_not_deleted(edits: Sequence[Edit]) -> None:
+    """It would be lifted for everybody at once, or stand over what comes under its name."""
+    journal = standing(SMALL)
+    push(journal, 1)
+    (problem,) = validate(journal.state, edits)
+    assert (problem.code, problem.path) == ("override", "/overrides/production/alpha/a")
+    assert journal.commit([PutOverride("production", "alpha", "a", None)])
+    assert validate(journal.state, edits) == []
+
+
+def test_a_kill_switch_lifts_no_push() -> None:
+    journal = Journal()
+    assert journal.act([PutSetting("alpha", "a", SMALL)])
+    push(journal, 5)
+    off = {"production": Targeting(default="few", enabled=False)}
+    assert journal.act([PutSetting("alpha", "a", msgspec.structs.replace(SMALL, environments=off))])
+    assert serves(decode(rebuild(journal.standing, ALPHA)), "a") == {5}
+
+
+def test_what_a_rollout_brought_goes_with_what_was_pushed_over_it() -> None:
+    journal = Journal()
+    assert journal.act([PutSetting("alpha", "a", SMALL)])
+    push(journal, 5)
+    assert journal.act("back")
+    assert not decode(rebuild(journal.standing, ALPHA)).flags

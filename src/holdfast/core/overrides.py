@@ -74,7 +74,7 @@ def overlaid(snapshot: Snapshot, over: Overridden) -> Snapshot:
         facts = _since(snapshot.setting(key), one.revision)
         if one.flag is not None:
             problems += _misfits(snapshot, key, one.flag)
-            flags[key] = msgspec.Raw(canonical(one.flag))
+            flags[key] = msgspec.Raw(canonical(_fitting(snapshot, key, one.flag)))
             source = canonical([flags[key], {}, {}, snapshot.holdfast.semantics])
             facts = msgspec.structs.replace(facts, digest=digest(source))
             probes[key] = write([_probe(one.flag)])
@@ -150,6 +150,11 @@ def _marked(flag: dict[str, Any], variants: JSON, variant: str, reason: str) -> 
     }
 
 
+def pushed_value(flag: JSON) -> JSON:
+    """What a pushed flag serves."""
+    return _served(flag)[1]
+
+
 def _served(flag: JSON) -> JSON:
     default = flag.get("defaultVariant")
     return [default is not None, flag["variants"].get(default)]
@@ -175,20 +180,36 @@ def _touched(facts: Facts, revision: int) -> Facts:
 
 
 def _misfits(snapshot: Snapshot, key: str, flag: JSON) -> Iterator[Problem]:
-    kind = snapshot.setting(key).type
-    schema = snapshot.holdfast.schemas.get(key)
-    rule = None if schema is None else msgspec.json.decode(schema)
-    value = _served(flag)[1]
-    wrong = [] if fits_type(value, kind) else [f"is no {kind}"]
-    if schema is not None:
-        wrong += [f"has a fault at {fault}" for fault in faults(rule, value)]
-    for what in wrong:
+    for what in _wrong(snapshot, key, _served(flag)[1]):
         yield Problem(
             code="override",
             message=f"what is pushed over {key!r} in {snapshot.subject} {what}",
             path=f"/overrides/{snapshot.subject}/{key}",
             hint="push a value that fits, or lift the override before the setting changes so",
         )
+
+
+def _fitting(snapshot: Snapshot, key: str, flag: JSON) -> JSON:
+    """The flag without variants that it doesn't serve and that don't fit any more.
+
+    It was made of what stood then. Consumers hold every variant to the setting's schema.
+    """
+    default = flag.get("defaultVariant")
+    fitting = {
+        name: value
+        for name, value in flag["variants"].items()
+        if name == default or not _wrong(snapshot, key, value)
+    }
+    return {**flag, "variants": fitting}
+
+
+def _wrong(snapshot: Snapshot, key: str, value: JSON) -> list[str]:
+    kind = snapshot.setting(key).type
+    schema = snapshot.holdfast.schemas.get(key)
+    wrong = [] if fits_type(value, kind) else [f"is no {kind}"]
+    if schema is not None:
+        wrong += [f"has a fault at {fault}" for fault in faults(msgspec.json.decode(schema), value)]
+    return wrong
 
 
 def _unknown(snapshot: Snapshot, key: str) -> Problem:

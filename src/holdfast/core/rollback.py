@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from holdfast.core.conform import faults
 from holdfast.core.covered import segment_at, segments_of, setting_at, settings_of
 from holdfast.core.logic_check import references
 from holdfast.core.model import (
@@ -29,6 +30,7 @@ from holdfast.core.model import (
     Service,
     Setting,
 )
+from holdfast.core.overrides import pushed_value
 from holdfast.core.staging import schema_of
 from holdfast.core.state import (
     Before,
@@ -107,6 +109,20 @@ def _share(state: State, one: Before, other: Before) -> bool:
     return False
 
 
+def _fitting(state: State, key: str, now: Setting | None, back: Setting | None) -> Setting | None:
+    """`back`, with today's schema too where what was pushed over the setting fits that alone.
+
+    It stands until it is lifted, and is in no rollback's way.
+    """
+    if now is None or back is None or same(now.schema, back.schema):
+        return back
+    pushed = (over.keys[key].flag for over in state.overrides.values() if key in over.keys)
+    values = [pushed_value(flag) for flag in pushed if flag is not None]
+    if all(not [*faults(back.schema, value)] for value in values):
+        return back
+    return msgspec.structs.replace(back, schema=schema_of(now, back))
+
+
 def _same_shared(old: Setting, now: Setting) -> bool:
     return all(same(getattr(old, field), getattr(now, field)) for field in _SHARED)
 
@@ -118,7 +134,7 @@ def _put_back_settings(state: State, environment: str, before: Before, into: Set
     for service, key, old in settings_of(before):
         place = service, key
         now = into[place] if place in into else setting_at(state.services, service, key)
-        into[place] = _restored(environment, old, now)
+        into[place] = _fitting(state, key, now, _restored(environment, old, now))
 
 
 def _restored(environment: str, old: Setting | None, now: Setting | None) -> Setting | None:

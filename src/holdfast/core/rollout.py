@@ -16,6 +16,7 @@ from holdfast.core.covered import differ, setting_at, settings_of
 from holdfast.core.fold import after
 from holdfast.core.model import (
     DeleteSegment,
+    DeleteSetting,
     Edit,
     MoveRollout,
     PutSetting,
@@ -92,7 +93,8 @@ def _is_off(setting: Setting | None, environment: str) -> bool:
 def _taken_back(state: State, edits: Sequence[Edit], new: State) -> Iterator[Edit]:
     """Edits that take back the rollouts in whose way a kill switch is; the change goes on top.
 
-    What is switched off keeps its rules, and so the segments that came with them.
+    What is switched off keeps its rules, and so the segments that came with them. It is not deleted
+    first, which would lift what was pushed over it.
     """
     named = {name for one in edits if isinstance(one, PutSetting) for name in referred(one.to)}
     over = set(ended(edits))
@@ -102,7 +104,9 @@ def _taken_back(state: State, edits: Sequence[Edit], new: State) -> Iterator[Edi
             taken = rolled_back(state, name, "a kill switch of what it covers")
             over.update(ended(taken))
             for each in taken:
-                if not (isinstance(each, DeleteSegment) and each.segment in named):
+                named_still = isinstance(each, DeleteSegment) and each.segment in named
+                put_anew = isinstance(each, DeleteSetting) and (each.service, each.key) in put
+                if not (named_still or put_anew):
                     yield each
 
 

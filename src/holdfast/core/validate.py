@@ -36,6 +36,7 @@ from holdfast.core.model import (
     Setting,
 )
 from holdfast.core.needs import check_contract
+from holdfast.core.override_check import check_overrides
 from holdfast.core.pointer import below, near, pointer
 from holdfast.core.policy_check import check_pace, check_policy
 from holdfast.core.rollout_check import check_rollouts
@@ -69,6 +70,7 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     found += _collisions(old, new, touched, affected, back=_takes_back(edits))
     found += _references(old, new, edits, affected)
     found += check_rollouts(old, edits, new)
+    found += check_overrides(old, edits, new)
     found += check_contexts(old, edits)
     if not found:  # what has problems may have no bytes to measure
         found += _sizes(old, new, touched, affected)
