@@ -8,12 +8,26 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.core.staged_histories import Journal, admitted
 from tests.sdk.publisher import SHOP, Publisher, flag
 
 from holdfast.adapters.ed25519 import verify
 from holdfast.core import evaluate, trust
 from holdfast.core.errors import Untrusted
-from holdfast.core.model import Contract, Example, Need
+from holdfast.core.lineage import rebuild
+from holdfast.core.model import (
+    Contract,
+    Environment,
+    Example,
+    Need,
+    PutEnvironment,
+    PutSetting,
+    Rule,
+    Setting,
+    Split,
+    Subject,
+    Targeting,
+)
 from holdfast.core.probes import PROBES_MAX, Carried, carried, write
 from holdfast.core.proof import Demands, prove, replayed
 from holdfast.core.snapshot import Budgets
@@ -346,3 +360,14 @@ def test_work_is_done_in_slices(shop: Shop) -> None:
         Demands(checks=Checks(probes=False, unexplained=False), pause=lambda: pauses.append(None)),
     )
     assert len(pauses) == 2, "one for each setting that is another one"
+
+
+def test_who_goes_back_to_bucketing_v2_means_that_it_splits_by_texts_alone() -> None:
+    rules = tuple(Rule(split=Split({"few": 1, "many": 1}, by)) for by in ("targetingKey", "tenant"))
+    setting = Setting("integer", {"few": 1, "many": 3}, {"staging": Targeting("few", rules=rules)})
+    journal, beta = Journal(), Subject("staging", "beta")
+    assert journal.act([PutSetting("beta", "a", setting)])
+    active = admitted(rebuild(journal.standing, beta), beta, None)
+    assert journal.commit([PutEnvironment("staging", Environment(bucketing="v2"))])
+    candidate = admitted(journal.steps[-1].bodies[beta], beta, active)
+    prove(*(trust.equip(one, {}, lambda: 0.0) for one in (candidate, active)))
