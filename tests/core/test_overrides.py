@@ -276,6 +276,16 @@ def test_a_kill_switch_lifts_no_push() -> None:
     assert serves(decode(rebuild(journal.standing, ALPHA)), "a") == {5}
 
 
+def test_a_kill_switch_lifts_no_other_push_in_the_shade_of_its_rollback() -> None:
+    journal = standing(SMALL)
+    push(journal, 5)
+    assert journal.act([PutSetting("alpha", "b", SMALL)])
+    off = {"production": Targeting(default="few", enabled=False)}
+    kill = PutSetting("alpha", "b", msgspec.structs.replace(SMALL, environments=off))
+    assert not journal.act([kill, DeleteSetting("alpha", "a")])
+    assert journal.act([kill])
+
+
 def test_what_a_rollout_brought_goes_with_what_was_pushed_over_it() -> None:
     journal = Journal()
     assert journal.act([PutSetting("alpha", "a", SMALL)])

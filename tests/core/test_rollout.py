@@ -46,7 +46,7 @@ from holdfast.core.model import (
 from holdfast.core.policies import Gates, Plan, Policy, Stage
 from holdfast.core.rollout import rolled_back, staged
 from holdfast.core.snapshot import Snapshot, encode
-from holdfast.core.state import RolloutState, State
+from holdfast.core.state import RolloutState, State, segment_environments
 from holdfast.core.subjects import subject_revision
 from holdfast.core.validate import validate
 
@@ -622,6 +622,34 @@ def test_a_kill_switch_takes_back_what_was_begun_by_hand() -> None:
     state = commit(state, put("n", fixed(2, "staging", enabled=False)))
     assert state.rollouts == {}
     assert ask(state, "n", {}, subject) is None
+
+
+def test_a_kill_switch_takes_back_a_change_of_two_environments() -> None:
+    """Each environment's rollout goes back, the segment that they have in common with both."""
+    both = ("production", "staging")
+    two = {"one": 1, "two": 2}
+    one = Setting("integer", two, dict.fromkeys(both, Targeting("one")))
+    new = Setting("integer", two, dict.fromkeys(both, Targeting("two")))
+    off = Setting("integer", two, dict.fromkeys(both, Targeting("two", enabled=False)))
+    start = standing(put("n", one), pilot("a"))
+    state = state_after([PutEnvironment("staging", POLICED.to)], start=start)
+    state = commit(state, put("n", new), pilot("b"))
+    assert len(state.rollouts) == 2
+    state = commit(state, put("n", off))
+    assert sorted(state.rollouts) == ["production.5", "staging.5"]
+    back, was = (one.services["shop"].segments["pilot"].segment for one in (state, start))
+    assert not segment_environments(back, was, both)
+
+
+def test_a_kill_switch_takes_back_the_include_that_is_on_its_way_to_it() -> None:
+    shared = (PutService("shared", Service()), put("n", fixed(1), "shared"))
+    state = commit(
+        standing(*shared, put("m", fixed(1))), PutService("shop", Service(includes=("shared",)))
+    )
+    state = commit(state, put("n", fixed(1, enabled=False), "shared"))
+    (rollout,) = state.rollouts.values()
+    assert rollout.before.settings.keys() == {"shared"}
+    assert not state.services["shop"].info.includes
 
 
 def test_a_kill_switch_may_lead_to_the_very_setting_that_was() -> None:

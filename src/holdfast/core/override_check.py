@@ -10,25 +10,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from holdfast.core.errors import Problem
+from holdfast.core.fold import after
 from holdfast.core.model import Edit, PutOverride, Subject
 from holdfast.core.reproduce import subject_of
-from holdfast.core.rollback import ended
+from holdfast.core.rollback import all_rolled_back, ended
 from holdfast.core.state import State, closure
 
 
 def check_overrides(old: State, edits: Sequence[Edit], new: State) -> Iterator[Problem]:
     """Problems of what is deleted under a push. What takes a rollout back is never in its way."""
-    if any(one.status == "rolled-back" for one in ended(edits).values()):
-        return
     put = {(e.environment, e.service, e.key) for e in edits if isinstance(e, PutOverride)}
-    for name, over in old.overrides.items():
-        subject, left = subject_of(name), new.overrides[name].keys
-        for key, one in over.keys.items():
-            if one.flag is None or (subject.environment, subject.service, key) in put:
-                continue
-            stays = left[key] is one and _is_there(new, subject, key)
-            if not stays and _is_there(old, subject, key):
-                yield _stands(subject, key)
+    standing = [
+        (subject_of(name), key)
+        for name, over in old.overrides.items()
+        for key, one in over.keys.items()
+        if one.flag is not None and _is_there(old, subject_of(name), key)
+    ]
+    back = _taken_back(old, edits) if standing else old
+    for subject, key in standing:
+        lifted = (subject.environment, subject.service, key) in put
+        if not lifted and _stays(back, subject, key) and not _stays(new, subject, key):
+            yield _stands(subject, key)
+
+
+def _taken_back(old: State, edits: Sequence[Edit]) -> State:
+    """The state without the rollouts that the edits take back, and nothing else."""
+    names = [name for name, one in ended(edits).items() if one.status == "rolled-back"]
+    return after(old, [*all_rolled_back(old, names)])
+
+
+def _stays(state: State, subject: Subject, key: str) -> bool:
+    over = state.overrides[str(subject)].keys[key]
+    return over.flag is not None and _is_there(state, subject, key)
 
 
 def _is_there(state: State, subject: Subject, key: str) -> bool:

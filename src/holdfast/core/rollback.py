@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.core.conform import faults
 from holdfast.core.covered import segment_at, segments_of, setting_at, settings_of
+from holdfast.core.fold import after
 from holdfast.core.logic_check import references
 from holdfast.core.model import (
     JSON,
@@ -81,6 +82,15 @@ def rolled_back(
         *_setting_edits(state, settings),
         *moves,
     )
+
+
+def all_rolled_back(state: State, rollouts: Iterable[str], reason: str = "") -> Iterator[Edit]:
+    """As `rolled_back`, of several: each as the ones before it leave what they have in common."""
+    for rollout in rollouts:
+        if rollout in state.rollouts:
+            edits = rolled_back(state, rollout, reason)
+            state = after(state, edits)
+            yield from edits
 
 
 def _together(state: State, rollout: str) -> list[str]:

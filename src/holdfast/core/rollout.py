@@ -23,7 +23,8 @@ from holdfast.core.model import (
     Setting,
     StartRollout,
 )
-from holdfast.core.rollback import ended, referred, rolled_back
+from holdfast.core.rollback import all_rolled_back, ended, referred, rolled_back
+from holdfast.core.rollout_check import crosses
 from holdfast.core.state import RolloutState, State
 from holdfast.core.verdict import Counts, Evidence, Verdict, Watch, decide, observed, shown
 
@@ -99,22 +100,36 @@ def _taken_back(state: State, edits: Sequence[Edit], new: State) -> Iterator[Edi
     named = {name for one in edits if isinstance(one, PutSetting) for name in referred(one.to)}
     over = set(ended(edits))
     put = {(one.service, one.key) for one in edits if isinstance(one, PutSetting)}
-    for name, rollout in state.rollouts.items():
-        if name not in over and _is_killed(rollout, put, state, new):
-            taken = rolled_back(state, name, "a kill switch of what it covers")
-            over.update(ended(taken))
-            for each in taken:
-                named_still = isinstance(each, DeleteSegment) and each.segment in named
-                put_anew = isinstance(each, DeleteSetting) and (each.service, each.key) in put
-                if not (named_still or put_anew):
-                    yield each
+    killed = [
+        name
+        for name, rollout in state.rollouts.items()
+        if name not in over and _is_killed(rollout, edits, state, new)
+    ]
+    for each in all_rolled_back(state, killed, "a kill switch of what it covers"):
+        named_still = isinstance(each, DeleteSegment) and each.segment in named
+        put_anew = isinstance(each, DeleteSetting) and (each.service, each.key) in put
+        if not (named_still or put_anew):
+            yield each
 
 
-def _is_killed(rollout: RolloutState, put: set[tuple[str, str]], state: State, new: State) -> bool:
-    """Whether all that the change does to what the rollout covers is to switch it off."""
+def _is_killed(rollout: RolloutState, edits: Sequence[Edit], state: State, new: State) -> bool:
+    """Whether all that the change does to what the rollout covers is to switch it off.
+
+    Where it does nothing to that, whether all that it does to what the rollout's includes lead to
+    is.
+    """
+    environment = rollout.environment
+    put = {(one.service, one.key) for one in edits if isinstance(one, PutSetting)}
     changed = []
     for service, key, _ in settings_of(rollout.before):
         was, now = (setting_at(one.services, service, key) for one in (state, new))
-        if differ(rollout.environment, was, now):
-            changed.append((service, key) in put and _is_off(now, rollout.environment))
+        if differ(environment, was, now):
+            changed.append((service, key) in put and _is_off(now, environment))
+    if not changed:
+        changed = [
+            isinstance(one, PutSetting)
+            and _is_off(setting_at(new.services, one.service, one.key), environment)
+            for one in edits
+            if crosses(state, new, one, rollout)
+        ]
     return bool(changed) and all(changed)

@@ -38,7 +38,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.pointer import near, pointer
 from holdfast.core.policies import PERCENT_PARTS, Plan
-from holdfast.core.rollback import ended, rolled_back
+from holdfast.core.rollback import all_rolled_back, ended, rolled_back
 from holdfast.core.state import Before, RolloutState, State, closure
 
 STAGES_MAX: Final = 32
@@ -275,18 +275,14 @@ def _busy(
         if _encode(edit) in back:
             continue
         for name, rollout in running.items():
-            if _crosses(old, new, edit, rollout):
+            if crosses(old, new, edit, rollout):
                 yield _is_busy(edit, name, rollout)
 
 
 def _going_back(old: State, edits: Sequence[Edit]) -> set[bytes]:
     """The edits that take back what this change does, as bytes."""
-    return {
-        _encode(edit)
-        for name, move in ended(edits).items()
-        if move.status == "rolled-back" and name in old.rollouts
-        for edit in rolled_back(old, name)
-    }
+    names = [name for name, move in ended(edits).items() if move.status == "rolled-back"]
+    return {_encode(edit) for edit in all_rolled_back(old, names)}
 
 
 def _is_busy(edit: Edit, name: str, rollout: RolloutState) -> Problem:
@@ -304,7 +300,8 @@ def _is_busy(edit: Edit, name: str, rollout: RolloutState) -> Problem:
     return _plan("rollout-busy", message, path, hint)
 
 
-def _crosses(old: State, new: State, edit: Edit, rollout: RolloutState) -> bool:
+def crosses(old: State, new: State, edit: Edit, rollout: RolloutState) -> bool:
+    """Whether the edit is of what the rollout covers, or of what decides how that is reached."""
     environment, before = rollout.environment, rollout.before
     match edit:
         case PutSetting() | DeleteSetting():
