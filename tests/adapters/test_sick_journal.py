@@ -95,6 +95,34 @@ def test_a_refused_append_is_no_entry_and_says_why(kind: Kind, disk: Disk, write
     journal.close()
 
 
+OPENER = """
+import sys
+from pathlib import Path
+from holdfast.adapters.sqlite_journal import SqliteJournal
+from holdfast.core.errors import HoldfastError
+sys.stdin.readline()
+try:
+    SqliteJournal(Path(sys.argv[1])).close()
+except HoldfastError as error:
+    print(error.code)
+"""
+
+
+def test_a_journal_that_can_not_be_opened_for_want_of_room_says_so(disk: Disk) -> None:
+    path = disk.path / "journal.db"
+    SqliteJournal(path).close()
+    with subprocess.Popen(
+        (sys.executable, "-c", OPENER, str(path)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as opener:
+        with disk.sick("full", opener.pid):
+            told, _ = opener.communicate("now\n")
+        assert told.strip() == ("disk-full" if disk.mounted else "disk-fault")
+    assert SqliteJournal(path).head().revision == 0
+
+
 def imprint(revision: int) -> Imprint:
     return Imprint(Subject("production", "shop"), revision, "ab" * 32, "cd" * 32, "build")
 

@@ -55,3 +55,18 @@ def test_the_directory_is_free_once_its_holder_was_killed(tmp_path: Path) -> Non
         holder.kill()
     with sole_user(tmp_path, "control"):
         pass
+
+
+def test_a_disk_that_takes_no_lock_is_told_with_the_way_out(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; from holdfast.apps.cli import run\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "sys.exit(run(['control', '--development', '--port', '0', '--data', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    [told] = done.stderr.splitlines()
+    assert f"{tmp_path / 'control.lock'} can't be written: File too large" in told
+    assert "give --data another directory" in told

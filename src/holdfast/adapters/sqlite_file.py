@@ -46,6 +46,8 @@ _SICK_ERRNO: Final[dict[int | None, Sickness]] = {
 _SCHEMA: Final = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
 _WAL_BYTES_KEPT_MAX: Final = 16 * 1024 * 1024
 _READERS_KEPT_MAX: Final = 8
+_SHARED_BYTES: Final = 32 * 1024
+"""By so much SQLite makes the file of its shared memory longer."""
 
 
 class SqliteFile:
@@ -239,10 +241,16 @@ class SqliteFile:
             raise Unavailable(message) from error
 
     def _sickness(self, primary: int) -> Sickness:
-        """SQLite tells a full disk from the rest; that it is read-only, the file system says."""
+        """SQLite tells a full disk from the rest, but not where it makes its shared memory.
+
+        There the file system says it, as it says that it is read-only.
+        """
         with contextlib.suppress(OSError):
-            if os.statvfs(self.path.parent).f_flag & os.ST_RDONLY:
+            there = os.statvfs(self.path.parent)
+            if there.f_flag & os.ST_RDONLY:
                 return "disk-read-only"
+            if there.f_bavail * there.f_frsize < _SHARED_BYTES:
+                return "disk-full"
         return _SICK[primary]
 
 

@@ -19,7 +19,8 @@ from holdfast.core.errors import Unavailable
 def sole_user(data_dir: Path, what: str) -> Iterator[None]:
     """Hold the directory as its one `what` (`dev`, `control`), by the file `<what>.lock` in it.
 
-    Raises `Unavailable`, with the other one's process id, when another process holds it.
+    Raises `Unavailable`, with the other one's process id, when another process holds it, and when
+    the disk does not take the lock.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / f"{what}.lock").open("a+") as lock:
@@ -32,6 +33,12 @@ def sole_user(data_dir: Path, what: str) -> Iterator[None]:
                 "stop that one, or give --data another directory"
             ) from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            # At once: what a buffer held would be refused a second time when the file is closed.
+            os.write(lock.fileno(), str(os.getpid()).encode())
+        except OSError as error:
+            raise Unavailable(
+                f"{lock.name} can't be written: {error.strerror}; "
+                "make room there, or give --data another directory"
+            ) from None
         yield

@@ -13,6 +13,7 @@ from holdfast.core.errors import (
     HoldfastError,
     Invalid,
     Problem,
+    SickDisk,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -27,6 +28,7 @@ WAY_OUT: tuple[tuple[type[HoldfastError], str], ...] = (
     (NotControl, "give --server, or HOLDFAST_SERVER, the URL of its control plane"),
     (OutcomeUnknown, "before you send it again, look whether it stands: holdfast history"),
     (NoAnswer, "is it running? holdfast status --server URL; holdfast dev starts one here"),
+    (SickDisk, "make that disk take writes (room, mount, health), then start or send it again"),
     (Damaged, "nothing was served from it; restore it from a backup or another node"),
     (Untrusted, "nothing of it was used; check which root this consumer pins (holdfast keys show)"),
 )

@@ -12,6 +12,7 @@ from holdfast.apps.control.parts import open_parts
 from holdfast.apps.control.plane import Control
 from holdfast.apps.listen import Connection, Listener
 from holdfast.apps.observe import start_logs
+from holdfast.apps.open_files import room_for
 from holdfast.apps.settings import ControlSettings
 from holdfast.apps.sole_user import sole_user
 
@@ -31,6 +32,7 @@ def serve(settings: ControlSettings) -> None:
     """
     start_logs(settings.log_level, "control")
     address = Address(settings.host, settings.port, shutdown_s=settings.shutdown_s)
+    address = msgspec.structs.replace(address, connections_max=room_for(address.connections_max))
     with (
         bind(settings.host, settings.port) as socket,
         sole_user(settings.data_dir, "control"),
