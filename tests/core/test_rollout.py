@@ -652,6 +652,15 @@ def test_a_kill_switch_takes_back_the_include_that_is_on_its_way_to_it() -> None
     assert not state.services["shop"].info.includes
 
 
+def test_a_segment_stays_while_a_rollback_would_put_a_rule_back_that_names_it() -> None:
+    """The rule was switched off, so that no side of any flag names it meanwhile."""
+    off = Targeting("it", enabled=False, rules=(Rule(logic={"$ref": "pilot"}, serve="it"),))
+    start = standing(pilot("a"), put("n", Setting("integer", {"it": 1}, {"production": off})))
+    state = commit(start, put("n", fixed(1)))
+    assert problems(state, DeleteSegment("shop", "pilot")) == ["rollout-busy"]
+    assert made(taken_back(state, only(state)[0])).flags == made(start).flags
+
+
 def test_a_kill_switch_may_lead_to_the_very_setting_that_was() -> None:
     """Then it begins nothing: it is off for whoever was exposed, and was off for all others."""
     both = ("production", "staging")

@@ -38,7 +38,7 @@ from holdfast.core.model import (
 )
 from holdfast.core.pointer import near, pointer
 from holdfast.core.policies import PERCENT_PARTS, Plan
-from holdfast.core.rollback import all_rolled_back, ended, rolled_back
+from holdfast.core.rollback import all_rolled_back, ended, referred, rolled_back
 from holdfast.core.state import Before, RolloutState, State, closure
 
 STAGES_MAX: Final = 32
@@ -314,6 +314,8 @@ def crosses(old: State, new: State, edit: Edit, rollout: RolloutState) -> bool:
             differs = segments_differ(environment, had, has)
             covering = {name for name, names in before.segments.items() if edit.segment in names}
             came_or_went = had is None or has is None
+            if has is None and _is_named(old, edit.service, edit.segment, before):
+                return differs
         case PutService():
             was_info, info = (one.services.get(edit.service) for one in (old, new))
             if was_info and info and was_info.info.includes == info.info.includes:
@@ -327,6 +329,14 @@ def crosses(old: State, new: State, edit: Edit, rollout: RolloutState) -> bool:
         edit.service in covering
         or (came_or_went and bool(covering) and _meets(old, new, edit.service, covering))
         or _is_near(new, edit.service, before)
+    )
+
+
+def _is_named(state: State, service: str, segment: str, before: Before) -> bool:
+    """Whether a rule that a rollback would put back, be it switched off, names the segment."""
+    return any(
+        segment in referred(was) and service in closure(state.services, owner)
+        for owner, _, was in settings_of(before)
     )
 
 
