@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,12 @@ def missed(drill: Drill, folder: Path, *, protected: bool, sample: int) -> list[
 
 
 @pytest.mark.timeout(120)
-def test_no_lie_is_believed(tmp_path: Path) -> None:
-    assert missed(hostile_edge.DRILL, tmp_path, protected=True, sample=400) == []
+def test_no_lie_is_believed() -> None:
+    """In a process of its own: it measures the memory of all that is in it."""
+    drill = ("drill", "run", "hostile-edge", "--sample", "400")
+    command = (sys.executable, "-m", "holdfast.apps.cli", *drill)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+    assert (done.returncode, "PASS" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 @pytest.mark.timeout(120)
