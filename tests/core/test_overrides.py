@@ -235,6 +235,16 @@ def test_a_push_is_in_no_rollbacks_way() -> None:
     assert serves(active.snapshot, "a") == {30}
 
 
+def test_a_push_elsewhere_widens_no_schema_that_goes_back() -> None:
+    journal = standing(WIDE)
+    push(journal, 30)
+    assert journal.act([PutSetting("beta", "a", SMALL)])
+    assert journal.act("complete")
+    assert journal.act([PutSetting("beta", "a", WIDE)])
+    assert journal.act("back")
+    assert journal.state.services["beta"].settings["a"].setting.schema == SMALL.schema
+
+
 def test_variants_that_fit_no_more_are_in_no_consumers_way() -> None:
     """The pushed flag has the variants that there were; consumers look at all of them."""
     journal = standing(WIDE)

@@ -32,6 +32,7 @@ from holdfast.core.model import (
     Setting,
 )
 from holdfast.core.overrides import pushed_value
+from holdfast.core.reproduce import subject_of
 from holdfast.core.staging import schema_of
 from holdfast.core.state import (
     Before,
@@ -119,14 +120,20 @@ def _share(state: State, one: Before, other: Before) -> bool:
     return False
 
 
-def _fitting(state: State, key: str, now: Setting | None, back: Setting | None) -> Setting | None:
+def _fitting(
+    state: State, service: str, key: str, now: Setting | None, back: Setting | None
+) -> Setting | None:
     """`back`, with today's schema too where what was pushed over the setting fits that alone.
 
     It stands until it is lifted, and is in no rollback's way.
     """
     if now is None or back is None or same(now.schema, back.schema):
         return back
-    pushed = (over.keys[key].flag for over in state.overrides.values() if key in over.keys)
+    pushed = (
+        over.keys[key].flag
+        for name, over in state.overrides.items()
+        if key in over.keys and service in closure(state.services, subject_of(name).service)
+    )
     values = [pushed_value(flag) for flag in pushed if flag is not None]
     if all(not [*faults(back.schema, value)] for value in values):
         return back
@@ -144,7 +151,7 @@ def _put_back_settings(state: State, environment: str, before: Before, into: Set
     for service, key, old in settings_of(before):
         place = service, key
         now = into[place] if place in into else setting_at(state.services, service, key)
-        into[place] = _fitting(state, key, now, _restored(environment, old, now))
+        into[place] = _fitting(state, service, key, now, _restored(environment, old, now))
 
 
 def _restored(environment: str, old: Setting | None, now: Setting | None) -> Setting | None:
