@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 
 from holdfast.adapters.sqlite_journal import SqliteJournal
@@ -52,3 +53,15 @@ def test_a_process_that_finds_a_fault_says_so(tmp_path: Path) -> None:
     with Writers(tmp_path, Build("this one"), "writers", store=store, appenders=1) as writers:
         until(lambda: not writers.alive, "the end of it", 30.0)
         assert "Damaged" in writers.end()
+
+
+def test_a_process_waits_for_a_store_that_does_not_answer_yet(tmp_path: Path) -> None:
+    """It may be started while members elect a leader: that is no fault of theirs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = f"etcd://127.0.0.1:{silent.getsockname()[1]}?timeout_s=0.2"
+        silent.settimeout(30.0)
+        with Writers(tmp_path, Build("this one"), "writers", store=store, appenders=1) as writers:
+            for _ in range(20):  # more than one time of opening asks
+                silent.accept()[0].close()
+            assert writers.alive
+            assert writers.end() == ""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ from holdfast.gameday.processes import (
     free_ports,
     parent,
     until,
+    until_or_not,
 )
 from holdfast.gameday.watching import Case, Line, Reader, Told, ticks
 
@@ -47,6 +49,7 @@ WATCHED: Final = frozenset(
 """Keys on which the contracts count for everybody: shares, and rules with edges."""
 READY_S: Final = 60.0
 """For any process on a slow, busy machine; a start takes about a second."""
+AGAIN_S: Final = 0.2
 EDGES_MAX: Final = 8
 CLIENTS_MAX: Final = 32
 MEMBERS: Final = 12_000
@@ -191,17 +194,24 @@ class Fleet:
     # -- settings
 
     def settle(self) -> None:
-        """Put the drill's settings into the journal, in a few entries."""
+        """Put the drill's settings into the journal, in a few entries.
+
+        Asked again while nobody can write: a store that has just been started elects its leader.
+        """
         for environment in (ENVIRONMENT, "staging"):
-            found = self.api("PUT", f"/v1/environments/{environment}", {"reason": "game day"})
+            path = f"/v1/environments/{environment}"
+            found = _answered(partial(self.api, "PUT", path, {"reason": "game day"}))
             if found.status >= 300:
                 raise Unavailable(f"no environment: {found}")
         documents = self.documents()
         first = {name: text.replace(", linus]", "]") for name, text in documents.items()}
-        self.commit(first, "the settings of the game day")
-        self.count_up()
-        self.commit(documents, "one more tester")
-        self.count_up()
+        for each, reason in (
+            (first, "the settings of the game day"),
+            (documents, "one more tester"),
+        ):
+            _revision(_answered(partial(self.try_commit, each, reason)))
+            edits = [self.next_count()]
+            _revision(_answered(partial(self.try_commit, reason="count up", edits=edits)))
 
     def documents(self) -> dict[str, str]:
         """File name -> YAML, the long list uploaded."""
@@ -226,10 +236,7 @@ class Fleet:
         edits: Sequence[Any] = (),
     ) -> int:
         """Through the write door; the revision. Raises `Unavailable` with what it said."""
-        found = self.try_commit(documents, reason, edits)
-        if found.status >= 300 or not isinstance(found.body, dict):
-            raise Unavailable(f"refused with {found.status}: {found.body}")
-        return int(found.body["revision"])
+        return _revision(self.try_commit(documents, reason, edits))
 
     def try_commit(
         self,
@@ -430,3 +437,23 @@ class Fleet:
     def copy_data(self, to: Path) -> None:
         """The control plane's stores and keys, as they lie on disk while it is stopped."""
         shutil.copytree(self.data_dir, to)
+
+
+def _answered(send: Callable[[], Answered]) -> Answered:
+    """The answer, asked for again while a part of the system does not answer."""
+    found = Answered(0)
+
+    def came() -> bool:
+        nonlocal found
+        found = send()
+        return found.status not in {0, 503}
+
+    until_or_not(came, READY_S, every_s=AGAIN_S)
+    return found
+
+
+def _revision(found: Answered) -> int:
+    """Of what was committed. Raises `Unavailable` with what the write door said."""
+    if found.status >= 300 or not isinstance(found.body, dict):
+        raise Unavailable(f"refused with {found.status}: {found.body}")
+    return int(found.body["revision"])

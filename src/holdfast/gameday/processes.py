@@ -121,15 +121,18 @@ class Process:
         """How it ended; none while it runs, or if it never did."""
         return self._process.poll() if self._process else None
 
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and wait until it is gone; nothing happens if it is gone already."""
+    def kill(self, number: signal.Signals = signal.SIGKILL, within_s: float = STOP_S) -> None:
+        """End it, and wait until it is gone; nothing happens if it is gone already.
+
+        One that does not go `within_s` is ended by SIGKILL.
+        """
         process = self._process
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         try:
-            process.wait(STOP_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -40,7 +40,7 @@ from holdfast.gameday.linear import (
 )
 from holdfast.gameday.processes import Build, Process, ask
 from holdfast.gameday.recording import Log, recorded
-from holdfast.ports import Journal
+from holdfast.ports import Journal, Stores
 
 WATCH_S: Final = 1.0
 RETRY_S: Final = 0.02
@@ -48,7 +48,9 @@ RETRY_S: Final = 0.02
 TAIL: Final = 5
 """Entries that a reader reads, those below the head."""
 ANSWER_S: Final = 4.0
-"""A node answers sooner, or is gone; below the time that an end is waited for."""
+"""A node answers sooner, or is gone."""
+END_S: Final = 30.0
+"""For what is under way when the end comes, on a slow, busy machine."""
 
 
 class Writing(msgspec.Struct, frozen=True):
@@ -95,7 +97,7 @@ class Writers:
     def end(self) -> str:
         """Let it finish what it does; what went wrong in it, or nothing."""
         ended_before = not self.alive
-        self._process.kill(signal.SIGTERM)
+        self._process.kill(signal.SIGTERM, END_S)
         if self._process.code or ended_before:
             lines = self._process.tail().strip().splitlines()
             return f"{self._process.name} ended with {self._process.code}: {lines[-1:]}"
@@ -246,12 +248,24 @@ def _counted(who: str, number: int, environment: str) -> dict[str, JSON]:
     return {"type": "put-setting", "service": "shop", "key": who, "to": to}
 
 
+def _opened(url: str, stop: threading.Event) -> Stores | None:
+    """The stores there, as soon as they answer; none once it is time to end."""
+    while not stop.is_set():
+        try:
+            return open_stores(url)
+        except Unavailable:
+            stop.wait(RETRY_S)
+    return None
+
+
 def main(told: Writing) -> None:
     """Until SIGTERM, or a fault in one of the threads, which is raised."""
     end_with_parent(told.parent)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    stores = open_stores(told.store) if told.store else None
+    stores = _opened(told.store, stop) if told.store else None
+    if told.store and stores is None:
+        return
     with recorded(Path(told.out)) as log:
         crew = _Crew(told, log, stop)
         work = crew.of_nodes() + (crew.of_store(stores.journal) if stores else [])
