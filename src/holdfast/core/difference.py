@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from holdfast.core.model import JSON, Contract, Environment, Segment, Service, Setting, Token
+from holdfast.core.overrides import pushed_value
 from holdfast.core.state import (
+    Overridden,
+    OverrideState,
     RolloutState,
     ServiceState,
     State,
@@ -19,7 +22,16 @@ from holdfast.core.state import (
 )
 
 Kind: TypeAlias = Literal[
-    "service", "setting", "segment", "environment", "token", "root", "contract", "rollout"
+    "service",
+    "setting",
+    "segment",
+    "environment",
+    "token",
+    "root",
+    "contract",
+    "rollout",
+    "override",
+    "contexts",
 ]
 Noun: TypeAlias = Service | Setting | Segment | Environment | Token | Contract
 N = TypeVar("N", Service, Setting, Segment, Environment, Token, Contract)
@@ -28,6 +40,7 @@ Place: TypeAlias = tuple[Kind, str, str]
 
 _SHOWN_MAX = 3
 _SHOWN_CHARS_MAX = 40
+_REASON_CHARS_MAX = 80
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -36,6 +49,9 @@ class Difference(msgspec.Struct, frozen=True):
     `before` and `after` are the item as JSON, null for not being there; a token's secret hash is
     left out. `environments`, sorted, are those whose answers may change by this item itself;
     an item of no answer, like a description, has none. `summary` is one line for people.
+
+    An override is named by its setting, with its one environment; what is shown of it is what it
+    serves and who pushed it. Contexts, which probes are made from, are named by their environment.
     """
 
     kind: Kind
@@ -59,7 +75,13 @@ def diff(old: State, new: State) -> tuple[Difference, ...]:
         _moved_rollout(name, old.rollouts.get(name), new.rollouts.get(name))
         for name in _moved(old.rollouts, new.rollouts)
     ]
-    return tuple(sorted(found, key=lambda one: (one.service, one.kind, one.name)))
+    found += _moved_overrides(old.overrides, new.overrides)
+    found += [
+        _moved_contexts(name, old.contexts.get(name, ()), new.contexts.get(name, ()))
+        for name in _moved(old.contexts, new.contexts)
+        if not same(old.contexts.get(name, ()), new.contexts.get(name, ()))
+    ]
+    return tuple(sorted(found, key=lambda one: (one.service, one.kind, one.name, one.environments)))
 
 
 def _moved_rollout(name: str, old: RolloutState | None, new: RolloutState | None) -> Difference:
@@ -89,6 +111,66 @@ def _shown_rollout(rollout: RolloutState | None) -> dict[str, JSON] | None:
         "status": rollout.status,
         "started": rollout.started,
     }
+
+
+def _moved_overrides(
+    old: Mapping[str, Overridden], new: Mapping[str, Overridden]
+) -> Iterator[Difference]:
+    for name in _moved(old, new):
+        environment, _, service = name.partition("/")
+        had, has = (one.get(name, Overridden()).keys for one in (old, new))
+        for key in _moved(had, has):
+            was, now = _shown_override(had.get(key)), _shown_override(has.get(key))
+            if not same(was, now):
+                yield Difference(
+                    kind="override",
+                    name=key,
+                    service=service,
+                    environments=(environment,),
+                    before=was,
+                    after=now,
+                    summary=_told_override(was, has.get(key)),
+                )
+
+
+def _shown_override(over: OverrideState | None) -> dict[str, JSON] | None:
+    """What stands over a setting; one that was lifted stands no more."""
+    if over is None or over.flag is None:
+        return None
+    return {
+        "value": pushed_value(over.flag),
+        "revision": over.revision,
+        "at_ms": over.at_ms,
+        "actor": over.actor,
+        "reason": over.reason,
+    }
+
+
+def _told_override(was: dict[str, JSON] | None, now: OverrideState | None) -> str:
+    """`now` is none only where the newer state is one from before the push."""
+    before = f"{_brief(was['value'])} " if was else ""
+    if now is None:
+        return f"{before}not pushed yet"
+    if now.flag is None and not now.actor:
+        return f"{before}gone with its setting in revision {now.revision}"
+    reason = " ".join(now.reason.split())[:_REASON_CHARS_MAX]
+    who = f"by {now.actor} in revision {now.revision}" + f": {reason}" * bool(reason)
+    if now.flag is None:
+        return f"{before}lifted {who}"
+    moved = f"{before}-> " if was else ""
+    return f"{moved}{_brief(pushed_value(now.flag))} pushed {who}"
+
+
+def _moved_contexts(name: str, old: Sequence[JSON], new: Sequence[JSON]) -> Difference:
+    environment, _, service = name.partition("/")
+    return Difference(
+        kind="contexts",
+        name=environment,
+        service=service,
+        before=list(old) or None,
+        after=list(new) or None,
+        summary=f"contexts that probes are made from: {len(old)} -> {len(new)}",
+    )
 
 
 def changes(old: State, new: State) -> Iterator[tuple[Place, tuple[Noun | None, Noun | None]]]:

@@ -87,3 +87,28 @@ def test_other_nouns_are_named() -> None:
 def test_the_count_of_each_kind() -> None:
     differences = [setting(None, SETTING), setting(SETTING, CHANGED), setting(SETTING, None)]
     assert summary(differences) == "1 to add, 1 to change, 1 to remove"
+
+
+def test_what_was_pushed_and_contexts_are_told_in_their_environment() -> None:
+    pushed = Difference(
+        kind="override",
+        name="tiles",
+        service="calling",
+        environments=("production",),
+        after={"value": 9},
+        summary="9 pushed by linus in revision 12: INC-7",
+    )
+    contexts = Difference(
+        kind="contexts",
+        name="staging",
+        service="calling",
+        before=[{}],
+        after=[{}, {"tier": "gold"}],
+        summary="contexts that probes are made from: 1 -> 2",
+    )
+    assert lines(pushed, contexts) == [
+        "+ calling/tiles (pushed over)  (production)",
+        "    production  9 pushed by linus in revision 12: INC-7",
+        "~ calling (contexts in staging)",
+        "    staging  contexts that probes are made from: 1 -> 2",
+    ]

@@ -89,3 +89,25 @@ def test_it_takes_the_right_to_write_there(plane: Plane, keys: Keys) -> None:
             "/v1/pushes", content=body, headers={"Authorization": f"Bearer {text}"}
         )
         assert answer.status_code == status, answer.text
+
+
+def test_who_asks_what_changed_sees_what_was_pushed_and_lifted(plane: Plane, keys: Keys) -> None:
+    before = plane.commit(SHOP)["revision"]
+    home = plane.ok("POST", "/v1/pushes", content=pushed(plane, keys).body)
+    (found,) = plane.ok("GET", f"/v1/diff?from={before}")["differences"]
+    assert (found["kind"], found["service"], found["name"]) == ("override", "shop", "banner")
+    assert found["environments"] == ["production"]
+    assert found["before"] is None
+    after = {"value": True, "revision": home["revision"], "actor": "linus", "reason": "INC-7"}
+    assert found["after"].items() >= after.items()
+    assert found["summary"] == f"true pushed by linus in revision {home['revision']}: INC-7"
+    rules = SHOP[SHOP.index("        rules:") : SHOP.index("      staging:")]
+    mended = plane.commit(SHOP.replace(rules, "").replace("default: hidden", "default: shown"))
+    lifted = plane.ok("POST", LIFT, json={"reason": "over"})
+    (gone,) = plane.ok("GET", f"/v1/history/{lifted['revision']}")["differences"]
+    assert (gone["before"], gone["after"]) == (found["after"], None)
+    assert gone["summary"].startswith("true lifted by ")
+    assert gone["summary"].endswith(f" in revision {lifted['revision']}: over")
+    assert plane.ok("GET", f"/v1/diff?from={mended['revision']}")["differences"] == [gone]
+    kinds = {each["kind"] for each in plane.ok("GET", f"/v1/diff?from={before}")["differences"]}
+    assert "override" not in kinds, "it stood neither before nor after"

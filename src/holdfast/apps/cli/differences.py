@@ -49,11 +49,18 @@ def _name(difference: Difference) -> str:
         return f"{difference.service}/{difference.name}"
     if difference.kind == "segment":
         return f"{difference.service}/{difference.name} (segment)"
+    if difference.kind == "override":
+        return f"{difference.service}/{difference.name} (pushed over)"
+    if difference.kind == "contexts":
+        return f"{difference.service} (contexts in {difference.name})"
     return f"{difference.kind} {difference.name}"
 
 
 def _moved(difference: Difference) -> list[tuple[str, str]]:
     """(environment, what moved there), by environment; what belongs to none comes first."""
+    if difference.kind in ("override", "contexts"):
+        where = difference.environments or (difference.name,)
+        return [(name, difference.summary) for name in where]
     if difference.before is None or difference.after is None:
         one = difference.after if difference.before is None else difference.before
         return _standing(one) if difference.kind == "setting" else []
