@@ -732,6 +732,12 @@ def test_another_bucketing_for_all_at_once_is_refused_where_changes_are_staged()
     assert problems(busy, over("v3", "mail")) == ["bucketing-change"]
 
 
+@pytest.mark.parametrize("edit", [DeleteService("shop"), DeleteSetting("shop", "n")])
+def test_what_is_leaving_is_not_dealt_anew(edit: Edit) -> None:
+    """Whoever is not exposed yet still has it."""
+    assert problems(commit(standing(put("n", fixed(1))), edit), over("v2")) == ["bucketing-change"]
+
+
 def test_services_go_over_to_another_bucketing_one_after_the_other() -> None:
     """Who went over is dealt anew, with its revision moved; nobody else, and nobody at the end."""
     split = Setting(

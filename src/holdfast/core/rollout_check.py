@@ -14,6 +14,7 @@ from holdfast.core.covered import (
     Services,
     differ,
     overlay,
+    rollouts_in,
     segment_at,
     segments_differ,
     segments_of,
@@ -151,17 +152,23 @@ def _environment(old: State, edit: PutEnvironment) -> Iterator[Problem]:
 def _bucketing(old: State, was: Environment, edit: PutEnvironment, path: str) -> Iterator[Problem]:
     """Another bucketing deals a service's splits anew: so that goes by few services at a time.
 
-    Both sides of one snapshot are dealt alike, so that no rollout can stage it within a service.
+    Both sides of one snapshot are dealt alike, so that no rollout can stage it within a service. A
+    rollout's old side is one of them, of what is being deleted too.
     """
-    there = {
+    here = rollouts_in(old, edit.environment)
+    covered = {name for one in here.values() for name in services_of(one.before)}
+    there = covered | {
         name
         for name in old.services
         for each in closure(old.services, name)
-        for one in old.services[each].settings.values()
-        if edit.environment in one.setting.environments
+        if each in covered
+        or any(
+            edit.environment in one.setting.environments
+            for one in old.services[each].settings.values()
+        )
     }
     moved = {name for name in there if was.bucketing_of(name) != edit.to.bucketing_of(name)}
-    if moved and any(one.environment == edit.environment for one in old.rollouts.values()):
+    if moved and here:
         message = "a rollout is on its way here, and another bucketing would deal its splits anew"
         hint = "let it end, or roll it back: holdfast rollout list"
         yield _plan("bucketing-change", message, path, hint)
