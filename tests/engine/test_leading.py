@@ -14,7 +14,7 @@ from holdfast.core.errors import Fenced, Unavailable
 from holdfast.core.leadership import Terms
 from holdfast.engine import leading as leading_module
 from holdfast.engine.leading import Leading, Turn
-from holdfast.ports import Lease
+from holdfast.ports import Clock, Lease
 
 DEADLINE_S = 20.0
 QUICK = Terms(ttl_s=0.6, renew_s=0.1, retry_s=0.1, margin_s=0.2)
@@ -28,8 +28,8 @@ class Leases(MemoryLeases):
     What is answered to `deaf` always ends in an error, as letting go does with `keeping`.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
         self.answers = threading.Event()
         self.answers.set()
         self.failing: Exception | None = None
@@ -63,6 +63,7 @@ class Lossy:
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self.loses = False
+        self.lost = 0
 
     def take(self, holder: str, url: str, ttl_s: float) -> Lease | None:
         return self._back(self._leases.take(holder, url, ttl_s))
@@ -75,8 +76,21 @@ class Lossy:
 
     def _back(self, answer: Any) -> Any:
         if self.loses:
+            self.lost += 1
             raise Unavailable("no answer")
         return answer
+
+
+class Talking(Leading):
+    """One that does not listen first: it asks for the lease on and on, whatever it hears."""
+
+    @property
+    def _unheard(self) -> bool:
+        return False
+
+    @_unheard.setter
+    def _unheard(self, _: bool) -> None:
+        """It forgets."""
 
 
 @pytest.fixture
@@ -165,6 +179,36 @@ def test_who_hears_no_answer_does_not_keep_the_lease_from_others(
     until(lambda: two.turns)
     way.loses = False
     until(lambda: one.newest >= 2)
+
+
+def refused_while_it_is_deaf(kind: type[Leading]) -> list[bool]:
+    """Whether another node is refused, each time that nine tenths of a lease have passed for the
+    store, and a node that leads and hears no answers any more has asked it anew."""
+    now_s = 0.0
+    leases = Leases(lambda: now_s)
+    way, refused = Lossy(leases), list[bool]()
+    one = kind(leases=way, holder="one", url="", draw=lambda: 0.5, terms=QUICK)
+    one.start()
+    until(lambda: one.token)
+    way.loses = True
+    until(lambda: not one.token)
+    for _ in range(5):
+        lost = way.lost
+        until(lambda lost=lost: way.lost >= lost + 2)
+        now_s += 0.9 * QUICK.ttl_s
+        refused.append(leases.take("two", "", QUICK.ttl_s) is None)
+    assert not one.token
+    one.close()
+    return refused
+
+
+def test_who_hears_no_answer_extends_no_lease() -> None:
+    assert False in refused_while_it_is_deaf(Leading)[:3]
+
+
+def test_unprotected_a_lease_is_extended_that_nobody_leads_by() -> None:
+    """The damage with the protection off: no other node can lead, however long it takes."""
+    assert all(refused_while_it_is_deaf(Talking))
 
 
 def test_a_leader_whose_store_hangs_stops_leading_all_the_same(
