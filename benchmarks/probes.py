@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import reload
+from pulse import Pulse
 from reload import SUBJECT, make_bundles
 
 from holdfast.adapters.ed25519 import verify
@@ -76,42 +77,15 @@ def timed_ms(bundle: bytes, active: Generation, demands: Demands) -> float:
     return (loaded_s - start_s + time.thread_time() - proving_s) * 1e3
 
 
-class Pulse(threading.Thread):
-    """Evaluates without a pause and remembers the longest time between two answers.
-
-    `kept_s` is the most CPU time that the thread which made this one used between two answers.
-    """
-
-    def __init__(self, generation: Generation) -> None:
-        super().__init__()
-        self._other = time.pthread_getcpuclockid(threading.get_ident())
-        self.kept_s = 0.0
-        self._function = generation.evaluator.function("setting-00001")
-        self._over = threading.Event()
-        self.longest_s = 0.0
-
-    def run(self) -> None:
-        context = {"targetingKey": "user-1", "tenant": "tenant-007", "version": "1.7.2"}
-        last_s, last_other_s = time.perf_counter(), time.clock_gettime(self._other)
-        while not self._over.is_set():
-            self._function(context)
-            now_s, other_s = time.perf_counter(), time.clock_gettime(self._other)
-            self.longest_s = max(self.longest_s, now_s - last_s)
-            self.kept_s = max(self.kept_s, other_s - last_other_s)
-            last_s, last_other_s = now_s, other_s
-
-    def stop(self) -> None:
-        self._over.set()
-        self.join()
-
-
 def activate(bundle: bytes, active: Generation) -> None:
     prove(trimmed(load(bundle, active), PROBES), active, PROBED)
 
 
 def beside(active: Generation, work: Callable[[], None]) -> tuple[Pulse, float]:
     """An evaluating thread beside `work`, when both are over, and how long that took, in s."""
-    pulse = Pulse(active)
+    context = {"targetingKey": "user-1", "tenant": "tenant-007", "version": "1.7.2"}
+    evaluate = partial(active.evaluator.function("setting-00001"), context)
+    pulse = Pulse(evaluate, threading.current_thread())
     pulse.start()
     start_s = time.perf_counter()
     work()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from peers.flagd_format import flag_set
+from pulse import Pulse
 from workloads import CONTEXT, USER, mixed
 
 from holdfast import Client
@@ -114,34 +117,11 @@ def serve(folder: Path) -> None:
         server.serve_forever()
 
 
-class Pulse(threading.Thread):
-    """Evaluates without a pause and remembers the longest time between two answers."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._get = client.get_bool
-        self._over = threading.Event()
-        self._longest_s = 0.0
-
-    def run(self) -> None:
-        get, clock, over = self._get, time.perf_counter, self._over.is_set
-        context = {"targetingKey": USER, **CONTEXT}
-        last_s = clock()
-        while not over():
-            get("setting-00001", False, context)
-            now_s = clock()
-            self._longest_s = max(self._longest_s, now_s - last_s)
-            last_s = now_s
-
-    def stop(self) -> float:
-        """Seconds."""
-        self._over.set()
-        self.join()
-        return self._longest_s
-
-
 def stalls_ms(client: Client, folder: Path) -> dict[str, float]:
     """The longest stall around each reload, and of as long without one (the machine's own)."""
+    follower = next(each for each in threading.enumerate() if each.name == "holdfast-follower")
+    context = {"targetingKey": USER, **CONTEXT}
+    evaluate = partial(client.get_bool, "setting-00001", False, context)
     changed = threading.Condition()
 
     def note(_keys: frozenset[str], _revision: int) -> None:
@@ -149,9 +129,9 @@ def stalls_ms(client: Client, folder: Path) -> dict[str, float]:
             changed.notify_all()
 
     client.on_change(note)
-    reloads, without = [], []
+    reloads, kept, without = [], [], []
     for number in range(1, RELOADS + 1):
-        pulse = Pulse(client)
+        pulse = Pulse(evaluate, follower)
         pulse.start()
         start_s = time.perf_counter()
         with changed:
@@ -159,14 +139,19 @@ def stalls_ms(client: Client, folder: Path) -> dict[str, float]:
             if not changed.wait(60):
                 raise SystemExit(f"no reload: {client.status()}")
         time.sleep(0.3)  # the tail: what was replaced is freed
-        reloads.append(pulse.stop() * 1e3)
-        pulse = Pulse(client)
+        pulse.stop()
+        reloads.append(pulse.longest_s * 1e3)
+        kept.append(pulse.kept_s * 1e3)
+        pulse = Pulse(evaluate, follower)
         pulse.start()
         time.sleep(time.perf_counter() - start_s)
-        without.append(pulse.stop() * 1e3)
+        pulse.stop()
+        without.append(pulse.longest_s * 1e3)
     return {
         "reload_ms": statistics.median(reloads),
         "reload_worst_ms": max(reloads),
+        "kept_ms": statistics.median(kept),
+        "kept_worst_ms": max(kept),
         "without_ms": statistics.median(without),
         "without_worst_ms": max(without),
     }
@@ -188,11 +173,13 @@ import os; os._exit(0)
 
 def starts_ms(cache: str) -> dict[str, float]:
     """From the first line of a new process to its first answer, from disk, nobody alive."""
+    told = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", START, cache]
     rows = []
-    for _ in range(STARTS):
-        command = [sys.executable, "-c", START, cache]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    for _ in range(1 + STARTS):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=told)
         rows.append([float(word) for word in done.stdout.split()])
+    del rows[0]  # it compiled what has no bytecode yet, which installed packages have
     return {
         "import_ms": statistics.median(row[0] for row in rows),
         "first_answer_ms": statistics.median(row[1] for row in rows),

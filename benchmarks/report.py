@@ -161,6 +161,7 @@ def reload(figures: dict[str, Any]) -> str:
     stall, start = figures["stall"], figures["start"]
     rows = [
         ["during a reload", number(stall["reload_ms"]), number(stall["reload_worst_ms"])],
+        ["CPU time of it", number(stall["kept_ms"]), number(stall["kept_worst_ms"])],
         ["as long without one", number(stall["without_ms"]), number(stall["without_worst_ms"])],
     ]
     return f"""## Replacing {figures["settings"]:,} settings, and starting from disk
@@ -169,6 +170,8 @@ The longest time between two answers of a thread that evaluates without a pause,
 are replaced by a whole, signed bundle: fetched, verified, activated, written to disk.
 
 {table(["longest stall, ms", "median", "worst"], rows)}
+
+The second row is what the client's own follower took in one wait, whatever else the machine did.
 
 A new process with nobody alive, from its first line to its first answer out of the disk cache with
 that many settings: {number(start["first_answer_ms"])} ms, of which
