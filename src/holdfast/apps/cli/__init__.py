@@ -1,6 +1,7 @@
 """The command line: `holdfast`. One module for each group of commands, imported when asked for.
 
-Exit codes: 0 fine, 1 problems found (in a file, in a change, or in the system), 2 wrong use.
+Exit codes: 0 fine, 1 problems found (in a file, in a change, or in the system), 2 wrong use,
+130 interrupted.
 The commands talk to a control plane through its HTTP API only.
 """
 
@@ -11,11 +12,16 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-import click
+try:
+    import click
+except KeyboardInterrupt:  # most of what passes before `main` can catch it
+    sys.exit(130)
 
 FINE = 0
 PROBLEMS_FOUND = 1
 WRONG_USE = 2
+INTERRUPTED = 130
+"""By Ctrl-C: 128 and the signal's number, as shells tell it."""
 
 SECTIONS = {
     "Run": {
@@ -105,7 +111,8 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with: holdfast dev --open. Exit codes: 0 fine, 1 problems found, 2 wrong use.",
+    epilog="Begin with: holdfast dev --open. Exit codes: 0 fine, 1 problems found, 2 wrong use, "
+    "130 interrupted.",
 )
 @click.version_option(package_name="holdfast", prog_name="holdfast")
 def cli() -> None:
@@ -116,7 +123,11 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point; leaves by `sys.exit` with one of the codes above."""
-    sys.exit(run(arguments))
+    try:
+        code = run(arguments)
+    except KeyboardInterrupt:  # between what click guards
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -147,7 +158,8 @@ def _told(error: Exception) -> int | None:
         return WRONG_USE if isinstance(error, click.UsageError) else PROBLEMS_FOUND
     if isinstance(error, click.Abort):
         click.echo("Stopped; nothing more was done.", err=True)
-        return PROBLEMS_FOUND
+        by_signal = isinstance(error.__cause__, KeyboardInterrupt)
+        return INTERRUPTED if by_signal else PROBLEMS_FOUND
     from holdfast.apps.cli.failures import tell_failure
 
     return tell_failure(error)
