@@ -171,3 +171,23 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_under_nohup_a_terminal_that_closes_does_not_stop_it() -> None:
+    async def conversation() -> bool:
+        stop = dev.stop_on_signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await seen.wait()
+        return stop.is_set()
+
+    async def whole() -> bool:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, seen.set)
+        return await conversation()
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    seen = asyncio.Event()
+    try:
+        assert not run(whole())
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast.apps.signals import ending
 from holdfast.core.errors import Invalid, Problem, Unavailable
 
 STOP_S = 8.0
@@ -116,7 +117,7 @@ class Children:
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGINT, SIGTERM or SIGHUP sets; a second one ends the process at once."""
+    """An event that each signal to end sets; a second one ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -124,7 +125,7 @@ def stop_on_signals() -> asyncio.Event:
         stop.set()
         loop.remove_signal_handler(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ending():
         loop.add_signal_handler(number, on_signal, number)
     return stop
 

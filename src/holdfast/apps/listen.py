@@ -24,6 +24,7 @@ from holdfast.apps.address import BACKLOG, Address, bind
 from holdfast.apps.asgi import App
 from holdfast.apps.heads import TOO_LARGE, Fault, Framing, framing_of
 from holdfast.apps.linger import Lingering
+from holdfast.apps.signals import ending
 
 SWEEP_S: Final = 1.0
 ARRIVAL_SWEEPS_MAX: Final = 10
@@ -240,7 +241,8 @@ MakeConnection: TypeAlias = Callable[..., Connection]
 
 
 class Listener(uvicorn.Server):
-    """A listening server. `run` blocks until SIGINT, SIGTERM or `stop`; then requests may finish.
+    """A listening server. `run` blocks until SIGINT, SIGTERM, SIGHUP or `stop`; then requests may
+    finish.
 
     The socket is bound when the listener is made, so that `port` is known (0 asks for any) and a
     taken one is an `Unavailable` before anything else starts. `on_stop` is called first of all
@@ -303,15 +305,15 @@ class Listener(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """SIGINT and SIGTERM end the server, not the process: whoever runs it has things to close.
+        """SIGINT, SIGTERM and SIGHUP end the server, not the process: whoever runs it has things to
+        close.
 
         uvicorn's own raises them again afterwards, so that a clean end would look like a kill.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        before = {number: signal.signal(number, self.handle_exit) for number in ending()}
         try:
             yield
         finally:

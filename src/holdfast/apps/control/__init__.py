@@ -15,7 +15,7 @@ __all__ = ["serve"]
 
 
 def serve(settings: ControlSettings) -> None:
-    """Run a control plane in this process until SIGTERM or SIGINT.
+    """Run a control plane in this process until SIGTERM, SIGINT or SIGHUP.
 
     Raises `Unavailable` without signing keys and `Damaged` for stores that are not what was
     written, both before anything listens.

@@ -25,7 +25,7 @@ class HeadsOnly(Connection):
 
 
 def serve(settings: ControlSettings) -> None:
-    """Run until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run until SIGTERM, SIGINT or SIGHUP; a second signal ends it at once.
 
     Raises `Unavailable` for an address or a data directory that is taken, before anything is opened
     or made.
