@@ -142,6 +142,8 @@ def test_environments_must_exist(state: State) -> None:
     (problem,) = validate(state, [edit])
     assert problem.code == "unknown-environment"
     assert problem.hint == "did you mean `production`?"
+    (problem,) = validate(state, [PutSetting("user", "own", setting(environment="elsewhere"))])
+    assert problem.hint == "create it first: holdfast env put NAME"
     assert problems(state, PutEnvironment("prodution", Environment()), edit) == []
 
 

@@ -217,7 +217,7 @@ def _contract(new: State, service: str, consumer: str) -> list[Problem]:
 def _unknown_environments(new: State, used: Iterable[str]) -> Iterator[Problem]:
     for name in used:
         if name not in new.environments:
-            hint = near(name, new.environments) or "create it first"
+            hint = near(name, new.environments) or "create it first: holdfast env put NAME"
             message = f"there is no environment `{name[:80]}`"
             path = pointer(("environments", name))
             yield Problem(code="unknown-environment", message=message, path=path, hint=hint)
