@@ -77,12 +77,22 @@ def test_all_that_is_wrong_is_told_with_the_way_out(url: str, problems: int) -> 
         "postgresql://user:S3cret#x@db/holdfast",
         "postgresql:user:S3cret@db/holdfast",
         "etcd:/user:S3cret@a:2379",
+        "postgresql://user%3AS3cret@db/holdfast",
+        "postgresql://user%3aS3cret:more@db/holdfast",
+        "etcd://user%253AS3cret@a:2379",
+        "postgresql://%3AS3cret@db/holdfast",
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:
     assert "S3" not in shown(url)
     told = " ".join(f"{one.message} {one.hint}" for one in problems_of_store(url))
     assert "S3" not in told
+
+
+def test_who_the_user_is_stays_shown() -> None:
+    assert shown("postgresql://us%2Der@db/h") == "postgresql://us%2Der@db/h"
+    assert shown("postgresql://user%3AS3cret@db/h") == "postgresql://user%3A***@db/h"
+    assert shown("postgresql://user%3AS3cret:x@db/h") == "postgresql://user%3A***:***@db/h"
 
 
 AWKWARD = ":/?#@ %&;=[]'\"\\\n\u2100"

@@ -6,7 +6,8 @@
     postgresql://USER@H/DATABASE with ?schema= ?timeout_s=, and what libpq takes
 
 A password stands in the URL or, better, in a file. It is never shown. Of a URL that is of another
-form next to nothing is, since nobody can tell where its password stands.
+form next to nothing is, since nobody can tell where its password stands; nor what follows an
+encoded colon in a user's name.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ _FORMS: Final[Mapping[str, str]] = {
 }
 _MEANT = re.compile(r"(?is)://|:.*@|passw|^\W*(?:sqlite|memory|etcds?|postgres(?:ql)?)\b.*[:@=]")
 """What somebody writes who means a URL, or what libpq takes in the place of one."""
+_ENCODED_COLON = re.compile(r"%(?:25)*3[Aa]")
 _TELLING = re.compile(r"[:@=?#\s]")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 _SHOWN: Final = frozenset(
@@ -80,8 +82,10 @@ def shown(url: str) -> str:
         return local["place"] or url
     there = _ON_SERVERS.fullmatch(url)
     if there and all(map(_is_host, there["hosts"].split(","))):
-        secret = ":***" if there["password"] else ""
-        user = f"{there['user']}{secret}@" if there["user"] else ""
+        # A role may have a colon in its name. More often one was written as %3A by mistake.
+        name, *merged = _ENCODED_COLON.split(there["user"] or "", maxsplit=1)
+        secret = "%3A***" * bool(merged) + ":***" * bool(there["password"])
+        user = f"{name}{secret}@" if there["user"] else ""
         query = "" if there["query"] is None else f"?{_shown_query(there['query'])}"
         return f"{there['begin']}{user}{there['hosts']}{there['path'] or ''}{query}"
     scheme, colon, rest = url.partition(":")
