@@ -92,7 +92,10 @@ def _view(body: bytes, name: str, origin: Origin, bucketing: Bucketing) -> View:
     if document.holdfast is not msgspec.UNSET:
         return _snapshot_view(body, name, origin)
     if document.flags is msgspec.UNSET:
-        raise Damaged(f"{name} has no `flags`: give a flagd file, a snapshot or a bundle")
+        raise Damaged(
+            f"{name} has no `flags`: give a flagd file, a snapshot or a bundle; "
+            "`holdfast export flagd --from` makes one of settings files"
+        )
     _check_flags(document.flags, name)
     evaluator = Evaluator(
         document.flags,
@@ -111,7 +114,8 @@ def _document(body: bytes, name: str) -> _Document:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Damaged(
             f"{name} is no flagd file and no snapshot, which are JSON ({error}); what "
-            "`holdfast export flagd` and `holdfast export snapshot` write can be read"
+            "`holdfast export flagd` and `holdfast export snapshot` write can be read, "
+            "and `holdfast export flagd --from` makes such a file of settings files"
         ) from None
 
 

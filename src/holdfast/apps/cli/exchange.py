@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from holdfast.apps.cli.options import (
     IN_ENVIRONMENT,
     REASON,
     SERVICE,
+    connectable,
     connected,
     output_option,
 )
@@ -91,20 +93,39 @@ def import_flagd(
 @export_group.command("flagd")
 @SERVICE
 @IN_ENVIRONMENT
+@click.option(
+    "--from",
+    "files",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Settings files or directories of them, read instead of asking a control plane.",
+)
 @TO
-@connected
-def export_flagd(api: Api, service: str, environment: str, to: Path | None) -> None:
+@connectable
+def export_flagd(
+    connect: Callable[[], Api],
+    service: str,
+    environment: str,
+    files: tuple[Path, ...],
+    to: Path | None,
+) -> None:
     """Write a service's settings as flagd flag definitions, included ones too.
 
-    Any flagd in any language answers from them as Holdfast does.
+    Any flagd in any language answers from them as Holdfast does, and so does `Client.from_file`:
+    with --from, the tests of a program run on its settings files, and no server.
 
     \b
-    Example:
+    Examples:
       holdfast export flagd --service demo-shop --environment production > flags.json
+      holdfast export flagd --from examples/contoso -s calling --to tests/calling.json
     """
     import msgspec
 
-    body = api.document("/v1/export/flagd", service=service, environment=environment)
+    if files:
+        body = _exported(files, service, environment)
+    else:
+        with connect() as api:
+            body = api.document("/v1/export/flagd", service=service, environment=environment)
     _write(msgspec.json.format(body, indent=2), to)
 
 
@@ -121,6 +142,16 @@ def export_snapshot(api: Api, service: str, environment: str, to: Path | None) -
       holdfast export snapshot -s demo-shop --to demo-shop.holdfast.json
     """
     _write(api.document(f"/{environment}/{service}/snapshot"), to)
+
+
+def _exported(files: Sequence[Path], service: str, environment: str) -> bytes:
+    from holdfast.adapters.memory import MemoryBlobs
+    from holdfast.apps.cli.texts import offline_state, read_texts
+    from holdfast.core.flagd import export_flagd
+
+    lists = MemoryBlobs()
+    state = offline_state(read_texts(files), lists.put)
+    return export_flagd(state, service, environment, lists.get)
 
 
 def _write(body: bytes, to: Path | None) -> None:

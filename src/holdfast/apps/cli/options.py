@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,8 +105,8 @@ def the_api(servers: tuple[str, ...], token: str | None, at_least: int = 0) -> A
     return Api(find_connection(servers, token, Path.cwd(), data_dir, at_least))
 
 
-def connected(command: Command) -> Command:
-    """Adds `--server`, `--at-least` and `--token`; the command gets an `Api` as first argument."""
+def connectable(command: Command) -> Command:
+    """Adds `--server`, `--at-least` and `--token`; the command's first argument makes an `Api`."""
 
     @servers_option(
         "Control plane; again, or with commas, for its other nodes. Else HOLDFAST_SERVER, else the "
@@ -127,10 +127,20 @@ def connected(command: Command) -> Command:
         help="Else HOLDFAST_TOKEN, else the one of `holdfast dev`.",
     )
     @wraps(command)
-    def with_api(
+    def with_connect(
         *args: Any, servers: tuple[str, ...], token: str | None, at_least: int, **kwargs: Any
     ) -> Any:
-        with the_api(servers, token, at_least) as api:
+        return command(partial(the_api, servers, token, at_least), *args, **kwargs)
+
+    return with_connect  # type: ignore[return-value]  # the signature that click reads is its own
+
+
+def connected(command: Command) -> Command:
+    """As `connectable`; the command gets an `Api` as first argument."""
+
+    @wraps(command)
+    def with_api(connect: Callable[[], Api], *args: Any, **kwargs: Any) -> Any:
+        with connect() as api:
             return command(api, *args, **kwargs)
 
-    return with_api  # type: ignore[return-value]  # the signature that click reads is its own
+    return connectable(with_api)  # type: ignore[return-value]

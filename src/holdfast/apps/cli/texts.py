@@ -16,15 +16,19 @@ from holdfast.apps.cli.files import SUFFIXES, files_of
 from holdfast.apps.control.schemas import DOCUMENTS_MAX, Blob, Text
 from holdfast.core.authoring import (
     Plan,
+    PutBlob,
     SourceFile,
     check_together,
     lint_together,
     parse,
     plan,
+    standing,
 )
+from holdfast.core.authoring.members import digest_only
 from holdfast.core.authoring.tree import Node
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.limits import DOCUMENT_BYTES_MAX, SEGMENT_BYTES_MAX
+from holdfast.core.state import State
 
 LISTED: Final = "members_file"
 BY_DIGEST: Final = "members_digest"
@@ -151,11 +155,27 @@ def offline_problems(texts: Sequence[Text], today: str = "") -> tuple[Problem, .
     )
 
 
-def offline_plan(texts: Sequence[Text]) -> Plan:
+def offline_state(texts: Sequence[Text], put_blob: PutBlob) -> State:
+    """What would stand if nothing but the files did. Raises `Invalid` for files with errors."""
+    planned = offline_plan(texts, put_blob)
+    problems = (*planned.problems, *check_together(planned))
+    if any(problem.severity == "error" for problem in problems):
+        raise Invalid(
+            [
+                msgspec.structs.replace(problem, hint="give its file too")
+                if problem.code == ELSEWHERE
+                else problem
+                for problem in problems
+            ]
+        )
+    return standing(planned)
+
+
+def offline_plan(texts: Sequence[Text], put_blob: PutBlob = digest_only) -> Plan:
     """What the files come to where nothing else stands; member lists are read beside them."""
     sources = [SourceFile(text.file, text.text.encode()) for text in texts]
     readers = {text.file: _reader(Path(text.file).parent) for text in texts}
-    return plan(sources, {}, read_members=readers)
+    return plan(sources, {}, read_members=readers, put_blob=put_blob)
 
 
 def send_members(api: Api, texts: Sequence[Text]) -> list[Text]:

@@ -3,6 +3,7 @@
     plan(files, services) -> Plan            all at once: edits, or all problems of all files
     check_together(plan)                     what the write door would say of files by themselves
     lint_together(plan, today)               what is allowed and probably not meant
+    standing(plan) -> State                  what stands once nothing but the plan's services does
     placed(problems, documents)              problems of the state, in the files that speak of it
     parse(text, file) -> Parsed              one file: its document, and what is wrong with it
     compile_document(document, visible)      conditions lowered, variants resolved, all checked
@@ -21,7 +22,7 @@ from holdfast.core.authoring.conditions import carries_conditions, settle_condit
 from holdfast.core.authoring.document import Document, Parsed, parse, read
 from holdfast.core.authoring.layout import json_schema
 from holdfast.core.authoring.members import PutBlob, ReadMembers, audience_of, lines
-from holdfast.core.authoring.offline import check_together, lint_together, placed
+from holdfast.core.authoring.offline import check_together, lint_together, placed, standing
 from holdfast.core.authoring.render import document_of, render
 
 __all__ = [
@@ -48,5 +49,6 @@ __all__ = [
     "read",
     "render",
     "settle_conditions",
+    "standing",
     "visible_to",
 ]

@@ -11,6 +11,7 @@ from holdfast.core.authoring.compiling import Compiled
 from holdfast.core.authoring.document import Document
 from holdfast.core.authoring.tree import steps
 from holdfast.core.errors import Problem
+from holdfast.core.fold import after
 from holdfast.core.lint import lint
 from holdfast.core.model import (
     Edit,
@@ -21,7 +22,7 @@ from holdfast.core.model import (
     PutSetting,
 )
 from holdfast.core.pointer import pointer
-from holdfast.core.state import EMPTY, SegmentState, ServiceState, SettingState
+from holdfast.core.state import EMPTY, SegmentState, ServiceState, SettingState, State
 from holdfast.core.validate import validate
 
 TOGETHER = frozenset({"key-collision", "include-cycle", "too-large", "too-many"})
@@ -43,6 +44,14 @@ def check_together(plan: Plan) -> tuple[Problem, ...]:
     return tuple(
         problem for problem in found if (problem.code, problem.file, problem.path) not in known
     )
+
+
+def standing(plan: Plan) -> State:
+    """The state in which the plan's services stand, the environments that they name, and no more.
+
+    The plan has no errors, nor do `check_together` and the like find any.
+    """
+    return after(EMPTY, tuple(_edits(plan.compiled)))
 
 
 def lint_together(plan: Plan, today: str) -> tuple[Problem, ...]:
