@@ -245,6 +245,26 @@ def test_a_push_elsewhere_widens_no_schema_that_goes_back() -> None:
     assert journal.state.services["beta"].settings["a"].setting.schema == SMALL.schema
 
 
+def test_a_change_that_a_push_does_not_fit_in_the_end_is_refused_at_its_beginning() -> None:
+    """While both sides answer it fits one of them, and the rollout could not be completed."""
+    journal = standing(WIDE)
+    push(journal, 30)
+    narrowed = [PutSetting("alpha", "a", SMALL)]
+    (problem,) = validate(journal.state, narrowed)
+    assert (problem.code, problem.path) == ("override", "/overrides/production/alpha/a")
+    push(journal, 3)
+    assert journal.act(narrowed)
+    assert journal.act("complete")
+
+
+def test_a_push_on_the_way_that_fits_the_old_side_alone_is_in_no_kill_switchs_way() -> None:
+    journal = standing(WIDE)
+    assert journal.act([PutSetting("alpha", "a", SMALL)])
+    push(journal, 30)
+    off = {"production": Targeting(default="few", enabled=False)}
+    assert journal.act([PutSetting("alpha", "a", msgspec.structs.replace(SMALL, environments=off))])
+
+
 def test_variants_that_fit_no_more_are_in_no_consumers_way() -> None:
     """The pushed flag has the variants that there were; consumers look at all of them."""
     journal = standing(WIDE)

@@ -16,7 +16,17 @@ import msgspec
 
 from holdfast.core.conform import faults, fits_type
 from holdfast.core.errors import Invalid, Problem
-from holdfast.core.model import JSON, DeleteSetting, Edit, Entry, Head, PutOverride, TouchSubject
+from holdfast.core.model import (
+    JSON,
+    DeleteSetting,
+    Edit,
+    Entry,
+    Head,
+    PutOverride,
+    SettingType,
+    Subject,
+    TouchSubject,
+)
 from holdfast.core.probes import Carried, carried, write
 from holdfast.core.snapshot import PUSHED, Facts, Previous, SettingFacts, Snapshot
 from holdfast.core.state import Overridden, OverrideState
@@ -155,6 +165,12 @@ def pushed_value(flag: JSON) -> JSON:
     return _served(flag)[1]
 
 
+def misfits(value: JSON, kind: SettingType, schema: JSON) -> list[str]:
+    """What keeps a value from being a setting's: its type, and each fault by the schema."""
+    wrong = [] if fits_type(value, kind) else [f"is no {kind}"]
+    return [*wrong, *(f"has a fault at {fault}" for fault in faults(schema, value))]
+
+
 def _served(flag: JSON) -> JSON:
     default = flag.get("defaultVariant")
     return [default is not None, flag["variants"].get(default)]
@@ -179,14 +195,19 @@ def _touched(facts: Facts, revision: int) -> Facts:
     return msgspec.structs.replace(facts, settings=settings)
 
 
+def misfit(subject: Subject, key: str, what: str) -> Problem:
+    """A change would leave a setting that what was pushed over it does not fit."""
+    return Problem(
+        code="override",
+        message=f"what is pushed over {key!r} in {subject} {what}",
+        path=f"/overrides/{subject}/{key}",
+        hint="push a value that fits, or lift the override before the setting changes so",
+    )
+
+
 def _misfits(snapshot: Snapshot, key: str, flag: JSON) -> Iterator[Problem]:
-    for what in _wrong(snapshot, key, _served(flag)[1]):
-        yield Problem(
-            code="override",
-            message=f"what is pushed over {key!r} in {snapshot.subject} {what}",
-            path=f"/overrides/{snapshot.subject}/{key}",
-            hint="push a value that fits, or lift the override before the setting changes so",
-        )
+    for what in _wrong(snapshot, key, pushed_value(flag)):
+        yield misfit(snapshot.subject, key, what)
 
 
 def _fitting(snapshot: Snapshot, key: str, flag: JSON) -> JSON:
@@ -204,12 +225,9 @@ def _fitting(snapshot: Snapshot, key: str, flag: JSON) -> JSON:
 
 
 def _wrong(snapshot: Snapshot, key: str, value: JSON) -> list[str]:
-    kind = snapshot.setting(key).type
     schema = snapshot.holdfast.schemas.get(key)
-    wrong = [] if fits_type(value, kind) else [f"is no {kind}"]
-    if schema is not None:
-        wrong += [f"has a fault at {fault}" for fault in faults(msgspec.json.decode(schema), value)]
-    return wrong
+    decoded = None if schema is None else msgspec.json.decode(schema)
+    return misfits(value, snapshot.setting(key).type, decoded)
 
 
 def _unknown(snapshot: Snapshot, key: str) -> Problem:
