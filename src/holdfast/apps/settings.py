@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from holdfast.apps.base_urls import is_bare, shown
 from holdfast.apps.defaults import (
     CONTROL_PORT,
     DATA_DIR,
@@ -196,11 +197,11 @@ def _problems_of_node(settings: ControlSettings) -> list[Problem]:
                 hint="give letters, digits, '.', '_', ':' and '-', at most 128",
             )
         )
-    if settings.advertise and not _BASE_URL.fullmatch(settings.advertise):
+    if settings.advertise and not _is_base_url(settings.advertise):
         found.append(
             Problem(
                 code="bad-advertise",
-                message=f"{settings.advertise[:128]!r} is no base URL",
+                message=f"{shown(settings.advertise)} is no base URL",
                 hint="write http://HOST:PORT or https://HOST[/PATH], as other nodes reach this one",
             )
         )
@@ -225,11 +226,11 @@ def _problems_of_texts(settings: EdgeSettings) -> list[Problem]:
                 hint="give the whole text that `holdfast token create` printed, and only that",
             )
         )
-    if settings.public_url and not _BASE_URL.fullmatch(settings.public_url):
+    if settings.public_url and not _is_base_url(settings.public_url):
         found.append(
             Problem(
                 code="bad-public-url",
-                message=f"{settings.public_url[:128]!r} is no base URL",
+                message=f"{shown(settings.public_url)} is no base URL",
                 hint="write http://HOST:PORT or https://HOST[/PATH], as clients reach this edge",
             )
         )
@@ -261,9 +262,13 @@ def _problems_of_upstreams(upstreams: tuple[str, ...]) -> list[Problem]:
     return [
         Problem(
             code="bad-upstream",
-            message=f"{upstream!r} is no base URL",
-            hint="write http://HOST:PORT or https://HOST[/PATH]",
+            message=f"{shown(upstream)} is no base URL",
+            hint="write http://HOST:PORT or https://HOST[/PATH]; a token goes into HOLDFAST_TOKEN",
         )
         for upstream in upstreams
-        if not _BASE_URL.fullmatch(upstream)
+        if not _is_base_url(upstream)
     ]
+
+
+def _is_base_url(text: str) -> bool:
+    return _BASE_URL.fullmatch(text) is not None and is_bare(text)

@@ -70,6 +70,16 @@ def test_what_is_no_url_is_wrong_use(tmp_path: Path, url: str) -> None:
         find_connection([f"http://control:8010,{url}"], None, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://user:S3cret@control", "http://control?token=S3cret", "http://control#S3cret"]
+)
+def test_what_may_be_secret_in_a_url_is_neither_taken_nor_shown(tmp_path: Path, url: str) -> None:
+    """It would be shown with every failure, and sent to nobody: tokens say who asks."""
+    with pytest.raises(click.UsageError, match="http://HOST:PORT") as refused:
+        find_connection([url], None, tmp_path)
+    assert "S3cret" not in refused.value.message
+
+
 def test_without_any_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match="holdfast dev"):
         find_connection((), "hf_a_1", tmp_path)

@@ -119,12 +119,17 @@ def test_who_looks_at_an_edge_that_is_not_ready_learns_why_nobody_answers(cache_
         ({"public_url": "edge.example.com"}, "bad-public-url"),
         ({"upstreams": ("http://a\nb",)}, "bad-upstream"),
         ({"upstreams": ("http://",)}, "bad-upstream"),
+        ({"upstreams": ("http://user:S3cret@a",)}, "bad-upstream"),
+        ({"upstreams": ("http://user:S3/cret@a",)}, "bad-upstream"),
+        ({"upstreams": ("http://a?token=S3cret",)}, "bad-upstream"),
+        ({"public_url": "https://user:S3cret@a"}, "bad-public-url"),
     ],
 )
 def test_what_no_edge_could_work_with_is_refused_at_the_start(settings, code):
     problems = problems_of(EdgeSettings(**settings))
     assert [problem.code for problem in problems] == [code]
     assert "hf_" not in str(problems)
+    assert "S3" not in str(problems)
 
 
 def test_the_upstream_dies_and_returns_and_nothing_goes_back(world, cache_dir):

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from holdfast.apps.base_urls import is_bare, shown
+
 DEV_FILE = Path(".holdfast/dev.json")
 DEV_FILE_BYTES_MAX = 64 * 1024
 SERVERS_MAX: Final = 16
@@ -81,7 +83,7 @@ def _connection(servers: tuple[str, ...], token: str, edge: str, at_least: int) 
     for url in servers:
         if not _is_base_url(url):
             raise click.UsageError(
-                f"{url!r} is no URL of a control plane: http://HOST:PORT is one."
+                f"{shown(url)} is no URL of a control plane: http://HOST:PORT is one."
             )
     return Connection(servers[0], token, edge, servers[1:], at_least)
 
@@ -89,7 +91,8 @@ def _connection(servers: tuple[str, ...], token: str, edge: str, at_least: int) 
 def _is_base_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        named = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        return named and is_bare(url)
     except ValueError:  # of a port that is none
         return False
 
