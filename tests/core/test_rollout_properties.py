@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.core.histories import state_after
 from tests.core.staged_histories import (
@@ -26,13 +26,24 @@ from tests.core.staged_histories import (
 from holdfast.core import trust
 from holdfast.core.build import build
 from holdfast.core.history import decode_state, encode_state
-from holdfast.core.model import Edit, Head, MoveRollout, StartRollout, Subject
+from holdfast.core.model import (
+    Edit,
+    Head,
+    MoveRollout,
+    PutSetting,
+    Setting,
+    StartRollout,
+    Subject,
+    Targeting,
+)
 from holdfast.core.snapshot import decode, encode
 from holdfast.core.subjects import subject_revision, subjects
 
 SHORT = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 LONG = settings(SHORT, max_examples=1_500)
 Actions = list[Sequence[Edit] | str]
+ON = Setting("integer", {"few": 9}, {"production": Targeting(), "staging": Targeting()})
+OFF_IN_STAGING = Setting("integer", {"few": 9}, {"staging": Targeting(enabled=False)})
 
 
 @given(actions)
@@ -114,9 +125,23 @@ def test_completed_leaves_no_trace(wanted: Actions) -> None:
     assert_like_a_plain_build(journal)
 
 
+@example(
+    [[PutSetting("alpha", "a", ON)], [PutSetting("alpha", "a", OFF_IN_STAGING)]], STAGED_EVERYWHERE
+)
 @given(actions, st.sampled_from([BEGINNING, STAGED_EVERYWHERE]))
 @SHORT
 def test_rolled_back_is_as_before(wanted: Actions, beginning: Sequence[Edit]) -> None:
+    check_rolled_back(wanted, beginning)
+
+
+@pytest.mark.long
+@given(actions, st.sampled_from([BEGINNING, STAGED_EVERYWHERE]))
+@LONG
+def test_rolled_back_is_as_before_at_length(wanted: Actions, beginning: Sequence[Edit]) -> None:
+    check_rolled_back(wanted, beginning)
+
+
+def check_rolled_back(wanted: Actions, beginning: Sequence[Edit]) -> None:
     journal = Journal(beginning)
     for action in wanted:
         before = journal.state
@@ -125,12 +150,27 @@ def test_rolled_back_is_as_before(wanted: Actions, beginning: Sequence[Edit]) ->
         begun = [name for name in journal.state.rollouts if name not in before.rollouts]
         if not begun:
             continue
-        kept = {s: b for one in journal.steps[:-1] for s, b in one.bodies.items()}
+        ended = [name for name in before.rollouts if name not in journal.state.rollouts]
+        kept = bodies_before(journal, ended)
         environment = journal.state.rollouts[begun[0]].environment
         assert journal.act_on(begun[0], "back"), "a rollback is never refused"
         for subject, body in journal.steps[-1].bodies.items():
             if subject.environment == environment and subject in kept:
                 assert content(body) == content(kept[subject]), subject
+
+
+def bodies_before(journal: Journal, ended: Sequence[str]) -> dict[Subject, bytes]:
+    """What consumers had before the last change.
+
+    A kill switch takes back what was on its way to its setting, and begins from there: then it is
+    what they would have had once those rollouts were rolled back.
+    """
+    earlier = Journal(journal.edits[0])
+    for edits in journal.edits[1:-1]:
+        assert earlier.commit(edits, automation=True)
+    for name in ended:
+        assert earlier.act_on(name, "back")
+    return {s: b for one in earlier.steps for s, b in one.bodies.items()}
 
 
 def content(body: bytes) -> Any:
