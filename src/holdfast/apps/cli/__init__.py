@@ -156,10 +156,11 @@ def _told(error: Exception) -> int | None:
     if isinstance(error, click.ClickException):
         error.show()
         return WRONG_USE if isinstance(error, click.UsageError) else PROBLEMS_FOUND
+    interrupted = isinstance(error.__cause__, KeyboardInterrupt)
     if isinstance(error, click.Abort):
         click.echo("Stopped; nothing more was done.", err=True)
-        by_signal = isinstance(error.__cause__, KeyboardInterrupt)
-        return INTERRUPTED if by_signal else PROBLEMS_FOUND
+        return INTERRUPTED if interrupted else PROBLEMS_FOUND
     from holdfast.apps.cli.failures import tell_failure
 
-    return tell_failure(error)
+    code = tell_failure(error)
+    return INTERRUPTED if interrupted and code is not None else code

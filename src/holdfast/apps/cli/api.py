@@ -39,6 +39,7 @@ HEAD = "/v1/head"
 """Every control plane has it, and no edge."""
 REVISION: Final = "Holdfast-Revision"
 KEY: Final = "Idempotency-Key"
+_UNKNOWN: Final = "it is not known whether the change was made"
 _UNSENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -191,7 +192,12 @@ class Api:
         nodes = list(self._nodes())
         for number, url in enumerate(nodes):
             wait_s = patience_s(care, len(nodes) - number - 1)
-            answer = self._ask(url, wait_s, method, path, query, content, key)
+            try:
+                answer = self._ask(url, wait_s, method, path, query, content, key)
+            except KeyboardInterrupt as stopped:
+                if care == "again":
+                    raise
+                raise OutcomeUnknown(f"stopped while {url} was asked: {_UNKNOWN}") from stopped
             if not isinstance(answer, Silence):
                 self._answers = url
                 return answer
@@ -199,7 +205,7 @@ class Api:
             if not may_go_on(care, answer.outcome):
                 break
         if care != "again" and any(one.outcome == "unknown" for one in silences):
-            raise OutcomeUnknown(f"{told(silences)}: it is not known whether the change was made")
+            raise OutcomeUnknown(f"{told(silences)}: {_UNKNOWN}")
         raise NoAnswer(told(silences))
 
     def _nodes(self) -> Iterator[str]:
