@@ -33,7 +33,7 @@ class Node:
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
 
     def __enter__(self) -> Self:
-        until(self.answers, "the control plane answers", END_S)
+        until(self.leads, "the control plane answers, and leads", END_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,6 +46,9 @@ class Node:
                 return True
         except OSError:
             return False
+
+    def leads(self) -> bool:
+        return "this node leads" in self.log.read_text() and self.answers()
 
     def told(self, number: signal.Signals) -> tuple[int, str]:
         """Its exit code and what it logged."""
