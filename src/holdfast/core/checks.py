@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from holdfast.core.answer_check import check_answers
 from holdfast.core.compatibility import check_compatibility
 from holdfast.core.contracts import World, check_contracts
 from holdfast.core.errors import Problem
@@ -36,6 +37,7 @@ def checks(old: State, edits: Sequence[Edit], new: State, *, world: World) -> li
         *check_compatibility(old, new, world.history),
         *check_contracts(old, edits, new, world),
         *check_shape(old, new),
+        *check_answers(old, new, world.now_s()),
     ]
     if any(isinstance(edit, MoveRollout) and edit.status == "rolled-back" for edit in edits):
         return [msgspec.structs.replace(problem, severity="warning") for problem in found]

@@ -47,7 +47,7 @@ Clock: TypeAlias = Callable[[], float]
 NAMED_MAX: Final = 5
 """Consumers, and environments, that one problem names."""
 UNCHECKED: Final = "contract-unchecked"
-_NO_TABLE: Final = "is not loaded"
+NO_TABLE: Final = "is not loaded"
 
 
 class World(msgspec.Struct, frozen=True):
@@ -268,7 +268,7 @@ def _other(outcome: Outcome, expected: JSON) -> tuple[str, str] | None:
         return None
     if outcome.error_code is not None:
         why = outcome.error_message or ""
-        code = UNCHECKED if _NO_TABLE in why else "contract-example"
+        code = UNCHECKED if NO_TABLE in why else "contract-example"
         return code, f"can't be evaluated for an example: {why}"
     if outcome.variant is not None and _equal(outcome.value, expected):
         return None
