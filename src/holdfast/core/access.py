@@ -127,6 +127,12 @@ def authenticate(tokens: Mapping[str, Token], text: str, now_s: float) -> Grant:
     return Grant(token=match[1], name=token.name, scopes=token.scopes)
 
 
+def expired(tokens: Mapping[str, Token], grant: Grant, now_s: float) -> bool:
+    """Whether the token that once gave a grant has expired since; `tokens` are those of then."""
+    token = tokens.get(grant.token)
+    return token is not None and 0 < token.expires_s <= now_s
+
+
 def fingerprint(text: str) -> str:
     """The SHA-256 of a token's text, lower-case hex."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

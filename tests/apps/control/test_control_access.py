@@ -332,3 +332,17 @@ def test_where_reads_are_open_a_write_without_a_token_is_told_that_it_takes_one(
     reader = door.caller([(b"authorization", f"Bearer {shop.token(SHOP_READER)}".encode())])
     with pytest.raises(Forbidden, match=f"the token {reader.token} may not write shop"):
         require(reader, "write", "production", "shop")
+
+
+def test_a_stream_that_is_open_when_its_token_expires_tells_nothing_more(shop: Plane) -> None:
+    now_s, until_s = 1_000.0, 1_060
+    text = shop.token(SHOP_READER)
+    token = text.split("_")[1]
+    kept = msgspec.structs.replace(shop.control.tokens()[token], expires_s=until_s)
+    tokens = {**shop.control.tokens(), token: kept}
+    door = TokenDoor(lambda: tokens, lambda: now_s)
+    sees = door.sees([(b"authorization", f"Bearer {text}".encode())])
+    assert sees(Subject("production", "shop"))
+    now_s = float(until_s)
+    assert not sees(Subject("production", "shop"))
+    assert not sees(Subject("production", "shop")), "and so it stays"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +74,23 @@ def test_a_token_of_another_environment_is_nobody_here(door):
         door.admit(bearer(OTHER), "read", SHOP)
     door.admit(bearer(OTHER), "read", Subject("staging", "shop"))
     assert door.refused == 1
+
+
+def test_a_stream_that_is_open_when_its_token_expires_tells_nothing_more():
+    clock = Clock()
+    door = EdgeDoor(clock)
+    until_s = int(clock.now_s) + 60
+    short = msgspec.structs.replace(KEPT.to, expires_s=until_s)
+    door.learn("production", {"reader": short, "follower": FOLLOW_KEPT.to})
+    sees, others_see = door.sees(bearer(TEXT)), door.sees(bearer(FOLLOW))
+    clock.now_s = until_s - 1.0
+    assert sees(SHOP)
+    clock.now_s = float(until_s)
+    assert not sees(SHOP)
+    assert others_see(SHOP)
+    longer = msgspec.structs.replace(KEPT.to, expires_s=until_s + 60)
+    door.learn("production", {"reader": longer})
+    assert sees(SHOP)
 
 
 def test_new_tokens_forget_what_the_old_ones_allowed(door):

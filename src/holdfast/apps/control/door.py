@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.apps import http
-from holdfast.core.access import EVERY, Grant, authenticate, rights
+from holdfast.core.access import EVERY, Grant, authenticate, expired, rights
 from holdfast.core.errors import Forbidden, HoldfastError, Unauthenticated
 from holdfast.core.model import Scope, Subject, Token, Verb
 from holdfast.ports import Clock
@@ -58,7 +58,7 @@ class TokenDoor:
 
         def may_read(subject: Subject) -> bool:
             nonlocal tokens, caller
-            if self._tokens() is not tokens:
+            if self._tokens() is not tokens or expired(tokens, caller, self._clock()):
                 tokens = self._tokens()
                 try:
                     caller = self.caller(headers)

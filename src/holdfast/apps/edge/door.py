@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from holdfast.apps.http import TOKEN_CHARS_MAX, token_text
-from holdfast.core.access import ACCESS, Grant, authenticate
+from holdfast.core.access import ACCESS, Grant, authenticate, expired
 from holdfast.core.errors import Forbidden, Unauthenticated, Untrusted
 from holdfast.core.evaluate import Evaluator
 from holdfast.core.model import Scope, Subject, Token, Verb
@@ -138,8 +138,8 @@ class EdgeDoor:
         Callers with the same token get the very same function, as long as one of them has it: a
         fan-out asks it once for all of them.
 
-        It goes by the tokens of the time when it is asked, so that a stream which is open when
-        its token is revoked tells nothing more.
+        It goes by the tokens and the time at which it is asked, so that a stream which is open when
+        its token is revoked, or expires, tells nothing more.
         """
         if self.public and credential(dict(headers)) is None:
             return _settings
@@ -159,7 +159,9 @@ class EdgeDoor:
             if self._knows_no_better(tokens, subject):
                 return True
             grant = grants.get(subject.environment)
-            return grant is not None and grant.allows("read", subject.environment, subject.service)
+            if grant is None or not grant.allows("read", subject.environment, subject.service):
+                return False
+            return not expired(tokens.by_environment[subject.environment], grant, self._clock())
 
         self._sights[text] = may_read
         return may_read
