@@ -23,6 +23,7 @@ class CtrlC:
         if name == sys.argv[1]:
             signal.raise_signal(signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started us may ignore it
 sys.meta_path.insert(0, CtrlC())
 from holdfast.apps.cli import main
 main(["diff", "1"])
@@ -65,12 +66,14 @@ class Interrupting(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with ThreadingHTTPServer(("127.0.0.1", 0), Interrupting) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_while_a_change_is_sent_does_not_say_that_nothing_was_done(
