@@ -547,6 +547,34 @@ def test_a_setting_that_moved_goes_back_in_its_environment_alone() -> None:
     assert "key-collision" in problems(state, put("m", both), put("m", both, "common"))
 
 
+def test_an_include_goes_back_over_what_came_elsewhere_under_a_key_of_it() -> None:
+    """In the environment that has both, its own goes on to answer."""
+    both, shop = ("production", "staging"), Subject("staging", "shop")
+    include = PutService("shop", Service(includes=("common",)))
+    shared = put("n", fixed(1, *both), "common")
+    state = commit(
+        standing(PutService("common", Service()), shared, include), PutService("shop", Service())
+    )
+    state = commit(state, put("n", fixed(5, "staging")))
+    state = taken_back(state, only(state)[0])
+    assert (ask(state, "n", OUTSIDE), ask(state, "n", OUTSIDE, shop)) == (1, 5)
+    assert problems(state, put("m", fixed(1, *both), "common")) == []
+    assert problems(state, put("m", fixed(1, *both), "common"), put("m", fixed(1, *both))) == [
+        "key-collision"
+    ]
+
+
+def test_probes_of_both_sides_that_are_too_many_are_in_no_rollbacks_way() -> None:
+    def probed(served: str, value: int) -> Setting:
+        targetings = dict.fromkeys(("production", "staging"), Targeting(served))
+        probes = tuple(Probe({"user": f"u{number}"}, value) for number in range(60))
+        return Setting("integer", {"one": 1, "two": 2}, targetings, probes=probes)
+
+    state = commit(standing(put("n", probed("one", 1))), put("n", probed("two", 2)))
+    state = taken_back(state, only(state)[0])
+    assert ask(state, "n", OUTSIDE) == 1
+
+
 def test_a_deleted_service_comes_back_without_what_it_needed_and_is_gone() -> None:
     needs = Service(depends_on=("other", "stays"))
     others = (PutService("other", Service()), PutService("stays", Service()))

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from holdfast.core.errors import Problem
-from holdfast.core.fold import after
 from holdfast.core.model import Edit, PutOverride, Setting, Subject
 from holdfast.core.overrides import misfit, misfits, pushed_value
 from holdfast.core.reproduce import subject_of
-from holdfast.core.rollback import all_rolled_back, ended
+from holdfast.core.rollback import taken_back
 from holdfast.core.state import State, closure
 
 
@@ -32,7 +31,7 @@ def check_overrides(old: State, edits: Sequence[Edit], new: State) -> Iterator[P
         for key, one in over.keys.items()
         if one.flag is not None and _setting(old, subject_of(name), key)
     ]
-    back = _taken_back(old, edits) if standing else old
+    back = taken_back(old, edits) if standing else old
     for subject, key in standing:
         if (subject.environment, subject.service, key) in put:
             continue
@@ -40,12 +39,6 @@ def check_overrides(old: State, edits: Sequence[Edit], new: State) -> Iterator[P
             yield _stands(subject, key)
         elif not any(_misfits(one, subject, key) for one in (old, back)):
             yield from (misfit(subject, key, what) for what in _misfits(new, subject, key))
-
-
-def _taken_back(old: State, edits: Sequence[Edit]) -> State:
-    """The state without the rollouts that the edits take back, and nothing else."""
-    names = [name for name, one in ended(edits).items() if one.status == "rolled-back"]
-    return after(old, [*all_rolled_back(old, names)])
 
 
 def _stays(state: State, subject: Subject, key: str) -> bool:

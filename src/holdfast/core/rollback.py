@@ -32,6 +32,7 @@ from holdfast.core.model import (
     Setting,
 )
 from holdfast.core.overrides import pushed_value
+from holdfast.core.probe_check import WRITTEN_MAX
 from holdfast.core.reproduce import subject_of
 from holdfast.core.staging import schema_of
 from holdfast.core.state import (
@@ -92,6 +93,12 @@ def all_rolled_back(state: State, rollouts: Iterable[str], reason: str = "") -> 
             edits = rolled_back(state, rollout, reason)
             state = after(state, edits)
             yield from edits
+
+
+def taken_back(state: State, edits: Iterable[Edit]) -> State:
+    """The state without the rollouts that the edits take back, and nothing else of the edits."""
+    names = [name for name, one in ended(edits).items() if one.status == "rolled-back"]
+    return after(state, [*all_rolled_back(state, names)]) if names else state
 
 
 def _together(state: State, rollout: str) -> list[str]:
@@ -178,7 +185,7 @@ def _restored(environment: str, old: Setting | None, now: Setting | None) -> Set
         probes=(
             *_probes_in({environment}, old),
             *_probes_in(environments.keys() - {environment}, now),
-        ),
+        )[:WRITTEN_MAX],
     )
 
 

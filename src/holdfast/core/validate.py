@@ -26,7 +26,6 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
-    MoveRollout,
     PutContract,
     PutEnvironment,
     PutRoot,
@@ -39,6 +38,7 @@ from holdfast.core.needs import check_contract
 from holdfast.core.override_check import check_overrides
 from holdfast.core.pointer import below, near, pointer
 from holdfast.core.policy_check import check_pace, check_policy
+from holdfast.core.rollback import taken_back
 from holdfast.core.rollout_check import check_rollouts
 from holdfast.core.state import ServiceState, State, closure
 
@@ -67,7 +67,7 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
         *_nouns(new, edits),
     ]
     found += _services(new, affected, touched)
-    found += _collisions(old, new, touched, affected, back=_takes_back(edits))
+    found += _collisions(taken_back(old, edits), new, touched, affected)
     found += _references(old, new, edits, affected)
     found += check_rollouts(old, edits, new)
     found += check_overrides(old, edits, new)
@@ -275,17 +275,12 @@ def _cycle(new: State, service: str, path: str) -> Iterator[Problem]:
                 waiting.append(included)
 
 
-def _takes_back(edits: Iterable[Edit]) -> bool:
-    return any(isinstance(one, MoveRollout) and one.status == "rolled-back" for one in edits)
-
-
 def _collisions(
-    old: State, new: State, touched: Collection[str], affected: Iterable[str], *, back: bool
+    old: State, new: State, touched: Collection[str], affected: Iterable[str]
 ) -> Iterator[Problem]:
     """One key from two services in one snapshot: consumers could not tell which they get.
 
-    A rollout that moved a setting may be taken `back` in one environment alone: then it counts
-    where both stand.
+    What comes of taking a rollout back counts as `old`: where it is not taken back, both stand.
     """
     for name in sorted(affected):
         if name not in new.services:
@@ -299,15 +294,7 @@ def _collisions(
             for other in members:
                 if other != owner:
                     shared = keys & new.services[other].settings.keys()
-                    if back:
-                        shared = {key for key in shared if _meet(new, owner, other, key)}
                     yield from _collision(name, owner, other, shared)
-
-
-def _meet(new: State, one: str, other: str, key: str) -> bool:
-    """Whether an environment has the key from both services."""
-    here, there = (new.services[name].settings[key].setting for name in (one, other))
-    return not here.environments.keys().isdisjoint(there.environments)
 
 
 def _added(old: State, new: State, service: str) -> Collection[str]:
