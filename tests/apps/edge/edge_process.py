@@ -32,6 +32,11 @@ try:
 except HoldfastError as error:
     sys.exit(str(error))
 """
+IN_A_TERMINAL = """
+import fcntl, os, termios
+if os.isatty(0):  # a successor's is none
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+"""
 BANNER = "/production/shop/ofrep/v1/evaluate/flags/banner"
 CONTOSO = '{"context":{"tenant":"contoso"}}'
 
@@ -55,16 +60,27 @@ class Edges:
         self.all: list[subprocess.Popen[bytes]] = []
 
     def start(
-        self, *, take_over: bool = False, tree: Path | None = None, **settings: object
+        self,
+        *,
+        take_over: bool = False,
+        tree: Path | None = None,
+        terminal: int | None = None,
+        **settings: object,
     ) -> subprocess.Popen[bytes]:
+        """`terminal`: the descriptor of one, that the edge is started from."""
         facts = msgspec.json.encode({**self.settings, **settings}).decode()
         more = ["--take-over"] if take_over else []
         environment = {**os.environ, "PYTHONWARNINGS": "error"}
         if tree is not None:
             environment |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        program = PROGRAM if terminal is None else IN_A_TERMINAL + PROGRAM
         with self.log.open("ab") as log:
             made = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, facts, *more], stderr=log, env=environment
+                [sys.executable, "-c", program, facts, *more],
+                stdin=terminal,
+                stderr=log,
+                env=environment,
+                start_new_session=terminal is not None,
             )
         self.all.append(made)
         return made

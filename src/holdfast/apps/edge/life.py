@@ -28,6 +28,7 @@ from holdfast.apps.notify import notify
 from holdfast.apps.observe import logger, start_logs
 from holdfast.apps.open_files import room_for
 from holdfast.apps.settings import EdgeSettings
+from holdfast.apps.signals import Terminal
 
 TURN_S: Final = 0.5
 
@@ -35,7 +36,8 @@ _log = logger("holdfast.edge")
 
 
 def run(settings: EdgeSettings) -> None:
-    """Serve until SIGTERM or SIGINT, or until another process takes over; then drain.
+    """Serve until SIGTERM or SIGINT, until the terminal closes, or until another process takes
+    over; then drain.
 
     Raises `Invalid` and `Unavailable`.
     """
@@ -61,7 +63,7 @@ def _run_alone(settings: EdgeSettings) -> None:
                 await_proof(partial(_ready, edge, place), place, settings.take_over_within_s)
                 cache.take_up()
             keeper = Keeper(place, Alone(edge, cache), edge.listener.listening)
-            with contextlib.closing(keeper), succeeding(keeper.succeed):
+            with contextlib.closing(keeper), on_hangup(keeper.succeed, edge.listener.stop):
                 keeper.start()
                 edge.listener.run()
 
@@ -124,9 +126,10 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def succeeding(succeed: Callable[[], None]) -> Iterator[None]:
-    """Inside, SIGHUP starts a successor."""
-    before = signal.signal(signal.SIGHUP, lambda *_: succeed())
+def on_hangup(succeed: Callable[[], None], end: Callable[[], None]) -> Iterator[None]:
+    """Inside, SIGHUP starts a successor, or ends this edge when its terminal has closed."""
+    terminal = Terminal()
+    before = signal.signal(signal.SIGHUP, lambda *_: end() if terminal.closed() else succeed())
     try:
         yield
     finally:

@@ -36,6 +36,7 @@ from holdfast.apps.edge.worker import exit_code, work
 from holdfast.apps.notify import notify
 from holdfast.apps.observe import logger
 from holdfast.apps.settings import EdgeSettings
+from holdfast.apps.signals import Terminal
 from holdfast.core.errors import Unavailable
 
 TURN_S: Final = 0.5
@@ -334,6 +335,7 @@ class Signals:
         for each in (self.socket, self._write):
             each.setblocking(False)
         self._hangup = False
+        self._terminal = Terminal()
         self._before = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -341,11 +343,12 @@ class Signals:
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
 
     def _on_signal(self, number: int, _: object) -> None:
-        self._hangup = self._hangup or number == signal.SIGHUP
-        self.ending = self.ending or number in {signal.SIGTERM, signal.SIGINT}
+        closed = number == signal.SIGHUP and self._terminal.closed()
+        self._hangup = self._hangup or (number == signal.SIGHUP and not closed)
+        self.ending = self.ending or closed or number in {signal.SIGTERM, signal.SIGINT}
 
     def take(self) -> bool:
-        """Whether SIGHUP came since this was last asked."""
+        """Whether SIGHUP came since this was last asked, from no terminal that closed."""
         with contextlib.suppress(BlockingIOError):
             while self.socket.recv(4096):
                 pass
