@@ -19,6 +19,7 @@ from holdfast.core.model import (
     Setting,
     Targeting,
 )
+from holdfast.core.revert import revert
 from holdfast.core.state import EMPTY, State
 
 SETTING = Setting(
@@ -111,3 +112,18 @@ def test_contexts_and_declared_attributes_show() -> None:
     assert service.kind == "service"
     assert service.summary == '/attributes nothing -> {"tier":"string"}'
     assert not diff(new, then(new, "automation", "", PutContexts("production", "shop", contexts)))
+
+
+def test_to_undo_a_push_takes_a_lift_and_says_so() -> None:
+    undone = revert(BEFORE, PUSHED, PUSHED)
+    assert undone.edits == ()
+    assert {(one.code, one.severity) for one in undone.problems} == {("not-undone", "warning")}
+    hints = [one.hint for one in undone.problems]
+    assert hints == [
+        "lift it: holdfast edge push --lift shop/checkout --environment production",
+        "lift it: holdfast edge push --lift shop/checkout --environment staging",
+    ]
+    lift = PutOverride("production", "shop", "checkout", None)
+    lifted = then(PUSHED, "ada", "over", lift)
+    assert [one.hint for one in revert(BEFORE, PUSHED, lifted).problems] == hints[1:]
+    assert [one.hint for one in revert(PUSHED, lifted, lifted).problems] == ["push it again"]

@@ -6,12 +6,12 @@ was changed again since is not undone over the newer work: it comes back as a pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.difference import Kind, Noun, Place, changes, escape
+from holdfast.core.difference import Difference, Kind, Noun, Place, changes, diff, escape
 from holdfast.core.errors import Problem
 from holdfast.core.model import (
     JSON,
@@ -31,7 +31,7 @@ from holdfast.core.model import (
     Service,
     Setting,
 )
-from holdfast.core.state import State, same
+from holdfast.core.state import Overridden, State, same
 
 _ORDER: Final = (PutService, PutEnvironment, PutSegment, PutSetting, DeleteSetting, DeleteSegment)
 _DELETES: Final[Mapping[str, Callable[[str, str], Edit]]] = {
@@ -54,8 +54,9 @@ def revert(before: State, after: State, head: State) -> Undo:
     """Undo what happened between two states, `before` and `after`, on top of `head`.
 
     Field by field and environment by environment: what nobody changed since goes back to what it
-    was before; what was changed again since is a problem with code `changed-since`. Tokens, roots
-    and new environments are never undone: warnings with code `not-undone`.
+    was before; what was changed again since is a problem with code `changed-since`. Tokens, roots,
+    new environments, and what was pushed over settings are never undone: warnings with code
+    `not-undone`.
     """
     edits: list[Edit] = []
     problems: list[Problem] = []
@@ -69,6 +70,7 @@ def revert(before: State, after: State, head: State) -> Undo:
             edits.append(_edit(place, wanted))
     if len(after.roots) > len(before.roots):
         problems.append(_not_undone(("root", "", str(len(after.roots)))))
+    problems += _overrides(diff(before, after), head)
     edits.sort(key=lambda edit: _ORDER.index(type(edit)) if type(edit) in _ORDER else len(_ORDER))
     problems += [*_orphans(edits, head), *_homeless(edits, head)]
     return Undo(edits=tuple(edits), problems=tuple(problems))
@@ -210,6 +212,27 @@ def _homeless(edits: list[Edit], head: State) -> Iterator[Problem]:
                 yield _changed_since(_path(("setting", edit.service, edit.key)))
             case PutSegment() if edit.service not in there:
                 yield _changed_since(_path(("segment", edit.service, edit.segment)))
+
+
+def _overrides(differences: Iterable[Difference], head: State) -> Iterator[Problem]:
+    """What was pushed and stands, and what was lifted: both are a hand's work on a live system."""
+    for one in differences:
+        if one.kind != "override":
+            continue
+        [environment], where = one.environments, f"{one.service}/{one.name}"
+        over = head.overrides.get(f"{environment}/{one.service}", Overridden()).keys.get(one.name)
+        stands = over is not None and over.flag is not None
+        if stands == (one.after is not None):
+            yield Problem(
+                code="not-undone",
+                message=f"what was pushed over {where} in {environment} stays"
+                + (" lifted" if one.after is None else ""),
+                path=f"/overrides/{environment}/{where}",
+                hint="push it again"
+                if one.after is None
+                else f"lift it: holdfast edge push --lift {where} --environment {environment}",
+                severity="warning",
+            )
 
 
 def _path(place: Place) -> str:
