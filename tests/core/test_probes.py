@@ -59,7 +59,8 @@ def ruled(*rules: Rule, probes: tuple[Probe, ...] = ()) -> Setting:
 
 
 def made(state: State, fragments: Fragments | None = None) -> Snapshot:
-    return build(state, SHOP, None, fragments=fragments)
+    """As the write door makes it."""
+    return build(state, SHOP, None, fragments=fragments, held=True)
 
 
 def shop(*edits: Any) -> State:
@@ -274,6 +275,16 @@ def test_one_that_does_not_come_out_is_the_author_s_problem(probe: Probe, said: 
 def test_one_of_another_environment_asks_nothing_here() -> None:
     probe = Probe({}, 666, ("staging",))
     assert made(shop(put("tiles", ruled(probes=(probe,)))))
+
+
+def test_one_that_failed_before_is_left_out_and_in_nobodys_way() -> None:
+    """Whatever goes back may have left it behind."""
+    setting = ruled(Rule(logic=CONDITIONS[0], serve="many"), probes=(Probe({"x": "mine"}, 49),))
+    before = [PRODUCTION, PutService("shop", Service()), put("tiles", setting)]
+    state = state_after(before, [put("other", ruled())])
+    assert Probe({"x": "mine"}, 49).context not in [one.context for one in probes(made(state))]
+    with pytest.raises(Invalid, match="gives 9, not 49"):
+        made(state_after([put("tiles", ruled(probes=setting.probes))], start=state))
 
 
 def test_an_edit_of_a_segment_that_breaks_a_probe_is_refused() -> None:

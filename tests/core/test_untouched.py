@@ -12,6 +12,7 @@ from tests.core import histories, staged_histories
 
 from holdfast.core.lineage import rebuild
 from holdfast.core.model import (
+    Audience,
     Contract,
     DeleteContract,
     DeleteSegment,
@@ -19,10 +20,13 @@ from holdfast.core.model import (
     DeleteSetting,
     Edit,
     Need,
+    Probe,
     PutContexts,
     PutContract,
+    PutSegment,
     PutService,
     PutSetting,
+    Segment,
     Service,
     Subject,
 )
@@ -149,6 +153,22 @@ def test_a_contract_of_a_service_that_has_left_makes_no_snapshot() -> None:
     assert journal.act("complete")
     assert journal.commit([DeleteContract("alpha", "web")])
     assert journal.steps[-1].bodies == {}
+
+
+def test_a_probe_of_what_goes_back_is_in_no_rollbacks_way() -> None:
+    """It was written while the segment was on its way. Now it fails, and is in nobody's way."""
+    journal, subject = staged_histories.Journal(), Subject("production", "alpha")
+    pilot = Segment(Audience("tenant", ("contoso",)))
+    assert journal.commit([PutSegment("alpha", "pilot", pilot)])
+    (on_its_way,) = journal.state.rollouts
+    wish = Probe({"tenant": "contoso"}, "yes")
+    assert journal.commit(
+        [PutSetting("alpha", "a", histories.serving("on", {"$ref": "pilot"}, probes=(wish,)))]
+    )
+    assert journal.act_on(on_its_way, "back")
+    assert journal.commit([PutSetting("alpha", "b", histories.serving("on"))])
+    assert journal.act("hold"), "a move of the rollout that the failing setting goes out by"
+    assert b"authored" not in rebuild(journal.standing, subject)
 
 
 def leaving() -> staged_histories.Journal:

@@ -85,25 +85,26 @@ class Fragments:
             self._kept.popitem(last=False)
 
 
-def build(
+def build(  # noqa: PLR0913 - a memo, and how strict it is
     state: State,
     subject: Subject,
     previous: Previous | None,
     *,
     head: Head | None = None,
     fragments: Fragments | None = None,
+    held: bool = False,
 ) -> Snapshot:
     """The snapshot of `subject` in `state`.
 
     `previous` names the subject's snapshot before this one; none when this is its first. Bytes are
     reproducible when every revision that touched the subject gets its snapshot, one after the
     other. `head` is the journal's head at the subject's revision; it is needed when `state` is
-    later than that. Raises `NotFound` when there is no such subject, and `Invalid` with all
-    problems when a rule refers to a segment that isn't there or a bound is passed.
+    later than that. With `held` all probes that people wrote of what this revision touched have to
+    come out; else those that don't are left out. Raises `NotFound` when there is no such subject,
+    and `Invalid` with all problems: of that, of segments that aren't there, of bounds passed.
     """
     revision = subject_revision(state, subject)
-    known = environment_of(state, subject.environment).environment
-    at = head or state.head
+    known, at = environment_of(state, subject.environment).environment, head or state.head
     if at.revision != revision:
         raise ValueError(f"{subject} is at revision {revision}, the head given at {at.revision}")
     if subject.service == ACCESS:
@@ -111,7 +112,7 @@ def build(
         parts = _Parts(flags={ACCESS_KEY: flag}, settings={ACCESS_KEY: facts})
     else:
         builder = _Builder(state, subject, fragments.take(subject) if fragments else _Kept())
-        parts = builder.parts()
+        parts = builder.parts(revision if held else None)
         if fragments:
             fragments.keep(subject, builder.kept)
     written = Snapshot(
@@ -206,10 +207,10 @@ class _Builder:
             exposures={one.exposure.name: one.exposure for one in self._stagings},
         )
 
-    def parts(self) -> _Parts:
+    def parts(self, held: int | None) -> _Parts:
         """Raises `Invalid` with the problems of all settings."""
         parts = self.sections()
-        parts.probes = self._probes(parts)
+        parts.probes = self._probes(parts, held)
         return parts
 
     def sections(self) -> _Parts:
@@ -233,7 +234,7 @@ class _Builder:
             raise Invalid(self._problems)
         return parts
 
-    def _probes(self, parts: _Parts) -> dict[str, msgspec.Raw]:
+    def _probes(self, parts: _Parts, held: int | None) -> dict[str, msgspec.Raw]:
         """Made from what consumers get. Raises `Invalid` where a written one doesn't come out."""
         state, subject = self._state, self._subject
         plain, evaluators = self.kept.settings, parts.evaluators
@@ -245,6 +246,7 @@ class _Builder:
             Given(
                 subject=subject,
                 revision=written_revision(state, subject),
+                held=held,
                 bucketing=self._semantics.bucketing,
                 flags=parts.flags,
                 facts=parts.settings,
@@ -418,11 +420,9 @@ def _schema(schema: JSON) -> msgspec.Raw | None:
 
 def _past_bounds(flag: dict[str, JSON]) -> Iterator[Problem]:
     """Lowering adds a few levels to what the author wrote, and a rollout another side."""
-    depth, nodes = measure(flag.get("targeting"))
-    for code, count, count_max in (
-        ("logic-depth", depth, limits.LOGIC_DEPTH_MAX),
-        ("logic-size", nodes, limits.LOGIC_NODES_MAX),
-    ):
+    found = measure(flag.get("targeting"))
+    bounds = (limits.LOGIC_DEPTH_MAX, limits.LOGIC_NODES_MAX)
+    for code, count, count_max in zip(("logic-depth", "logic-size"), found, bounds, strict=True):
         if count > count_max:
             message = f"its targeting has a {code.replace('-', ' ')} of {count}, above {count_max}"
             yield Problem(code=code, message=message, hint="name parts of it as segments")

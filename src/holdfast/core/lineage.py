@@ -17,7 +17,7 @@ from holdfast.core.build import Fragments, build
 from holdfast.core.errors import Damaged
 from holdfast.core.fold import fold
 from holdfast.core.history import verify_link
-from holdfast.core.model import Entry, Head, Subject
+from holdfast.core.model import Entry, Head, MoveRollout, Subject
 from holdfast.core.reproduce import Departure, NotReproducible, record, recorded, subject_of
 from holdfast.core.snapshot import Previous, encode
 from holdfast.core.state import EMPTY, State
@@ -75,7 +75,7 @@ _decode = msgspec.json.Decoder(_Checkpoint).decode
 
 
 def step(standing: Standing, entry: Entry, fragments: Fragments | None = None) -> Step:
-    """Take the next entry.
+    """Take the next entry. What people wrote as probes is in no way of one that moves a rollout.
 
     Raises `Damaged` for a wrong link, `Invalid` for what can't be built, and `NotReproducible` when
     the entry records other digests than this build made of the entries before it. Pure but for
@@ -87,12 +87,13 @@ def step(standing: Standing, entry: Entry, fragments: Fragments | None = None) -
     state = fold(standing.state, entry)
     lineages, bodies = dict(standing.lineages), {}
     now = revisions(state)
+    held = not any(isinstance(one, MoveRollout) for one in entry.edits)
     for subject, revision in now.items():
         before = lineages.get(subject)
         if before is not None and before.revision == revision:
             continue
         previous = Previous(before.revision, before.digest) if before else None
-        body = encode(build(state, subject, previous, fragments=fragments))
+        body = encode(build(state, subject, previous, fragments=fragments, held=held))
         lineages[subject] = Lineage(revision, entry.hash, digest(body), previous)
         bodies[subject] = body
     made = Standing(

@@ -62,7 +62,8 @@ class Given(msgspec.Struct, frozen=True):
     """All that is chosen from.
 
     `flags`, `facts` and `evaluators` are the snapshot's; `meant` and `meant_evaluators` are what it
-    would have without rollouts. `known` is what was made for the snapshot before.
+    would have without rollouts. `known` is what was made for the snapshot before. What people wrote
+    of settings that revision `held` touched has to come out.
     """
 
     subject: Subject
@@ -76,6 +77,7 @@ class Given(msgspec.Struct, frozen=True):
     contracts: Mapping[str, ContractState]
     contexts: Contexts
     known: Mapping[str, Made]
+    held: int | None = None
 
 
 class _Written(msgspec.Struct, frozen=True):
@@ -105,10 +107,10 @@ class _Choice:
 
     def chosen(self) -> Chosen:
         written = [*self._authored(), *self._examples()]
-        if len(written) > WRITTEN_MAX:
+        if len(written) > WRITTEN_MAX and any(self._is_held(one.key) for one in written):
             self._result.problems.append(_too_many(self._given.subject, len(written)))
             return self._result
-        for one in written:
+        for one in written[:WRITTEN_MAX]:
             self._write(one)
         order = self._order()
         share = max(SHARE_MIN, self._left // max(1, len(order)))
@@ -151,10 +153,7 @@ class _Choice:
         """
         given = self._given
         meant = given.meant.get(one.key)
-        if meant is None and one.origin == "contract":
-            return
         if meant is None:
-            self._refuse(one, f"there is no setting `{one.key[:80]}` here")
             return
         kind = meant.setting.type
         plain = Probed(one.key, meant.flag, self._meant_rules, given.bucketing, kind)
@@ -174,7 +173,14 @@ class _Choice:
         if final is not None:
             self._pick(one.key, [carried(one.context, final, one.origin)])
 
+    def _is_held(self, key: str) -> bool:
+        facts = self._given.facts.get(key)
+        return facts is not None and self._decode(facts).revision == self._given.held
+
     def _refuse(self, one: _Written, message: str, hint: str = "") -> None:
+        """What the newest entry did not touch failed before it: a rollout was taken back."""
+        if not self._is_held(one.key):
+            return
         hint = hint or "mend the setting, or the probe if the new answer is meant"
         where = self._given.subject.environment
         self._result.problems.append(
