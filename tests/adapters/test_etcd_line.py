@@ -265,7 +265,9 @@ def test_with_its_files_and_its_password_it_works(guarded: EtcdCluster, tls: Tls
     works(url_of(guarded, "root@", tls), PASSWORD)
 
 
-@pytest.mark.parametrize("user", ["root:wrong-password@", "nobody:wrong-password@"])
+@pytest.mark.parametrize(
+    "user", ["root:wrong-password@", "nobody:wrong-password@", "root%3Awrong-password:x@"]
+)
 def test_a_wrong_password_is_refused_and_not_told(
     guarded: EtcdCluster, tls: Tls, user: str
 ) -> None:

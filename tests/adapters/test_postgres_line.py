@@ -79,6 +79,8 @@ def test_a_commit_waits_for_the_disk_whatever_the_server_is_set_to(server: Postg
     [
         "postgresql://holdfast:{secret}@127.0.0.1:{port}/postgres?no_such=1&password={secret}",
         "postgresql://holdfast:%zz{secret}@127.0.0.1:{port}/postgres",
+        "postgresql://holdfast%3A{secret}@127.0.0.1:{port}/postgres",
+        "postgresql://holdfast%3A{secret}:{secret}@127.0.0.1:{port}/postgres",
         "postgresql://holdfast:{secret}@127.0.0.1:no-port/postgres",
         "postgresql://holdfast:{secret}@127.0.0.1:1/postgres",
         "postgresql://holdfast:{secret}@no.such.host.invalid/postgres",

@@ -36,6 +36,12 @@ class Credentials:
         self.user = user
         self.password = password
 
+    @property
+    def named(self) -> str:
+        """The user for people. What follows a colon in it is often a password, merged in."""
+        name, colon, _ = self.user.partition(":")
+        return name + ":***" * bool(colon)
+
 
 class EtcdAddress(msgspec.Struct, frozen=True):
     """`endpoints` are base URLs of members; `where` names the store for people."""

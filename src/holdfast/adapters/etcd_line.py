@@ -268,7 +268,7 @@ class EtcdLine:
             except Refused as refused:
                 if refused.grpc == _NOT_ENABLED:  # no users yet: a URL may have its user before
                     return ""
-                what = f"{self.where} refused the user {credentials.user!r}"
+                what = f"{self.where} refused the user {credentials.named!r}"
                 way_out = "look at the user and the password in the store's URL"
                 raise Refused(f"{what}: {refused}; {way_out}", refused.grpc) from None
             self._token = self._decoded(content, Token).token

@@ -219,8 +219,8 @@ class PostgresLine:
         try:
             return self._kind.connect(**parameters, autocommit=True)
         except (psycopg.Error, Late, OSError) as error:
-            message = f"{self.name}: {_said(error)}. {_CONNECT}"
-            raise Unavailable(message) from None
+            said = _told(_said(error), str(parameters.get("user", "")))
+            raise Unavailable(f"{self.name}: {said}. {_CONNECT}") from None
 
     def _taken(self) -> Line | None:
         """One that is idle, and from which nothing is to be read: that would be its end."""
@@ -312,6 +312,15 @@ def _said(error: BaseException) -> str:
     if isinstance(error, psycopg.Error) and error.diag.message_hint:
         lines.append(error.diag.message_hint)
     return "; ".join(line.strip() for line in lines if line.strip())
+
+
+def _told(said: str, user: str) -> str:
+    """What a server said, which names the user, perhaps cut: what follows a colon in that is often
+    a password, merged in."""
+    name, colon, _ = user.partition(":")
+    return (
+        re.sub(re.escape(f'"{name}:') + '.*"', lambda _: f'"{name}:***"', said) if colon else said
+    )
 
 
 def _outcome(error: psycopg.Error) -> str:
