@@ -23,9 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import reload
+from bundles import SUBJECT, make_bundles
 from pulse import Pulse
-from reload import SUBJECT, make_bundles
 
 from holdfast.adapters.ed25519 import verify
 from holdfast.core import trust
@@ -103,8 +102,7 @@ def count_for(duration_s: float) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        reload.RELOADS = 1
-        make_bundles(folder)
+        make_bundles(folder, 2)
         bundles = [(folder / f"{number}.json").read_bytes() for number in (0, 1)]
     gc.collect()  # what it took to make them is no consumer's to carry
     first = trust.admit(bundles[0], SUBJECT, None, None, verify)

@@ -171,7 +171,9 @@ are replaced by a whole, signed bundle: fetched, verified, activated, written to
 
 {table(["longest stall, ms", "median", "worst"], rows)}
 
-The second row is what the client's own follower took in one wait, whatever else the machine did.
+Of {stall["reloads"]} reloads those {stall["kept"]} during which the host of the machine took least
+of its cores: {number(stall["stolen_ms"])} ms at most. The second row is what the client's own
+follower took in one wait, whatever else the machine did.
 
 A new process with nobody alive, from its first line to its first answer out of the disk cache with
 that many settings: {number(start["first_answer_ms"])} ms, of which

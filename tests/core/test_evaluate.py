@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import msgspec
 import pytest
@@ -195,6 +198,50 @@ def test_settings_that_are_read_together_are_not_all_made_anew_at_once() -> None
         at_once.append(sum(under_test.table[key] is not before[key] for key in before))
     assert sum(at_once) > 900
     assert max(at_once) <= 30
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is collected: what is freed is freed since nobody refers to it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_a_replaced_snapshot_is_freed_when_it_is_let_go() -> None:
+    """It leaves no circles, that a collection would have to find while all threads wait."""
+    flags = evaluator(a=flag(CONTOSO), b=flag(CONTOSO), c=flag({"cat": "nope"}))
+    for _ in range(MISSES_MAX + 1):
+        flags.evaluate_all({})
+    flags.explain("b", {"tenant": "contoso"})
+    held = [ref(flags), *(ref(flags.function(key)) for key in "abc")]
+    del flags
+    assert [each() for each in held] == [None] * len(held)
+
+
+def test_a_function_outlives_its_snapshot() -> None:
+    """A thread may be in the middle of a read when the next one is there."""
+    flags = evaluator(a=flag(CONTOSO), c=flag({"cat": "nope"}))
+    matching, failing = flags.function("a"), flags.function("c")
+    held = ref(flags)
+    del flags
+    gc.collect()
+    assert held() is None
+    for _ in range(2 * MISSES_MAX):
+        assert matching({}).variant == "off"
+        assert matching({"tenant": "contoso"}).variant == "on"
+        assert failing({}).error_code == "GENERAL"
+
+
+def test_what_is_let_go_comes_back() -> None:
+    flags = evaluator(a=flag(CONTOSO), b=flag())
+    assert flags.evaluate("a", {}).variant == "off"
+    for key in ("a", "b", "nope"):
+        flags.let_go(key)
+    assert flags.evaluate("a", {}).variant == "off"
+    assert flags.explain("a", {"tenant": "contoso"}).variant == "on"
 
 
 def test_segments_as_tables() -> None:

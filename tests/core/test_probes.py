@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgspec
@@ -39,7 +40,7 @@ from holdfast.core.probes import PROBES_MAX, Answering, Carried, read, replay
 from holdfast.core.snapshot import Snapshot
 from holdfast.core.solve import satisfy
 from holdfast.core.state import State
-from holdfast.core.targeting.prepare import Rules
+from holdfast.core.targeting.prepare import Call, Rules
 
 SHOP = Subject("production", "shop")
 PRODUCTION = PutEnvironment(environment="production", to=Environment())
@@ -118,6 +119,27 @@ def test_a_rule_is_reached_and_missed(condition: Any) -> None:
     snapshot = made(shop(put("tiles", ruled(Rule(logic=condition, serve="many")))))
     assert set(values(snapshot)) == {9, 49}
     assert all_hold(snapshot)
+
+
+def test_what_probes_ask_is_not_kept() -> None:
+    """Their contexts lack most attributes, and each would leave a prepared rule behind."""
+    condition = {"in": [{"var": "tenant"}, ["contoso", "fabrikam"]]}
+    settings = [put(f"k{n}", ruled(Rule(logic=condition, serve="many"))) for n in range(20)]
+    snapshot = made(shop(*settings))
+    evaluator = Evaluator(snapshot.flags, now_s=lambda: 1e9)
+    gc.collect()
+    before = nodes()
+    evaluator.evaluate_all()
+    kept = nodes() - before
+    again = Evaluator(snapshot.flags, now_s=lambda: 1e9)
+    replayed = list(replay(Answering(again), snapshot.holdfast.probes, lambda: None))
+    assert len(replayed) >= 20
+    assert 0 < (nodes() - before - kept) * 20 <= kept
+
+
+def nodes() -> int:
+    """Operators of prepared rules, all there are."""
+    return sum(type(each) is Call for each in gc.get_objects())
 
 
 def test_every_rule_has_a_probe() -> None:

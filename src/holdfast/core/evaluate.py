@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
+from weakref import ref
 from zlib import crc32
 
 import msgspec
@@ -55,10 +56,7 @@ __all__ = ["Evaluator", "Explanation", "Outcome"]
 
 
 class Owner(Protocol):
-    """What a setting asks of who holds it."""
-
-    def targeting(self, key: str) -> Node:
-        """The prepared targeting of a setting that has one."""
+    """What a setting tells who holds it."""
 
     def replace(self, key: str, function: Function) -> None:
         """Use this function from now on."""
@@ -67,8 +65,35 @@ class Owner(Protocol):
         """The setting could not be evaluated in this context."""
 
 
+class Source:
+    """What the settings of one snapshot are read from."""
+
+    __slots__ = ("_rules", "flags")
+
+    def __init__(self, flags: Mapping[str, Body], rules: Rules) -> None:
+        self.flags = flags
+        self._rules = rules
+
+    def flag(self, key: str) -> definitions.Flag:
+        """Raises `BadFlag`."""
+        return definitions.decode(self.flags[key])
+
+    def prepared(self, flag: definitions.Flag) -> Node | None:
+        """Its targeting; None when it has none. Raises `BadRule`."""
+        return self._rules.prepare(flag.targeting)
+
+    def targeting(self, key: str) -> Node:
+        """The prepared targeting of a setting that was read before, and has one."""
+        root = self.prepared(self.flag(key))
+        return NULL if root is None else root
+
+
 class Setting:
-    """One setting, loaded: its answers and its function.
+    """One setting, loaded: its answers, and how they are come to where no function does.
+
+    Its function refers to it, so it refers neither to that nor, but weakly, to who holds both:
+    a replaced snapshot is freed when it is let go, and leaves no circles to a garbage collection,
+    which all threads would wait for.
 
     The prepared targeting is a hundred objects for the garbage collector, so it is let go once
     compiled, and comes back when the function first meets a context that it does not expect.
@@ -78,25 +103,35 @@ class Setting:
     """
 
     __slots__ = (
-        "_facts", "_misses", "_owner", "_root", "answers", "function", "key", "reading", "walks",
+        "_facts", "_misses", "_owner", "_root", "_source", "answers", "key", "reading", "walks",
     )  # fmt: skip
 
-    def __init__(self, answers: Answers, root: Node, facts: Facts, owner: Owner) -> None:
+    def __init__(
+        self, answers: Answers, root: Node, facts: Facts, source: Source, owner: ref[Owner]
+    ) -> None:
         self.key = answers.key
         self.answers = answers
-        self._root: Node | None = None
+        self._root: Node | None = root
         self._facts = facts
+        self._source = source
         self._owner = owner
         self._misses = crc32(self.key.encode()) % MISSES_MAX
         self.walks = walks(root)
         self.reading: Reading | None = None
-        self.function: Function = compiled(root, facts, answers, self, optional_attributes(root))
+
+    def function(self) -> Function:
+        """The function that it begins with."""
+        root = self.root
+        function = compiled(root, self._facts, self.answers, self, optional_attributes(root))
+        self.let_go()
+        return function
 
     @property
     def root(self) -> Node:
-        if self._root is None:
-            self._root = self._owner.targeting(self.key)
-        return self._root
+        root = self._root
+        if root is None:
+            root = self._root = self._source.targeting(self.key)
+        return root
 
     def data(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """What `var` reads from: the context, with what flagd puts over it."""
@@ -111,16 +146,23 @@ class Setting:
         if type(context) is Metered and context.left < 0:
             return self.answers.failed(Exhausted())
         misses = self._misses = self._misses + 1
-        if misses == MISSES_MAX:
-            self._expect_absence()
         try:
             run = self._run(context)
             return self.answers.resolve(run.apply(self.root, self.data(context)))
         except Exhausted as error:  # the context's doing, and no failure of the setting
             return self.answers.failed(error)
         except Exception as error:  # noqa: BLE001 - a read never raises; the outcome says what failed
-            self._owner.failed_in(self.key, context)
+            owner = self._owner()
+            if owner is not None:
+                owner.failed_in(self.key, context)
             return self.answers.failed(error)
+        finally:
+            if misses == MISSES_MAX:
+                self._expect_absence()
+
+    def let_go(self) -> None:
+        """Keep nothing that can be made again."""
+        self._root = None
 
     def explain(self, context: Mapping[str, Any], rule_names: Sequence[str]) -> Explanation:
         """The interpreter's answer and its way there; never raises."""
@@ -156,8 +198,11 @@ class Setting:
         Settings that one request asks for one by one come to it together: 100 of them take 5 to
         30 ms. Where all are one function (`fused`) absence is expected from the start.
         """
-        self.function = compiled(self.root, self._facts, self.answers, self, Every())
-        self._owner.replace(self.key, self.function)
+        owner = self._owner()
+        if owner is not None:
+            function = compiled(self.root, self._facts, self.answers, self, Every())
+            owner.replace(self.key, function)
+            self.let_go()
 
 
 class Evaluator:
@@ -194,7 +239,8 @@ class Evaluator:
         self._flags = flags
         self._types = types
         self._settings: dict[str, Setting | Outcome] = {}
-        self._rules = Rules(evaluators, lambda name: decoded_rule(evaluators[name]))
+        self._source = Source(flags, Rules(evaluators, lambda name: decoded_rule(evaluators[name])))
+        self._self: ref[Owner] = ref(self)
         self._facts = Facts(bucketing, segments, lambda: int(now_s()))
 
     def keys(self) -> Iterator[str]:
@@ -218,11 +264,17 @@ class Evaluator:
         if key not in self._flags:
             return constant(self._unloadable(key, "FLAG_NOT_FOUND", f"no setting {key!r}"))
         setting = self._settings.setdefault(key, self._load(key))
-        made = constant(setting) if isinstance(setting, Outcome) else setting.function
+        made = constant(setting) if isinstance(setting, Outcome) else setting.function()
         return self.table.setdefault(key, made)
 
     def evaluate(self, key: str, context: Mapping[str, Any] = NO_ATTRIBUTES) -> Outcome:
         return (self.table.get(key) or self.function(key))(context)
+
+    def let_go(self, key: str) -> None:
+        """Keep of a setting only what its function needs: it was asked, and will not be soon."""
+        setting = self._settings.get(key)
+        if isinstance(setting, Setting):
+            setting.let_go()
 
     def bounded(self, key: str) -> Function:
         """`function`, with the same answers, which does not begin what is too much work."""
@@ -303,11 +355,6 @@ class Evaluator:
             else:
                 yield from setting.answers
 
-    def targeting(self, key: str) -> Node:
-        """See `Owner`; for settings that were loaded with targeting."""
-        root = self._rules.prepare(definitions.decode(self._flags[key]).targeting)
-        return NULL if root is None else root
-
     def replace(self, key: str, function: Function) -> None:
         """See `Owner`."""
         self.table[key] = function
@@ -322,12 +369,12 @@ class Evaluator:
         setting = self._settings[key]
         if isinstance(setting, Outcome):
             return setting
-        return Ruled(setting.answers, self.targeting(key), setting, function)
+        return Ruled(setting.answers, self._source.targeting(key), setting, function)
 
     def _load(self, key: str) -> Setting | Outcome:
         """A setting, or its only answer."""
         try:
-            flag = definitions.decode(self._flags[key])
+            flag = self._source.flag(key)
             for problem in check_bounds(flag, self._flags[key]):
                 return self._unloadable(key, "PARSE_ERROR", problem.message)
             metadata = definitions.merged(flag, self.metadata)
@@ -336,7 +383,7 @@ class Evaluator:
             answers = Answers(
                 key, flag.variants, flag.default_variant, metadata, self._types.get(key)
             )
-            root = self._rules.prepare(flag.targeting)
+            root = self._source.prepared(flag)
             if root is None:
                 return answers.static
             return self._ruled(answers, root)
@@ -344,7 +391,7 @@ class Evaluator:
             return self._unloadable(key, "PARSE_ERROR", str(error))
 
     def _ruled(self, answers: Answers, root: Node) -> Setting:
-        setting = Setting(answers, root, self._facts, self)
+        setting = Setting(answers, root, self._facts, self._source, self._self)
         self.walks = self.walks or setting.walks
         reading, costs = Reading(), costs_ns(root)
         reading.add(costs)

@@ -92,14 +92,22 @@ def count(probes: Probes) -> int:
 
 
 class Answering:
-    """One evaluator's answers as canonical JSON; a value that many contexts get is written once."""
+    """One evaluator's answers as canonical JSON; a value that many contexts get is written once.
+
+    Settings are asked one after the other. Contexts of probes lack most attributes, and what that
+    makes an evaluator keep of each setting would be most of what it has.
+    """
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._written: dict[int, bytes] = {}
+        self._last = ""
 
     def answer(self, key: str, context: Mapping[str, JSON]) -> bytes | None:
         """None for an error, an unknown setting among them."""
+        if key != self._last:
+            self._evaluator.let_go(self._last)
+            self._last = key
         outcome = self._evaluator.evaluate(key, context)
         if outcome.error_code is not None:
             return None
