@@ -297,6 +297,32 @@ def test_what_a_push_stands_over_is_not_deleted(edits: Sequence[Edit]) -> None:
     assert validate(journal.state, edits) == []
 
 
+def test_what_was_pushed_over_what_is_going_keeps_it_from_going() -> None:
+    """Its rollout's end would lift the push for everybody at once, by itself."""
+    journal = standing(SMALL)
+    assert journal.act([DeleteSetting("alpha", "a")])
+    push(journal, 5)
+    assert journal.act("on")
+    assert not journal.act("complete")
+    assert journal.act("back")
+    assert serves(decode(rebuild(journal.standing, ALPHA)), "a") == {5}
+
+
+def test_a_push_that_outlived_its_setting_stands_over_no_other() -> None:
+    """Its rollout went back in one environment alone, and it is nobody's edit that lifts it."""
+    everywhere = dict.fromkeys(("production", "staging"), Targeting(default="few"))
+    both = msgspec.structs.replace(SMALL, environments=everywhere)
+    journal = Journal()
+    assert journal.act([PutSetting("alpha", "a", both)])
+    push(journal, 5)
+    assert journal.act("back")
+    (problem,) = validate(journal.state, [PutSetting("alpha", "a", both)])
+    assert (problem.code, problem.path) == ("override", "/overrides/production/alpha/a")
+    assert "an earlier `a`" in problem.message
+    assert journal.commit([PutOverride("production", "alpha", "a", None)])
+    assert journal.act([PutSetting("alpha", "a", both)])
+
+
 def test_a_kill_switch_lifts_no_push() -> None:
     journal = Journal()
     assert journal.act([PutSetting("alpha", "a", SMALL)])
