@@ -69,7 +69,7 @@ def test_what_would_fail_is_told_with_the_context() -> None:
         (FAILING, ruled({"cat": ["o", "y"]})),
         (SOUND, serving("on", {"==": [{"var": "ring"}, "y"]})),
         (SOUND, ruled(NO_VARIANT, enabled=False)),
-        (SOUND, serving("on", {"in_segment": [{"var": "user"}, "large"]})),
+        (SOUND, serving("on", {"$ref": "large"})),
     ],
 )
 def test_what_failed_already_or_fails_for_nothing_is_let_through(
