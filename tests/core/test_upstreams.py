@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdfast.core import upstreams as links
+
+ALL_DOWN_FOR_LONG = [(False, 5.0, 0.9 if number == 22 else 0.0) for number in range(23)]
+"""The last one drew a longer rest than the others, the last time."""
 
 
 def test_the_first_is_preferred() -> None:
@@ -64,11 +67,13 @@ def test_a_flapping_upstream_is_left_alone_more_and_more() -> None:
     assert last_hour <= 24
 
 
+@example(ALL_DOWN_FOR_LONG)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 30), st.floats(0, 0.99)), max_size=200))
 def test_a_live_upstream_is_found_within_as_many_polls_as_there_are(
     history: list[tuple[bool, float, float]],
 ) -> None:
-    """Whatever happened before: once only the last is alive, three polls find it."""
+    """Whatever happened before: once only the last is alive, as many polls find it, and as many
+    probes between them."""
     state, now_s = links.known(3, 0), 0.0
     for good, wait_s, chance in history:
         now_s += wait_s

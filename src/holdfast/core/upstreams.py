@@ -54,13 +54,14 @@ def weight_of(code: str) -> float:
 class Link(msgspec.Struct, frozen=True):
     """What is known of one upstream: failures and successes in a row, and when to probe it.
 
-    `doubt` was so much at `doubted_s`.
+    `failed_as` numbers its last failure among those of all. `doubt` was so much at `doubted_s`.
     """
 
     failures: int = 0
     successes: int = 0
     falls: int = 0
     rests_until_s: float = 0.0
+    failed_as: int = 0
     doubt: float = 0.0
     doubted_s: float = 0.0
 
@@ -72,12 +73,16 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Upstreams(msgspec.Struct, frozen=True):
-    """All upstreams, the one in use and since when; `probed`: a probe was asked last."""
+    """All upstreams, the one in use and since when; `probed`: a probe was asked last.
+
+    `failures` were counted so far, of all together.
+    """
 
     links: tuple[Link, ...]
     current: int = 0
     since_s: float = 0.0
     probed: bool = False
+    failures: int = 0
 
 
 def known(count: int, now_s: float) -> Upstreams:
@@ -125,7 +130,9 @@ def failed(upstreams: Upstreams, index: int, now_s: float, chance: float) -> Ups
         failures=link.failures + 1,
         successes=0,
         falls=link.falls + (index == upstreams.current),
+        failed_as=upstreams.failures + 1,
     )
+    upstreams = msgspec.structs.replace(upstreams, failures=link.failed_as)
     rest_s = _rest_s(link) + full_jitter(link.failures, PROBE_S, PROBE_MAX_S, chance)
     link = msgspec.structs.replace(link, rests_until_s=now_s + rest_s)
     upstreams = _with(upstreams, index, link)
@@ -189,10 +196,11 @@ def silent(upstreams: Upstreams) -> bool:
     return bool(upstreams.links) and all(link.failures >= SILENT_AFTER for link in upstreams.links)
 
 
-def _merit(link: Link, index: int, now_s: float) -> tuple[bool, bool, float, int]:
+def _merit(link: Link, index: int, now_s: float) -> tuple[bool, bool, int, int]:
+    """Of those that rest each has its turn, whatever chance made of how long it rests."""
     resting = link.failures > 0 and link.rests_until_s > now_s
     doubtful = link.doubt_at(now_s) >= LEFT_AT
-    return resting, doubtful, link.rests_until_s if resting else 0.0, index
+    return resting, doubtful, link.failed_as if resting else 0, index
 
 
 def _rest_s(link: Link) -> float:
