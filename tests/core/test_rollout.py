@@ -575,6 +575,19 @@ def test_probes_of_both_sides_that_are_too_many_are_in_no_rollbacks_way() -> Non
     assert ask(state, "n", OUTSIDE) == 1
 
 
+def test_schemas_too_deep_to_be_joined_are_in_no_rollbacks_way() -> None:
+    def limited(served: str, schema: JSON) -> Setting:
+        for _ in range(15):
+            schema = {"allOf": [schema]}
+        targetings = dict.fromkeys(("production", "staging"), Targeting(served))
+        return Setting("integer", {"one": 1, "two": 2}, targetings, schema=schema)
+
+    old, new = limited("one", {"maximum": 2}), limited("two", {"maximum": 3})
+    state = commit(standing(put("n", old)), put("n", new))
+    state = taken_back(state, only(state)[0])
+    assert ask(state, "n", OUTSIDE) == 1
+
+
 def test_a_deleted_service_comes_back_without_what_it_needed_and_is_gone() -> None:
     needs = Service(depends_on=("other", "stays"))
     others = (PutService("other", Service()), PutService("stays", Service()))

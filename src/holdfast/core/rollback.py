@@ -16,6 +16,7 @@ import msgspec
 from holdfast.core.conform import faults
 from holdfast.core.covered import segment_at, segments_of, setting_at, settings_of
 from holdfast.core.fold import after
+from holdfast.core.json_check import check_json
 from holdfast.core.logic_check import references
 from holdfast.core.model import (
     JSON,
@@ -144,7 +145,7 @@ def _fitting(
     values = [pushed_value(flag) for flag in pushed if flag is not None]
     if all(not [*faults(back.schema, value)] for value in values):
         return back
-    return msgspec.structs.replace(back, schema=schema_of(now, back))
+    return msgspec.structs.replace(back, schema=_schema(now, back))
 
 
 def _same_shared(old: Setting, now: Setting) -> bool:
@@ -181,12 +182,18 @@ def _restored(environment: str, old: Setting | None, now: Setting | None) -> Set
         old,
         environments=environments,
         variants={**now.variants, **old.variants},  # others may serve what this change added
-        schema=schema_of(now, old),
+        schema=_schema(now, old),
         probes=(
             *_probes_in({environment}, old),
             *_probes_in(environments.keys() - {environment}, now),
         )[:WRITTEN_MAX],
     )
+
+
+def _schema(now: Setting, old: Setting) -> JSON:
+    """One that both's values have; none where it would be nested too deep to be written."""
+    schema = schema_of(now, old)
+    return None if any(check_json(schema, "")) else schema
 
 
 def _probes_in(environments: Collection[str], setting: Setting) -> Iterator[Probe]:
