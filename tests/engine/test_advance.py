@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.engine.a_node import ADMIN, Clock, Node, setting
 
+from holdfast.core import limits
 from holdfast.core.access import Grant
 from holdfast.core.errors import Fenced, Forbidden, Invalid, NotFound, Unavailable
 from holdfast.core.model import Environment, PutEnvironment, PutService, PutSetting, Scope, Service
@@ -420,6 +421,16 @@ def test_a_person_rolls_it_back() -> None:
     assert rollout.now is None
     assert rollout.value() == 9
     assert rollout.node.records.entry(committed.revision).actor == "ann"
+
+
+def test_what_takes_it_back_may_be_more_than_people_may_edit_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One edit deletes a service, and its rollback puts every setting of it."""
+    rollout = Rollout()
+    monkeypatch.setattr(limits, "EDITS_MAX", 1)
+    rollout.advance.go(rollout.id, "roll-back", "ann", ADMIN, "no")
+    assert not rollout.node.view.state.rollouts
 
 
 def test_a_move_that_makes_no_sense_is_refused() -> None:

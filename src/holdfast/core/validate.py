@@ -26,6 +26,7 @@ from holdfast.core.model import (
     DeleteService,
     DeleteSetting,
     Edit,
+    MoveRollout,
     PutContract,
     PutEnvironment,
     PutRoot,
@@ -53,7 +54,8 @@ def validate(old: State, edits: Iterable[Edit], new: State | None = None) -> lis
     `/services/<name>/settings/<key>/…`.
     """
     edits = tuple(edits)
-    if len(edits) > limits.EDITS_MAX:
+    moves = any(isinstance(one, MoveRollout) for one in edits)  # takes back as much as was let out
+    if len(edits) > limits.EDITS_MAX and not moves:
         message = f"{len(edits)} edits in one change; {limits.EDITS_MAX} are the most"
         return [Problem(code="too-many", message=message, hint="split the change")]
     new = new or after(old, edits)

@@ -144,7 +144,7 @@ class Publisher:
         What a policy asks for and the change has not is a warning: it may come yet. Raises
         `Conflict` when its base revision is not the head.
         """
-        problems = bounds(change)
+        problems = bounds(change, automation=mandate.automation)
         if problems:
             return Checked(tuple(problems), (), self._view.state.head.revision, "")
         settled = self._settled(change)
@@ -179,7 +179,7 @@ class Publisher:
         connection, the head tells whether it was written. With a fence in the mandate, `Fenced`
         when another node leads by now: nothing was written.
         """
-        problems = bounds(change)
+        problems = bounds(change, automation=mandate.automation)
         if problems:
             raise Invalid(problems)
         settled = self._settled(change)
@@ -354,10 +354,13 @@ def _moves(plan: _Plan, state: State) -> bool:
     return bool(plan.differences) or any(not same(was, now) for was, now in kept)
 
 
-def bounds(change: Change) -> list[Problem]:
-    """Problems of a change's size, found before any work is put into it."""
+def bounds(change: Change, *, automation: bool = False) -> list[Problem]:
+    """Problems of a change's size, found before any work is put into it.
+
+    One edit may delete a whole service, and as many take that back as it had settings.
+    """
     problems = []
-    if len(change.edits) > limits.EDITS_MAX:
+    if len(change.edits) > limits.EDITS_MAX and not automation:
         problems.append(
             Problem(
                 code="too-many-edits",
