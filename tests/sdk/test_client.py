@@ -499,6 +499,13 @@ def test_endpoints_are_base_urls(url: Any) -> None:
         Client(["http://edge:8016", url], service="demo-shop")
 
 
+def test_a_password_in_an_endpoint_is_not_shown() -> None:
+    with pytest.raises(Invalid) as caught:
+        Client(["http://ann:hunter2@edge:8016/?key=hunter2"], service="demo-shop")
+    assert "edge:8016" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

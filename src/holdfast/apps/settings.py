@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from holdfast.apps.base_urls import is_bare, shown
 from holdfast.apps.defaults import (
     CONTROL_PORT,
     DATA_DIR,
@@ -25,6 +24,7 @@ from holdfast.apps.defaults import (
 )
 from holdfast.apps.store_urls import problems_of_store
 from holdfast.core.errors import Problem
+from holdfast.sdk.base_urls import is_bare, shown
 
 POLL_INTERVAL_S_MIN: Final = 0.05
 POLL_INTERVAL_S_MAX: Final = 86_400.0

@@ -17,6 +17,7 @@ import msgspec
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.generations import PROBATION_S
 from holdfast.core.model import NAME, Contract, Subject
+from holdfast.sdk.base_urls import shown
 
 ENVIRONMENT_DEFAULT: Final = "production"
 UNPROTECTED: Final = "HOLDFAST_UNPROTECTED"
@@ -112,8 +113,12 @@ def _endpoints(value: Any, problems: list[Problem]) -> tuple[str, ...]:
     if not found:
         problems.append(_problem("endpoints", "there is no endpoint", hint))
     wrong = [url for url in found if not _is_base_url(url)]
-    problems += [_problem("endpoints", f"{url!r} is no base URL", hint) for url in wrong]
+    problems += [_problem("endpoints", f"{_named(url)} is no base URL", hint) for url in wrong]
     return found
+
+
+def _named(url: Any) -> str:
+    return shown(url) if isinstance(url, str) else repr(url)
 
 
 def _is_base_url(url: Any) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from holdfast.apps.base_urls import is_bare, shown
+from holdfast.sdk.base_urls import is_bare, shown
 
 DEV_FILE = Path(".holdfast/dev.json")
 DEV_FILE_BYTES_MAX = 64 * 1024
