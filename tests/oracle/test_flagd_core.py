@@ -7,9 +7,9 @@ else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import ref
 
 import msgspec
 import pytest
@@ -19,6 +19,7 @@ from tests.oracle import flagd_core, rules
 from holdfast.core.evaluate import Evaluator, Setting
 from holdfast.core.model import Bucketing
 from holdfast.core.targeting.answers import Answers
+from holdfast.core.targeting.compile import Function
 from holdfast.core.targeting.outcome import Outcome
 
 Answer = dict[str, Any]
@@ -59,18 +60,26 @@ class Echo(Answers):
         return Outcome(self.key, "ERROR", error=("GENERAL", repr(error)))
 
 
-def given_by(
-    evaluator: Evaluator, setting: Setting, context: dict[str, Any]
-) -> Iterator[str | None]:
+class Aside:
+    """Holds the function that a setting made anew."""
+
+    function: Function
+
+    def replace(self, key: str, function: Function) -> None:
+        self.function = function
+
+    def failed_in(self, key: str, context: Mapping[str, Any]) -> None:
+        """It is the setting's answer that counts here."""
+
+
+def given_by(setting: Setting, context: dict[str, Any]) -> Iterator[str | None]:
     """What the targeting gives, interpreted and compiled, as text; None where it fails."""
-    aside = SimpleNamespace(
-        targeting=evaluator.targeting, replace=lambda *_: None, failed_in=lambda *_: None
-    )
-    echo = Setting(Echo(), setting.root, setting._facts, aside)
+    aside = Aside()
+    echo = Setting(Echo(), setting.root, setting._facts, setting._source, ref(aside))
     yield echo.whole(context).value
-    yield echo.function(context).value
+    yield echo.function()(context).value
     echo._expect_absence()
-    yield echo.function(context).value
+    yield aside.function(context).value
 
 
 def ours(evaluator: Evaluator, context: dict[str, Any]) -> Answer:
@@ -108,7 +117,7 @@ def check(document: str, contexts: list[Any], oracle: Oracle, bucketing: Bucketi
         assert msgspec.json.encode(told)
         setting = evaluator._settings[flagd_core.KEY]
         if isinstance(setting, Setting):
-            for given in given_by(evaluator, setting, context):
+            for given in given_by(setting, context):
                 assert given == theirs.get("given"), f"{case} {given}"
 
 
