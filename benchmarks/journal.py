@@ -20,6 +20,7 @@ from typing import TypeVar
 from holdfast.adapters.memory import MemoryBlobs
 from holdfast.adapters.sqlite_journal import SqliteJournal
 from holdfast.core.access import Grant
+from holdfast.core.build import build
 from holdfast.core.delta import make_delta
 from holdfast.core.history import EMPTY, State, fold_all, seal
 from holdfast.core.lineage import Lineage, Standing, encode_standing
@@ -38,10 +39,10 @@ from holdfast.core.model import (
     Setting,
     Targeting,
 )
-from holdfast.core.snapshot import Previous
+from holdfast.core.snapshot import Previous, encode
 from holdfast.core.subjects import revisions
 from holdfast.core.validate import validate
-from holdfast.core.wire import canonical
+from holdfast.core.wire import canonical, digest
 from holdfast.engine.publish import Publisher
 from holdfast.engine.shelf import Shelf
 from holdfast.engine.views import View
@@ -151,11 +152,13 @@ def drain(journal: SqliteJournal) -> int:
 
 
 def standing_of(state: State) -> Standing:
-    """What stands, but for the digests: to know those takes the whole replay."""
-    lineages = {
-        subject: Lineage(revision, "0" * 64, "0" * 64, Previous(revision - 1, "0" * 64))
-        for subject, revision in revisions(state).items()
-    }
+    """What stands, with made-up predecessors: to know the real ones takes the whole replay."""
+    lineages = {}
+    for subject, revision in revisions(state).items():
+        at = Head(revision, "0" * 64)
+        previous = Previous(revision - 1, "0" * 64) if revision > 1 else None
+        body = encode(build(state, subject, previous, head=at))
+        lineages[subject] = Lineage(revision, at.hash, digest(body), previous)
     return Standing(state, lineages, frozenset(lineages), 1)
 
 

@@ -43,11 +43,12 @@ class Meant(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """Probes made for one setting, and what they were made from."""
+    """Probes made for one setting, and what they were made from. `body`: all of them, written."""
 
     digest: str
     contexts: Contexts
     probes: tuple[Carried, ...]
+    body: msgspec.Raw
 
 
 class Chosen(msgspec.Struct):
@@ -100,6 +101,10 @@ class _Choice:
         self._given = given
         self._result = Chosen()
         self._picked: dict[str, list[Carried]] = {}
+        self._through: set[str] = set()
+        """Keys of which all that was made is picked."""
+        self._bodies: dict[str, msgspec.Raw] = {}
+        """Of those with nothing beside it."""
         self._left = PROBES_MAX
         self._rules = _rules(given.evaluators)
         self._meant_rules = _rules(given.meant_evaluators)
@@ -119,7 +124,11 @@ class _Choice:
                 if self._left <= 0:
                     break
                 self._take(key, most)
-        self._result.probes = {key: write(probes) for key, probes in self._picked.items()}
+        bodies = self._bodies
+        self._result.probes = {
+            key: bodies[key] if key in bodies else write(probes)
+            for key, probes in self._picked.items()
+        }
         return self._result
 
     def _authored(self) -> Iterator[_Written]:
@@ -204,12 +213,18 @@ class _Choice:
         return sorted(flags, key=rank)
 
     def _take(self, key: str, most: int) -> None:
+        if key in self._through:
+            return
         made = self._result.made.get(key) or self._made(key)
         self._result.made[key] = made
-        there = self._picked.get(key, [])
-        room = min(most - len(there), self._left)
-        fresh = (probe for probe in made.probes if probe not in there)
-        self._pick(key, [probe for probe, _ in zip(fresh, range(max(0, room)), strict=False)])
+        there = self._picked.get(key, ())
+        fresh = [probe for probe in made.probes if probe not in there] if there else made.probes
+        room = max(0, min(most - len(there), self._left))
+        if len(fresh) <= room:
+            self._through.add(key)
+            if not there:
+                self._bodies[key] = made.body
+        self._pick(key, fresh[:room])
 
     def _pick(self, key: str, probes: Sequence[Carried]) -> None:
         if probes:
@@ -222,7 +237,8 @@ class _Choice:
         known = self._given.known.get(key)
         if known is not None and known.digest == source and known.contexts is contexts:
             return known
-        return Made(source, contexts, tuple(self._probed(key).reach(contexts)))
+        probes = tuple(self._probed(key).reach(contexts))
+        return Made(source, contexts, probes, write(probes))
 
     def _probed(self, key: str) -> Probed:
         kind = self._decode(self._given.facts[key]).type
