@@ -20,7 +20,7 @@ from holdfast.adapters.etcd_proposals import CHANGES, FACTS, PLACE
 from holdfast.adapters.etcd_records import PARTS
 from holdfast.adapters.etcd_store import EtcdStore
 from holdfast.adapters.etcd_sweep import give_back
-from holdfast.adapters.etcd_wire import delete, past, put
+from holdfast.adapters.etcd_wire import KeptAlive, delete, past, put
 from holdfast.core.errors import Damaged, Unavailable
 from holdfast.core.model import Subject
 from holdfast.gameday.etcd import EtcdCluster
@@ -246,8 +246,8 @@ def test_a_lease_is_etcds_own_and_is_gone_with_it(store: EtcdStore, line: EtcdLi
     assert found is not None
     assert found.lease != 0
     store.leases.give_up(lease)
-    left = line.call("/v3/kv/lease/leases", {}, dict)
-    assert str(found.lease) not in str(left.get("leases"))
+    left = line.call("/v3/lease/keepalive", {"ID": str(found.lease)}, KeptAlive)
+    assert left.result.ttl_s == 0
 
 
 @pytest.mark.parametrize("name", [HELD, TOKEN])

@@ -31,6 +31,9 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str = "holdfast.checkpoint.v1"
 
 
+_HEADER: Final = msgspec.json.Decoder(_Header)
+
+
 class CheckpointFiles:
     """Checkpoints in `directory`, which is made with the first one. `passed_over` counts damage."""
 
@@ -82,7 +85,7 @@ class CheckpointFiles:
 def _load(path: Path) -> Checkpoint | None:
     try:
         first, _, body = path.read_bytes().partition(b"\n")
-        header = msgspec.json.decode(first, type=_Header)
+        header = _HEADER.decode(first)
     except (OSError, msgspec.MsgspecError):
         return None
     whole = header == _header(header.revision, body)

@@ -18,7 +18,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from holdfast.adapters.etcd_address import CONNECT_S
-from holdfast.adapters.etcd_wire import Refusal, Watched
+from holdfast.adapters.etcd_wire import Refusal, Watched, decoder_of
 from holdfast.adapters.http_line import Line
 from holdfast.core.errors import Unavailable
 
@@ -151,7 +151,7 @@ class Endpoint:
 
     def _refusal(self, status: int, content: bytes) -> Refused | NotNow:
         try:
-            said = msgspec.json.decode(content, type=Refusal, strict=False)
+            said = decoder_of(Refusal).decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             said = Refusal()
         if not said.error:
@@ -183,7 +183,7 @@ def _read_until_change(line: Line, headers: Mapping[str, str], question: bytes) 
     if answer.status != 200:
         raise ValueError(f"it answered {answer.status} to a watch")
     for text in _lines(answer):
-        result = msgspec.json.decode(text, type=Watched, strict=False).result
+        result = decoder_of(Watched).decode(text).result
         if result.events or result.canceled:
             return
 

@@ -23,6 +23,7 @@ from holdfast.adapters.etcd_wire import (
     Range,
     Token,
     Transaction,
+    decoder_of,
     past,
 )
 from holdfast.core.errors import Unavailable
@@ -280,7 +281,7 @@ class EtcdLine:
 
     def _decoded(self, content: bytes, answer: type[_Answer]) -> _Answer:
         try:
-            return msgspec.json.decode(content, type=answer, strict=False)
+            return decoder_of(answer).decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Unavailable(f"{self.where}: that is no answer of etcd's: {error}") from None
 

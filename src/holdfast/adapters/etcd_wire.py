@@ -7,7 +7,7 @@ decoders are lenient in that, and each field has a default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -123,6 +123,26 @@ class Alarms(msgspec.Struct, frozen=True):
 
 class Nothing(msgspec.Struct, frozen=True):
     """An answer of which nothing matters but that it came."""
+
+
+_Answer = TypeVar("_Answer")
+_DECODERS: Final[Mapping[type, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(kind, strict=False)
+    for kind in (
+        *(Alarms, Granted, KeptAlive, Members, Nothing, Range),
+        *(Refusal, Status, Token, Transaction, Watched),
+    )
+}
+"""Made here, and not where an answer comes: see `decoder_of`."""
+
+
+def decoder_of(kind: type[_Answer]) -> msgspec.json.Decoder[_Answer]:
+    """The lenient decoder of an answer.
+
+    msgspec makes what it knows of a type when it is first asked for it, and is not safe against two
+    threads that ask first at the same time: the process dies (0.22.0).
+    """
+    return _DECODERS[kind]
 
 
 def get(key: bytes, end: bytes = b"", *, keys_only: bool = False) -> Operation:

@@ -50,6 +50,10 @@ class _Named(msgspec.Struct):
     environment: str
 
 
+_NAMED: Final = msgspec.json.Decoder(_Named)
+_ENVELOPES: Final = msgspec.json.Decoder(tuple[Envelope, ...])
+
+
 class Keys:
     """The keys of one directory. Immutable, thread-safe; a rotation returns new ones.
 
@@ -103,7 +107,7 @@ class Keys:
             way_out = f"make keys first (holdfast keys init --data {folder.parent})"
             raise Unavailable(f"{absent}; {way_out}") from None
         try:
-            chain = msgspec.json.decode(body, type=tuple[Envelope, ...])
+            chain = _ENVELOPES.decode(body)
         except UNREADABLE as error:
             raise Damaged(f"{folder / CHAIN} is damaged: {error}; restore it") from None
         paths = sorted((folder / KEYS).glob("*.key"))
@@ -122,7 +126,7 @@ class Keys:
         Raises `ValueError` for a payload that names none, `Unavailable` as `signer`.
         """
         try:
-            environment = msgspec.json.decode(payload, type=_Named).environment
+            environment = _NAMED.decode(payload).environment
         except UNREADABLE as error:
             raise ValueError(f"what is signed here names its environment: {error}") from None
         return self.signer(environment)(payload_type, payload)

@@ -46,6 +46,9 @@ class Kept(msgspec.Struct, frozen=True):
     contexts: tuple[tuple[float, dict[str, JSON]], ...]
 
 
+_KEPT: Final = msgspec.json.Decoder(Kept)
+
+
 class Reservoir:
     """The contexts of one subject. Not thread-safe. `dropped` counts those that went."""
 
@@ -177,7 +180,7 @@ class Reservoirs:
     def restore(self, subject: Subject, body: bytes) -> None:
         """Raises `Damaged`."""
         try:
-            kept = msgspec.json.decode(body, type=Kept)
+            kept = _KEPT.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Damaged(f"the samples of {subject} can't be read: {error}") from None
         self._by_subject[subject] = Reservoir.of(kept, self._contexts_max)

@@ -311,10 +311,13 @@ class _Peek(msgspec.Struct):
     holdfast: _Formatted
 
 
+_PEEK: Final = msgspec.json.Decoder(_Peek)
+
+
 def _not_format_1(body: bytes, error: Exception) -> Untrusted:
     """Tell a newer format from damage: who reads this must know whether to upgrade."""
     try:
-        found = msgspec.json.decode(body, type=_Peek).holdfast.format
+        found = _PEEK.decode(body).holdfast.format
     except UNREADABLE:
         found = FORMAT
     return _other_format(found) if found != FORMAT else Untrusted("shape", f"no snapshot: {error}")

@@ -11,6 +11,7 @@ does not expire. How fresh it is, a separate signed statement says (`vouch`), an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 import msgspec
 
@@ -379,7 +380,7 @@ def _shifted(old: Snapshot, new: Snapshot) -> set[str]:
 def _refers(flag: bytes, segments: set[str]) -> bool:
     if b'"$ref"' not in flag and b'"in_segment"' not in flag:
         return False
-    waiting: list[object] = [msgspec.json.decode(flag, type=_Targeted).targeting]
+    waiting: list[object] = [_TARGETED.decode(flag).targeting]
     while waiting:
         item = waiting.pop()
         match item:
@@ -408,6 +409,9 @@ class _Targeted(msgspec.Struct, frozen=True):
     """What of a flag may refer to segments."""
 
     targeting: JSON = None
+
+
+_TARGETED: Final = msgspec.json.Decoder(_Targeted)
 
 
 class _Types(Mapping[str, str]):

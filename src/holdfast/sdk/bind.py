@@ -10,6 +10,7 @@ import msgspec
 
 from holdfast.core.errors import Invalid, Problem
 from holdfast.core.targeting.outcome import Outcome
+from holdfast.sdk.forks import making
 
 T = TypeVar("T")
 Read = Callable[[str], Outcome | None]
@@ -33,6 +34,7 @@ def fill(shape: type[T], read: Read) -> T:
                 problems.append(_missing(name, outcome))
             continue
         try:
+            _learn(type_)
             values[name] = msgspec.convert(outcome.value, type_)
         except (msgspec.ValidationError, TypeError) as error:  # a type that nothing converts to
             problems.append(_problem(name, f"setting {key!r} does not fit: {error}"))
@@ -42,6 +44,16 @@ def fill(shape: type[T], read: Read) -> T:
         return shape(**values)
     except (TypeError, ValueError) as error:  # its own check, of fields that fit one by one
         raise Invalid([_problem("", f"{shape.__name__} takes no such values: {error}")]) from error
+
+
+def _learn(kind: Any) -> None:
+    """Let msgspec make what it knows of a type, in one thread at a time.
+
+    It is not safe against two threads that are the first to need it: the process dies (0.22.0).
+    Raises `TypeError` for a type that nothing converts to.
+    """
+    with making():
+        msgspec.json.Decoder(kind)
 
 
 class Live(Generic[T]):

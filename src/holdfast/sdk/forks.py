@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging as _  # noqa: F401  before the hooks: see above
 import os
 import threading
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -47,6 +48,11 @@ class _Forks:
 
 
 _forks: Final = _Forks()
+
+
+def making() -> AbstractContextManager[bool]:
+    """Held while something is made that threads must not make at the same time; no fork then."""
+    return _forks.importing
 
 
 def survive(member: Renewed) -> None:

@@ -53,6 +53,9 @@ class RolloutFacts(msgspec.Struct, frozen=True):
     objective_ms: float = 0.0
 
 
+_FACTS: Final = msgspec.json.Decoder(RolloutFacts)
+
+
 class Side:
     """Counts of one side of a stage; they only grow. `units` are told apart up to `UNITS_MAX`."""
 
@@ -190,7 +193,7 @@ def _exposure(
     name = EXPOSURE.format(id=rollout)
     condition = snapshot.evaluators.get(name)
     try:
-        facts = msgspec.json.decode(body, type=RolloutFacts)
+        facts = _FACTS.decode(body)
     except msgspec.MsgspecError:
         return None
     if condition is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -58,12 +59,25 @@ class BadBody(CallerError):
         super().__init__(problems[0].message)
 
 
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+_making = threading.Lock()
+
+
+def _decoder(model: type[T]) -> msgspec.json.Decoder[T]:
+    """Made once, by one thread: see `adapters.etcd_wire.decoder_of`."""
+    known = _decoders.get(model)
+    if known is None:
+        with _making:
+            known = _decoders.setdefault(model, msgspec.json.Decoder(model))
+    return known
+
+
 def decode(body: bytes, model: type[T]) -> T:
     """The body as a `model`. Raises `BadBody`."""
     if not body:
         raise _bad("the body is empty, and so not JSON", "", "send a JSON object")
     try:
-        decoded = msgspec.json.decode(body, type=model)
+        decoded = _decoder(model).decode(body)
         depth = _depth(body)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `")

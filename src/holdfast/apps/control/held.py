@@ -48,6 +48,7 @@ ASKING_MAX: Final = 16
 TOKENS_MAX: Final = 256
 """Tokens remembered, with when they were asked for."""
 
+_RUNNING: Final = msgspec.json.Decoder(RunningBody)
 _HOP: Final = HOP.encode()
 _CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HARMLESS: Final = frozenset({"/v1/reports", "/v1/blobs", "/v1/explain", "/v1/can-deploy"})
@@ -104,7 +105,7 @@ class Held(Collector):
         try:
             with contextlib.closing(HttpRelay(url)) as line:
                 answer = line.ask("GET", f"{PATH}?at_least={revision}", token)
-            body = msgspec.json.decode(answer.body, type=RunningBody)
+            body = _RUNNING.decode(answer.body)
         except (HoldfastError, msgspec.MsgspecError):
             self._count(failed=1)
             return

@@ -32,6 +32,9 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
 
 
+_SAID: Final = msgspec.json.Decoder(Said)
+
+
 class Gone(Exception):
     """The other process ended the talk."""
 
@@ -64,7 +67,7 @@ class Talk:
         line, _, self._buffer = self._buffer.partition(b"\n")
         files, self._files = self._files, []
         try:
-            return msgspec.json.decode(line, type=Said), files
+            return _SAID.decode(line), files
         except msgspec.MsgspecError as error:
             raise Gone(f"it says what can't be read: {error}") from None
 
