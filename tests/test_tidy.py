@@ -18,6 +18,8 @@ FUNCTION_LINES_MAX = 60
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base", "tools"}
 PRINTS = ("apps/cli", "gameday/command.py", "gameday/simulation/command.py")
 """The only places whose business is to print."""
+BEFORE_THREADS = ("apps/provision.py", "engine/backup.py")
+"""What runs in one thread: the first start, a backup."""
 NAMED_IN_TEXT = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
@@ -91,6 +93,21 @@ def test_only_the_apps_and_game_days_are_async(trees: dict[str, ast.Module]) -> 
         if isinstance(node, ast.AsyncFunctionDef)
     ]
     assert asynchronous == []
+
+
+def test_decoders_are_made_before_threads_need_them(trees: dict[str, ast.Module]) -> None:
+    """msgspec learns a type at its first use, and dies of two threads that both are the first."""
+    calls = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees.items()
+        if not name.startswith(("apps/cli", "gameday")) and name not in BEFORE_THREADS
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "decode"
+        and any(each.arg == "type" for each in node.keywords)
+    ]
+    assert calls == []
 
 
 def test_there_is_one_write_door(trees: dict[str, ast.Module]) -> None:
