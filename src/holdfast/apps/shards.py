@@ -11,13 +11,14 @@ from holdfast.core.cells import Plan, problems_of
 from holdfast.core.errors import Invalid, Problem
 
 FILE_BYTES_MAX: Final = 1024 * 1024
+_PLAN: Final = msgspec.json.Decoder(Plan)
 
 
 def read_plan(path: Path, name: str = "") -> Plan:
     """The plan in a file, for the edge `name` of it. Raises `Invalid` with all that is wrong."""
     try:
         with path.open("rb") as file:
-            plan = msgspec.json.decode(file.read(FILE_BYTES_MAX), type=Plan)
+            plan = _PLAN.decode(file.read(FILE_BYTES_MAX))
     except OSError as error:
         raise Invalid([_problem(f"{path} can't be read: {error.strerror}")]) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
