@@ -244,6 +244,16 @@ def test_what_is_let_go_comes_back() -> None:
     assert flags.explain("a", {"tenant": "contoso"}).variant == "on"
 
 
+def test_what_is_forgotten_leaves_nothing_and_comes_back() -> None:
+    flags = evaluator(a=flag(CONTOSO), b=flag())
+    flags.evaluate_all({})
+    for key in ("a", "b", "nope"):
+        flags.forget(key)
+    assert not flags.table
+    assert not list(flags.outcomes())
+    assert flags.evaluate("a", {"tenant": "contoso"}).variant == "on"
+
+
 def test_segments_as_tables() -> None:
     rule = {"if": [{"in_segment": [{"var": "tenant"}, "big"]}, "on", "off"]}
     under_test = Evaluator(

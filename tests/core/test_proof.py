@@ -362,6 +362,22 @@ def test_work_is_done_in_slices(shop: Shop) -> None:
     assert len(pauses) == 2, "one for each setting that is another one"
 
 
+def test_what_was_in_use_is_ready_and_nothing_else_is_kept(shop: Shop) -> None:
+    shop.put(tiles=BY_TENANT, rooms=BY_TENANT)
+    shop.probe("tiles", 49)
+    shop.probe("rooms", 49)
+    active = shop.generation()
+    prove(active, None)
+    assert not active.evaluator.table
+    assert answer(active) == 49
+    shop.put(dark_mode=True)
+    candidate = shop.generation(active)
+    prove(candidate, active)
+    assert [*candidate.evaluator.table] == ["tiles"]
+    assert [*active.evaluator.table] == ["tiles"]
+    assert answer(candidate, "rooms") == 49
+
+
 def test_who_goes_back_to_bucketing_v2_means_that_it_splits_by_texts_alone() -> None:
     rules = tuple(Rule(split=Split({"few": 1, "many": 1}, by)) for by in ("targetingKey", "tenant"))
     setting = Setting("integer", {"few": 1, "many": 3}, {"staging": Targeting("few", rules=rules)})

@@ -239,6 +239,7 @@ class Evaluator:
         self._flags = flags
         self._types = types
         self._settings: dict[str, Setting | Outcome] = {}
+        self._charged: set[str] = set()
         self._source = Source(flags, Rules(evaluators, lambda name: decoded_rule(evaluators[name])))
         self._self: ref[Owner] = ref(self)
         self._facts = Facts(bucketing, segments, lambda: int(now_s()))
@@ -275,6 +276,11 @@ class Evaluator:
         setting = self._settings.get(key)
         if isinstance(setting, Setting):
             setting.let_go()
+
+    def forget(self, key: str) -> None:
+        """Keep nothing of a setting, until it is asked for again. Not where others may ask it."""
+        self.table.pop(key, None)
+        self._settings.pop(key, None)
 
     def bounded(self, key: str) -> Function:
         """`function`, with the same answers, which does not begin what is too much work."""
@@ -396,7 +402,9 @@ class Evaluator:
         reading, costs = Reading(), costs_ns(root)
         reading.add(costs)
         setting.reading = reading if reading.is_dear else None
-        self.reading.add(costs)
+        if setting.key not in self._charged:  # it may have been forgotten meanwhile
+            self._charged.add(setting.key)
+            self.reading.add(costs)
         return setting
 
     def _unloadable(self, key: str, code: ErrorCode, message: str) -> Outcome:

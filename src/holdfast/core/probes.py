@@ -9,7 +9,7 @@ candidate must come out, and those of the generation before it may only move whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -94,39 +94,43 @@ def count(probes: Probes) -> int:
 class Answering:
     """One evaluator's answers as canonical JSON; a value that many contexts get is written once.
 
-    Settings are asked one after the other. Contexts of probes lack most attributes, and what that
-    makes an evaluator keep of each setting would be most of what it has.
+    Settings are asked one after the other. What is compiled for probes alone is let go then: it
+    would be most of what a consumer holds, and older than most when a garbage collection comes,
+    which all threads wait for. What was `in_use` stays compiled.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, in_use: Container[str] = ()) -> None:
         self._evaluator = evaluator
+        self._in_use = in_use
         self._written: dict[int, bytes] = {}
-        self._last = ""
 
     def answer(self, key: str, context: Mapping[str, JSON]) -> bytes | None:
         """None for an error, an unknown setting among them."""
-        if key != self._last:
-            self._evaluator.let_go(self._last)
-            self._last = key
         outcome = self._evaluator.evaluate(key, context)
         if outcome.error_code is not None:
             return None
         if not isinstance(outcome.value, dict | list):
             return _written(outcome.value)
-        known = self._written.get(id(outcome))  # the evaluator holds every outcome with a value
+        known = self._written.get(id(outcome))  # the evaluator holds every outcome until `done`
         if known is None:
             known = self._written[id(outcome)] = _written(outcome.value) or b""
         return known or None
 
+    def done(self, key: str) -> None:
+        """Nothing more is asked of this setting for now."""
+        self._written.clear()
+        if key in self._in_use:
+            self._evaluator.let_go(key)
+        else:
+            self._evaluator.forget(key)
 
-def replay(
-    answering: Answering, probes: Probes, pause: Callable[[], None]
-) -> Iterator[tuple[str, Carried, bytes | None]]:
-    """Each probe with the answer that comes out now; `pause` is called between settings."""
+
+def replay(answering: Answering, probes: Probes) -> Iterator[tuple[str, Carried, bytes | None]]:
+    """Each probe with the answer that comes out now."""
     for key, body in probes.items():
         for probe in read(key, body):
             yield key, probe, answering.answer(key, probe.context)
-        pause()
+        answering.done(key)
 
 
 def _written(value: JSON) -> bytes | None:

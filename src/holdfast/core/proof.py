@@ -10,7 +10,7 @@ whatever was signed. Pure: nothing here replaces anything.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, get_args
 
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from holdfast.core.conform import faults, fits_type
 from holdfast.core.errors import Untrusted
 from holdfast.core.model import JSON, Contract, SettingType
-from holdfast.core.probes import PROBES_MAX, Answering, count, replay
+from holdfast.core.probes import PROBES_MAX, Answering, Carried, count, read
 from holdfast.core.snapshot import Snapshot, pushed_keys
 from holdfast.core.trust import Checks, Generation
 from holdfast.core.wire import UNREADABLE, canonical
@@ -58,10 +58,7 @@ def prove(candidate: Generation, active: Generation | None, demands: Demands = A
             _check_contract(candidate, demands.contract)
         if checks.shape and active is not None:
             _check_shape(active, candidate)
-        if checks.probes:
-            _check_probes(candidate, demands.pause)
-        if checks.unexplained and active is not None:
-            _check_answers(active, candidate, demands.pause)
+        _check_answers(candidate, active, demands)
     except Untrusted as error:
         error.revision, error.digest = candidate.revision, candidate.digest
         raise
@@ -69,7 +66,7 @@ def prove(candidate: Generation, active: Generation | None, demands: Demands = A
 
 def replayed(generation: Generation, pause: Callable[[], None] = _go_on) -> None:
     """Hold a generation to its own probes. Raises `Untrusted` code `probe`."""
-    _check_probes(generation, pause)
+    _check_answers(generation, None, Demands(pause=pause))
 
 
 def _check_schemas(new: Snapshot, old: Snapshot | None, pause: Callable[[], None]) -> None:
@@ -215,39 +212,57 @@ def _retyped(old: Snapshot, new: Snapshot) -> Iterator[int]:
             yield new.setting(key).revision
 
 
-def _check_probes(candidate: Generation, pause: Callable[[], None]) -> None:
-    probes = candidate.snapshot.holdfast.probes
-    carried = count(probes)
-    if carried > PROBES_MAX and carried > PROBES_MAX + len(pushed_keys(candidate.snapshot)):
+def _check_answers(candidate: Generation, active: Generation | None, demands: Demands) -> None:
+    """Its own probes, and those of the active one, setting by setting."""
+    snapshot, checks = candidate.snapshot, demands.checks
+    own = snapshot.holdfast.probes if checks.probes else {}
+    carried = count(own)
+    if carried > PROBES_MAX and carried > PROBES_MAX + len(pushed_keys(snapshot)):
         raise Untrusted("limits", f"more than {PROBES_MAX} probes")
-    for key, probe, answer in replay(Answering(candidate.evaluator), probes, pause):
-        if not probe.holds(answer):
+    theirs = active.snapshot.holdfast.probes if active and checks.unexplained else {}
+    in_use = {*candidate.evaluator.table, *(active.evaluator.table if active else ())}
+    answering = Answering(candidate.evaluator, in_use)
+    for key in {**own, **theirs}:
+        if key in own:
+            _check_own(key, read(key, own[key]), answering)
+        if active and key in theirs and key in snapshot.flags:
+            _check_moved(key, read(key, theirs[key]), answering, active, candidate)
+        answering.done(key)
+        demands.pause()
+
+
+def _check_own(key: str, probes: Iterable[Carried], answering: Answering) -> None:
+    for probe in probes:
+        if not probe.holds(answering.answer(key, probe.context)):
             message = f"{key!r} does not give what its publisher says for {_shown(probe.context)}"
             raise Untrusted("probe", message, key)
 
 
-def _check_answers(active: Generation, candidate: Generation, pause: Callable[[], None]) -> None:
-    """The active one's probes on both: an answer moves with an entry that says so, or not at all.
+def _check_moved(
+    key: str,
+    probes: Iterable[Carried],
+    answering: Answering,
+    active: Generation,
+    candidate: Generation,
+) -> None:
+    """The active one's probes: an answer moves with an entry that says so, or not at all.
 
-    The value that the active one carried counts as well as what our own evaluator makes of it now:
-    a publisher can't teach another answer by carrying other probes from today on. An answer that
-    becomes an error is refused whatever says so: nobody means that. But bucketing v2 splits by
-    texts alone, and who goes back to it means that.
+    What they carry is what came out of the active one when it was proven, with this evaluator. It
+    counts whatever the candidate carries: a publisher can't teach another answer by other probes
+    from today on. An answer that becomes an error is refused whatever says so: nobody means that.
+    But bucketing v2 splits by texts alone, and who goes back to it means that.
     """
-    since, snapshot = active.revision, candidate.snapshot
-    dealt = active.snapshot.holdfast.semantics != snapshot.holdfast.semantics
-    now = Answering(candidate.evaluator)
-    probes = {k: raw for k, raw in active.snapshot.holdfast.probes.items() if k in snapshot.flags}
-    for key, probe, before in replay(Answering(active.evaluator), probes, pause):
-        pause()
-        after = now.answer(key, probe.context)
-        if after is None and before is not None and not (dealt and _is_odd(probe.context)):
+    old, new = active.snapshot.holdfast, candidate.snapshot.holdfast
+    is_explained = candidate.snapshot.setting(key).revision > active.revision
+    for probe in probes:
+        after = answering.answer(key, probe.context)
+        if after is None and not (old.semantics != new.semantics and _is_odd(probe.context)):
             message = f"{key!r} fails for {_shown(probe.context)}, which it had an answer for"
             raise Untrusted("probe", message, key)
-        if (after != before or not probe.holds(after)) and snapshot.setting(key).revision <= since:
+        if not is_explained and not probe.holds(after):
             message = (
                 f"{key!r} answers otherwise for {_shown(probe.context)}, "
-                f"and no entry since {since} touched it"
+                f"and no entry since {active.revision} touched it"
             )
             raise Untrusted("unexplained", message, key)
 

@@ -175,7 +175,7 @@ def evaluator_of(snapshot: Snapshot, tables: Mapping[str, SegmentTable]) -> Eval
 def answered(snapshot: Snapshot, evaluator: Evaluator) -> Iterator[Answered]:
     """What comes out for each probe of the snapshot, as a record."""
     facts = snapshot.holdfast
-    for key, probe, _ in replay(Answering(evaluator), facts.probes, _go_on):
+    for key, probe, _ in replay(Answering(evaluator), facts.probes):
         outcome = evaluator.evaluate(key, probe.context)
         yield Answered(
             environment=facts.environment,
@@ -205,15 +205,11 @@ def moved(record: Answered, evaluator: Evaluator) -> str:
 def failed_probes(snapshot: Snapshot, evaluator: Evaluator) -> tuple[int, tuple[str, ...]]:
     """How many probes there are, and the settings of which one does not come out."""
     total, failed = 0, dict[str, None]()
-    for key, probe, answer in replay(Answering(evaluator), snapshot.holdfast.probes, _go_on):
+    for key, probe, answer in replay(Answering(evaluator), snapshot.holdfast.probes):
         total += 1
         if not probe.holds(answer):
             failed[key] = None
     return total, tuple(failed)[:_PROBE_NAMES_MAX]
-
-
-def _go_on() -> None:
-    """Nobody to give way to."""
 
 
 def _shown(value: object) -> str:

@@ -125,6 +125,14 @@ def test_few_settings_read_it_and_answer(rule: Any) -> None:
     assert all_of(evaluator(3, rule), LONG, fused=True) == [0] * 3
 
 
+def test_a_setting_is_charged_for_once_even_if_it_was_forgotten() -> None:
+    under_test = evaluator(70, READING[0])
+    for _ in range(3):
+        assert all_of(under_test, LONG, fused=False) == [0] * 70
+        for key in under_test.keys():  # noqa: SIM118
+            under_test.forget(key)
+
+
 def test_without_the_bound_each_setting_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REQUEST_STEPS_MAX", 10**12)
     assert all_of(evaluator(200, READING[0]), LONG, fused=True) == [0] * 200
