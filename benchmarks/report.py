@@ -142,7 +142,11 @@ def client(figures: dict[str, Any]) -> str:
                 number(threads[name]["eight_per_s"]),
                 f"{threads[name]['ratio']:.2f}",
             ]
-            for name, title in (("holdfast", "boolean reads"), ("bare", "calls that do nothing"))
+            for name, title in (
+                ("holdfast", "boolean reads"),
+                ("bare", "calls that do nothing"),
+                ("one_core", "boolean reads on one core"),
+            )
         ),
         [
             "ns through OpenFeature's API, an empty provider, then ours",
