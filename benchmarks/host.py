@@ -1,9 +1,22 @@
-"""What the host of a virtual machine takes of its cores: time that nobody here had."""
+"""What the host of a virtual machine takes of its cores: time that nobody here had.
+
+A host that lends its time takes some back after a full core.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import Final
+
+REST_S: Final = 45
+"""After minutes of a full core."""
+
+
+def rest() -> None:
+    """Before what is measured in milliseconds of a wall clock."""
+    time.sleep(REST_S)
 
 
 def stolen_s(cores: tuple[str, ...]) -> float:

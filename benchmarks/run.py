@@ -2,7 +2,8 @@
 
 Peers run as their registry ships them, in an environment of their own (.bench/peers), each in a
 fresh process, the products in turn, three cycles; a figure is the median of its cycles. Ratios are
-taken within one cycle: the machine's speed drifts, the ratio hardly does.
+taken within one cycle: the machine's speed drifts, the ratio hardly does. Sections have a rest in
+between (`host`).
 
     python benchmarks/run.py [--only evaluate,load,…] [--cycles 3]
 """
@@ -19,6 +20,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from host import rest
 
 HERE = Path(__file__).parent
 BENCH = HERE.parent / ".bench"
@@ -95,10 +100,12 @@ def main() -> None:
     arguments = parser.parse_args()
     results = BENCH / "results"
     results.mkdir(parents=True, exist_ok=True)
-    for section in arguments.only.split(","):
+    for number, section in enumerate(arguments.only.split(",")):
         if section not in SECTIONS:
             raise SystemExit(f"no section {section!r}: there are {', '.join(SECTIONS)}")
         print(f"{section} …", file=sys.stderr)
+        if number:
+            rest()
         began_s = time.monotonic()
         if section in ("evaluate", "load"):
             figures = compare(section, arguments.cycles)
