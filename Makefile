@@ -33,15 +33,16 @@ lint: $(READY) ## style, types, layers, dead code
 	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 20; exit $${PIPESTATUS[0]}
 	@$(BIN)/vulture
 
+# A worker that dies ends the run and names its test: with loadfile xdist would wait for it forever.
 test: lint ## lint, then every test but the long forms
 	@.ci/apt $(TEST_PACKAGES)
 	@$(BIN)/pytest -q -m "alone and not long"
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long and not alone"
+	@$(BIN)/pytest -q -n 2 --dist loadfile --max-worker-restart 0 -m "not long and not alone"
 
 test-long: $(READY) ## the long forms: properties by the ten thousand, against other implementations
 	@.ci/apt $(TEST_PACKAGES)
 	@$(BIN)/pytest -q -m "alone and long" --timeout 1800
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "long and not alone" --timeout 1800
+	@$(BIN)/pytest -q -n 2 --dist loadfile --max-worker-restart 0 -m "long and not alone" --timeout 1800
 
 drill: $(READY) ## all faults and game days in full; writes docs/reliability.md (ONLY="names" for some)
 	@.ci/apt $(TEST_PACKAGES)
