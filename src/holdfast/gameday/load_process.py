@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import random
 import signal
@@ -181,6 +182,7 @@ class Range:
         share = (time.process_time() - cpu_s) / (time.perf_counter() - self._began_s)
         for task in (opening, looking):
             task.cancel()
+        self._give_up_before(math.inf)
         return Loaded(
             began_s=began_unix_s,
             took_s=took_s,
@@ -220,7 +222,7 @@ class Range:
 
     def _is_quiet(self, now_s: float) -> bool:
         """After the end: nothing that somebody still waits for."""
-        return not self._patience or now_s > self._end_s + self._plan.patience_s + 2 * LOOK_S
+        return not self._patience or now_s > self._end_s + self._plan.patience_s
 
     def _arrive(self, due_s: float, now_s: float) -> None:
         at = self._chance.random() * self._sums[-1]
@@ -289,11 +291,14 @@ class Range:
         """Give up what has waited too long."""
         while True:
             await asyncio.sleep(LOOK_S)
-            limit_s = time.perf_counter() - self._plan.patience_s
-            while self._patience and (self._patience[0].over or self._patience[0].due_s < limit_s):
-                shot = self._patience.popleft()
-                if not shot.over:
-                    self._give_up(shot)
+            self._give_up_before(time.perf_counter() - self._plan.patience_s)
+
+    def _give_up_before(self, limit_s: float) -> None:
+        """All that was due before `limit_s` and has no answer."""
+        while self._patience and (self._patience[0].over or self._patience[0].due_s < limit_s):
+            shot = self._patience.popleft()
+            if not shot.over:
+                self._give_up(shot)
 
     def _give_up(self, shot: _Shot) -> None:
         shot.over = True
