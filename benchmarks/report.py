@@ -157,6 +157,8 @@ def client(figures: dict[str, Any]) -> str:
     ]
     return f"""## Threads, and OpenFeature
 
+Reads are counted over as much time for one thread as for eight, in turn.
+
 {table(["", "first", "second", "ratio"], rows)}
 """
 
@@ -196,7 +198,7 @@ def probes(figures: dict[str, Any]) -> str:
 Every setting is another one than before. Believing, equipping, compiling what was in use and all
 checks but those of probes take {number(figures["load_ms"])} ms of CPU time; with
 {figures["probes"]} probes of each generation replayed, {number(figures["probed_ms"])} ms:
-**{figures["ratio"]:.2f} times** as much.
+**{figures["ratio"]:.2f} times** as much, the median of the ratios of both in turn.
 
 {table(["longest stall of an evaluating thread, ms", "median", "worst"], rows)}
 

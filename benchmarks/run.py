@@ -1,9 +1,9 @@
 """`make bench`: every measurement of one run, then docs/benchmarks.md with its plots.
 
 Peers run as their registry ships them, in an environment of their own (.bench/peers), each in a
-fresh process, the products in turn, three cycles; a figure is the median of its cycles. Ratios are
-taken within one cycle: the machine's speed drifts, the ratio hardly does. Sections have a rest in
-between (`host`).
+fresh process, the products in turn, three cycles; a figure is the median of its cycles. Their
+ratios are taken within one cycle: the machine's speed drifts, the ratio hardly does. Sections have
+a rest in between (`host`).
 
     python benchmarks/run.py [--only evaluate,load,…] [--cycles 3]
 """

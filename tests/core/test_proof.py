@@ -378,6 +378,14 @@ def test_what_was_in_use_is_ready_and_nothing_else_is_kept(shop: Shop) -> None:
     assert answer(candidate, "rooms") == 49
 
 
+def test_what_the_contract_has_examples_of_is_ready(shop: Shop) -> None:
+    shop.put(tiles=BY_TENANT, rooms=BY_TENANT)
+    shop.probe("rooms", 49)
+    first = shop.generation()
+    prove(first, None, Demands(contract(examples=(Example(CONTOSO, {"tiles": 49}),))))
+    assert [*first.evaluator.table] == ["tiles"]
+
+
 def test_who_goes_back_to_bucketing_v2_means_that_it_splits_by_texts_alone() -> None:
     rules = tuple(Rule(split=Split({"few": 1, "many": 1}, by)) for by in ("targetingKey", "tenant"))
     setting = Setting("integer", {"few": 1, "many": 3}, {"staging": Targeting("few", rules=rules)})

@@ -387,11 +387,14 @@ def test_a_streak_with_nothing_to_go_back_to_changes_nothing(tmp_path: Path) -> 
     rig.close()
 
 
+@pytest.mark.parametrize(
+    "name", ["holdfast.core.targeting.another", "holdfast.core.limits", "_cbor2", "msgspec._core"]
+)
 def test_builds_of_the_evaluator_are_told_apart_by_their_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images that are built reproducibly give every file one date."""
-    module = ModuleType("holdfast.core.targeting.another")
+    module = ModuleType(name)
     module.__file__ = str(tmp_path / "another.py")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     marks = set()

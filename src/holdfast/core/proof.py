@@ -147,7 +147,7 @@ def _check_contract(candidate: Generation, contract: Contract) -> None:
             for fault in faults(need.schema, value):
                 message = f"the contract can't read variant {name!r} of {key!r} at {fault}"
                 raise Untrusted("contract", message, key)
-    answering = Answering(candidate.evaluator)
+    answering = Answering(candidate.evaluator, contract.needs)
     for number, example in enumerate(contract.examples):
         for key, expected in example.expected.items():
             answer = answering.answer(key, example.context) if key in snapshot.flags else _OFF
@@ -157,6 +157,8 @@ def _check_contract(candidate: Generation, contract: Contract) -> None:
                     f"example {number} of the contract: {key!r} gives another value",
                     key,
                 )
+    for key in {key for example in contract.examples for key in example.expected}:
+        answering.done(key)
 
 
 def _check_shape(active: Generation, candidate: Generation) -> None:
@@ -247,10 +249,10 @@ def _check_moved(
 ) -> None:
     """The active one's probes: an answer moves with an entry that says so, or not at all.
 
-    What they carry is what came out of the active one when it was proven, with this evaluator. It
-    counts whatever the candidate carries: a publisher can't teach another answer by other probes
-    from today on. An answer that becomes an error is refused whatever says so: nobody means that.
-    But bucketing v2 splits by texts alone, and who goes back to it means that.
+    What they carry is what came out of the active one when it was proven, with this evaluator (ADR
+    017). It counts whatever the candidate carries: a publisher can't teach another answer by other
+    probes from today on. An answer that becomes an error is refused whatever says so: nobody means
+    that. But bucketing v2 splits by texts alone, and who goes back to it means that.
     """
     old, new = active.snapshot.holdfast, candidate.snapshot.holdfast
     is_explained = candidate.snapshot.setting(key).revision > active.revision

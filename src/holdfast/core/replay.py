@@ -175,7 +175,7 @@ def evaluator_of(snapshot: Snapshot, tables: Mapping[str, SegmentTable]) -> Eval
 def answered(snapshot: Snapshot, evaluator: Evaluator) -> Iterator[Answered]:
     """What comes out for each probe of the snapshot, as a record."""
     facts = snapshot.holdfast
-    for key, probe, _ in replay(Answering(evaluator), facts.probes):
+    for key, probe, _ in replay(Answering(evaluator, snapshot.flags), facts.probes):
         outcome = evaluator.evaluate(key, probe.context)
         yield Answered(
             environment=facts.environment,
@@ -205,7 +205,8 @@ def moved(record: Answered, evaluator: Evaluator) -> str:
 def failed_probes(snapshot: Snapshot, evaluator: Evaluator) -> tuple[int, tuple[str, ...]]:
     """How many probes there are, and the settings of which one does not come out."""
     total, failed = 0, dict[str, None]()
-    for key, probe, answer in replay(Answering(evaluator), snapshot.holdfast.probes):
+    answering = Answering(evaluator, snapshot.flags)
+    for key, probe, answer in replay(answering, snapshot.holdfast.probes):
         total += 1
         if not probe.holds(answer):
             failed[key] = None

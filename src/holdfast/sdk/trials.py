@@ -25,8 +25,11 @@ from holdfast.core.reports import Refusal, Trust
 from holdfast.ports import Cache
 from holdfast.sdk.keeping import Keeping
 
-_EVALUATING: Final = ("holdfast.core.evaluate", "holdfast.core.targeting", "mmh3", "cbor2")
-"""Modules whose code decides answers, and those below them."""
+_EVALUATING: Final = (
+    "holdfast.core.evaluate", "holdfast.core.targeting", "holdfast.core.limits",
+    "holdfast.core.wire", "mmh3", "cbor2", "_cbor2", "msgspec._core",
+)  # fmt: skip
+"""Modules whose code decides answers, and those below them; all are there when a client is."""
 PROBE: Final = "probe"
 """The document of the cache that says nothing but that one could be written."""
 CONDEMNED_MAX: Final = 1_000
@@ -60,6 +63,7 @@ class Trials:
         self.running: dict[Subject, Trial] = {}
         self.condemned: deque[tuple[Subject, Refusal]] = deque(maxlen=CONDEMNED_MAX)
         self.pins: Mapping[str, Pin] = {}
+        evaluator_mark()  # of the files that were loaded, not of those of an upgrade in place
 
     def probe(self) -> None:
         """See, once, whether the disk takes writes: it is told before a write is needed."""

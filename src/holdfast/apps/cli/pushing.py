@@ -167,4 +167,5 @@ def _prove(base: Base, active: Admitted, pushed: Pushed, roots: RootSet) -> None
         digest: table for digest in digests if (table := base.table(subject, digest)) is not None
     }
     old, new = trust.equip(active, tables, time.time), trust.equip(candidate, tables, time.time)
+    proof.replayed(old)  # nobody else has done that with this build
     proof.prove(new, old)
